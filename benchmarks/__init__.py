@@ -1,0 +1,1 @@
+"""Costs, latency, rivals and reports."""

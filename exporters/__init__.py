@@ -1,0 +1,1 @@
+"""Writers of the formats that leave the program, and the bundle that holds them."""

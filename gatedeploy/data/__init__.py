@@ -1,0 +1,1 @@
+"""Data sets: pictures with one label per task."""

@@ -1,0 +1,60 @@
+"""The two things that can go wrong, told apart because the command line tells them apart.
+
+Every message says what is wrong, where, what was expected, and what to do about it. Whoever knows the name of the
+file adds it, once, with `located`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class GatedeployError(Exception):
+    """Base of every error that is gatedeploy's to explain; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class InputError(GatedeployError):
+    """What the user gave cannot be used: a recipe, a file, a backbone, an argument (exit code 2)."""
+
+    exit_code = 2
+
+
+class CheckError(GatedeployError):
+    """The input was fine and a check failed: parity, a hash, a loss that is no number (exit code 1)."""
+
+
+class MissingExtraError(InputError):
+    """An optional library is not installed.
+
+    Args:
+        what: the thing that needs it, e.g. "training".
+        library: the library's import name, e.g. "lightning_fabric".
+        extra: the extra of gatedeploy that brings it, e.g. "train".
+    """
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        super().__init__(f"{what} needs {library}, which is not installed: pip install 'gatedeploy[{extra}]'")
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Put `where: ` before the message of any gatedeploy error raised inside, keeping its type."""
+    try:
+        yield
+    except GatedeployError as error:
+        message = str(error)
+        if message.startswith(f"{where}: "):
+            raise
+        error.args = (f"{where}: {message}",)
+        raise
+
+
+def closest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """`; did you mean X?` for the known name nearest to `name`, or an empty string."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,1 @@
+"""Gates, sites and the lockstep network (InterroGate section 3)."""

@@ -1,0 +1,1 @@
+"""A network as a graph of channels: capture, identities, operator rules."""

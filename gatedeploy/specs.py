@@ -1,0 +1,141 @@
+"""What a network is asked and what it is fed: plain values that every floor of the house speaks in."""
+
+from __future__ import annotations
+
+import dataclasses
+import keyword
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from gatedeploy.errors import InputError, closest
+
+TaskKind = Literal["classification", "segmentation", "depth", "normals"]
+TASK_KINDS: tuple[str, ...] = get_args(TaskKind)
+
+Spec = TypeVar("Spec")
+
+SHARED = "shared"
+"""Name of the branch that belongs to no task."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question that is asked of the picture.
+
+    Args:
+        name: an identifier; names the task's branch and the network's output. `shared` is taken.
+        kind: what its labels are; None for a task that is only gated and never trained or measured.
+            `classification` (batch,) int64 · `segmentation` (batch, height, width) int64, 255 is ignored ·
+            `depth` (batch, 1, height, width) float, NaN is ignored ·
+            `normals` (batch, 3, height, width) unit vectors, a zero vector is ignored.
+        classes: the class names, in the order of the labels; empty for depth and normals.
+        weight: ω_t of InterroGate eq. 1.
+        sparsity_target: τ_t of eq. 4, the share of task-specific channels that costs nothing, in [0, 1].
+    """
+
+    name: str
+    kind: TaskKind | None = None
+    classes: tuple[str, ...] = ()
+    weight: float = 1.0
+    sparsity_target: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or keyword.iskeyword(self.name) or self.name.startswith("_"):
+            raise InputError(f"task name {self.name!r}: expected an identifier such as 'depth' or 'human_parts'")
+        if self.name == SHARED:
+            raise InputError(f"task name {SHARED!r} is taken by the shared branch; choose another")
+        if self.kind is not None and self.kind not in TASK_KINDS:
+            near = closest(str(self.kind), TASK_KINDS)
+            raise InputError(f"task {self.name}: no such kind {self.kind!r}; there are {', '.join(TASK_KINDS)}{near}")
+        if self.kind in ("classification", "segmentation") and len(self.classes) < 2:
+            raise InputError(f"task {self.name}: {self.kind} needs the names of at least 2 classes, got {self.classes}")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise InputError(f"task {self.name}: weight must be a positive number, got {self.weight}")
+        if not 0 <= self.sparsity_target <= 1:
+            raise InputError(f"task {self.name}: sparsity_target must be in [0, 1], got {self.sparsity_target}")
+
+    @property
+    def channels(self) -> int:
+        """How many channels the task's prediction has."""
+        if self.kind is None:
+            raise InputError(f"task {self.name} has no kind, so the width of its prediction is unknown")
+        return {"depth": 1, "normals": 3}.get(self.kind, len(self.classes))
+
+    @property
+    def dense(self) -> bool:
+        """Whether the prediction is a map, one answer per pixel."""
+        return self.kind in ("segmentation", "depth", "normals")
+
+
+def check_tasks(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    """Return `tasks`, or raise `InputError` when there are none or two share a name."""
+    if not tasks:
+        raise InputError("no tasks were given; a multi-task network needs at least one")
+    seen: set[str] = set()
+    for task in tasks:
+        if task.name in seen:
+            raise InputError(f"two tasks are called {task.name!r}; names must differ")
+        seen.add(task.name)
+    return tasks
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The picture a network is fed: `(batch, channels, height, width)` float32, named `name`.
+
+    `x = (pixel / 255 − mean) / std` per channel makes it of an 8-bit picture; deployments repeat exactly this.
+    """
+
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    name: str = "image"
+
+    def __post_init__(self) -> None:
+        for size in (self.channels, self.height, self.width):
+            if size < 1:
+                raise InputError(f"input {self.shape}: channels, height and width must be at least 1")
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            if values and len(values) != self.channels:
+                raise InputError(f"input {field} has {len(values)} values for {self.channels} channels")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(channels, height, width)` of one picture."""
+        return (self.channels, self.height, self.width)
+
+
+def to_plain(spec: Any) -> dict[str, Any]:
+    """A spec as a dict of JSON types."""
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        plain[field.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def task_from_plain(plain: Mapping[str, Any]) -> Task:
+    """Read a task that `to_plain` wrote; anything else raises `InputError`."""
+    return _from_plain(Task, plain)
+
+
+def input_from_plain(plain: Mapping[str, Any]) -> InputSpec:
+    """Read an input spec that `to_plain` wrote; anything else raises `InputError`."""
+    return _from_plain(InputSpec, plain)
+
+
+def _from_plain(cls: Callable[..., Spec], plain: Mapping[str, Any]) -> Spec:
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in plain:
+        if key not in known:
+            raise InputError(
+                f"{key!r} is no field of {cls.__name__}; known are {', '.join(known)}{closest(key, known)}"
+            )
+    try:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"not a {cls.__name__}: {error}") from None

@@ -1,0 +1,1 @@
+"""Backbones and heads, and a registry of them by name."""
