@@ -1,0 +1,188 @@
+"""Collapse a gated network into one plain single-pass network with an output per task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gatedeploy.errors import InputError, closest
+from gatedeploy.graph.build import channel_graph
+from gatedeploy.graph.capture import capture
+from gatedeploy.graph.channels import ChannelGraph
+from gatedeploy.graph.cost import Cost, cost
+from gatedeploy.graph.modules import network
+from gatedeploy.graph.shares import SiteShare, site_shares
+from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
+from gatedeploy.passes.base import Pass, run_passes
+from gatedeploy.passes.choose_layout import ChooseLayout
+from gatedeploy.passes.emit import emit
+from gatedeploy.passes.fold_norms import FoldNorms
+from gatedeploy.passes.prune_channels import PruneChannels
+from gatedeploy.passes.resolve_gates import ResolveGates
+from gatedeploy.passes.share_duplicates import ShareDuplicates
+from gatedeploy.passes.unite_channelwise import UniteChannelwise
+from gatedeploy.program import Program, evaluate
+
+PASSES: tuple[type[Pass], ...] = (
+    ResolveGates,
+    PruneChannels,
+    ShareDuplicates,
+    UniteChannelwise,
+    FoldNorms,
+    ChooseLayout,
+)
+
+
+@dataclass(frozen=True)
+class CollapseReport:
+    """What a collapse did.
+
+    Args:
+        gated: cost of the network as trained: all its branches.
+        collapsed: cost of what is left.
+        parity: the collapsed network against the gated one, in float64.
+        parity_float32: the same in the precision in which it is returned.
+        sites: how much each task keeps for itself, site by site.
+        barriers: operators that no rule knows, with how often each occurs; what feeds them could not be pruned.
+        seconds: time taken by "capture", "passes" and "verification".
+    """
+
+    gated: Cost
+    collapsed: Cost
+    parity: Parity
+    parity_float32: Parity
+    sites: tuple[SiteShare, ...]
+    barriers: dict[str, int]
+    seconds: dict[str, float]
+
+
+class Collapsed(nn.Module):
+    """A collapsed network: `network` is a plain `torch.fx.GraphModule` of `torch.nn` modules, free to train and export.
+
+    Attributes:
+        network: the network itself.
+        report: what the collapse did; None for a network that was read from a file.
+    """
+
+    def __init__(self, program: Program, report: CollapseReport | None = None) -> None:
+        super().__init__()
+        self.network: fx.GraphModule = network(program)
+        self.report = report
+        self._skeleton = replace(program, weights={})
+        self._names = tuple(program.weights)
+
+    def forward(self, image: Tensor) -> dict[str, Any]:
+        """`image`: (batch, channels, height, width). Returns one prediction per task."""
+        predictions: dict[str, Any] = self.network(image)
+        return predictions
+
+    @property
+    def program(self) -> Program:
+        """The network as data, with its weights as they are now."""
+        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        return replace(self._skeleton, weights={name: state[name].detach() for name in self._names})
+
+
+def collapse(
+    gated: nn.Module | Program, *, example_input: Tensor | None = None, tasks: Sequence[str] | None = None
+) -> Collapsed:
+    """Collapse a gated network: every gate becomes a constant, and all that no output needs is cut away.
+
+    The result is verified against the gated network, in float64, before it is returned.
+
+    Args:
+        gated: a network made by `gate`, or any network that uses `ChannelGate`, `TensorGate` and `Mix`, or the program
+            of one.
+        example_input: (batch, channels, height, width); needed unless `gated` is a program. Its height and width are
+            those of the collapsed network, its batch size is not.
+        tasks: the outputs to keep, all when None.
+
+    Raises:
+        InputError: the network cannot be captured, or a task does not exist.
+        CheckError: the result differs from the gated network by more than rounding. That is a bug of gatedeploy.
+    """
+    clock = _Clock()
+    if isinstance(gated, Program):
+        program = gated
+    elif example_input is None:
+        raise InputError("collapse needs an example_input to see how the network runs")
+    else:
+        program = capture(gated, example_input)
+    clock.lap("capture")
+    wanted = program if tasks is None else _only(program, tasks)
+    graph = channel_graph(wanted)
+    run_passes(graph, [step() for step in PASSES])
+    exact = Collapsed(emit(graph))
+    clock.lap("passes")
+    inputs = _verification_inputs(wanted, example_input)
+    expected = evaluate(wanted, inputs)
+    parity = _verify(exact, expected, inputs.double(), FLOAT64)
+    dtype = _float_type(program)
+    collapsed = exact.to(dtype)
+    parity_float32 = _verify(collapsed, expected, inputs.to(dtype), FLOAT64 if dtype == torch.float64 else FLOAT32)
+    clock.lap("verification")
+    collapsed.report = _report(program, graph, collapsed, (parity, parity_float32), clock.seconds)
+    return collapsed
+
+
+def _only(program: Program, tasks: Sequence[str]) -> Program:
+    """The program with these outputs alone; passes drop what only the others needed."""
+    known = list(program.outputs)
+    for task in tasks:
+        if task not in known:
+            raise InputError(f"no task {task!r} in this network; it has {', '.join(known)}{closest(task, known)}")
+    if not tasks:
+        raise InputError("no task was chosen; name at least one")
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    graph.graph_copy(program.graph, copied)
+    graph.output(fx.map_arg({task: program.outputs[task] for task in tasks}, copied.__getitem__))
+    return replace(program, graph=graph)
+
+
+def _verification_inputs(program: Program, example_input: Tensor | None) -> Tensor:
+    """One example, or a made-up picture without one, and two seeded pictures of noise."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2 if example_input is not None else 3, *program.input.shape, generator=generator)
+    return noise if example_input is None else torch.cat([example_input[:1].detach().cpu().float(), noise])
+
+
+def _verify(collapsed: Collapsed, expected: dict[str, Any], inputs: Tensor, tolerance: float) -> Parity:
+    with torch.no_grad():
+        parity = compare(expected, collapsed(inputs), tolerance)
+    parity.check("the collapsed network")
+    return parity
+
+
+def _float_type(program: Program) -> torch.dtype:
+    types = [weight.dtype for weight in program.weights.values() if weight.is_floating_point()]
+    return types[0] if types else torch.float32
+
+
+def _report(
+    program: Program,
+    graph: ChannelGraph,
+    collapsed: Collapsed,
+    parity: tuple[Parity, Parity],
+    seconds: dict[str, float],
+) -> CollapseReport:
+    costs = cost(program), cost(collapsed.program)
+    return CollapseReport(*costs, *parity, tuple(site_shares(program)), dict(graph.barriers), seconds)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now

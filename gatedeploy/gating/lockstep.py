@@ -1,0 +1,84 @@
+"""Weave T+1 copies of a backbone's graph into one that runs them in lockstep.
+
+A node of the template becomes one node per branch; at a site each task's gate chooses between its own and the shared
+value, and the shared branch goes on from the mix of what the tasks chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import fx
+
+from gatedeploy.gating.sites import Site
+from gatedeploy.specs import SHARED
+
+
+def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads: Sequence[str]) -> fx.Graph:
+    """The lockstep graph, calling `branches.<branch>`, `gates.<gate>.<task>`, `mixes.<site>` and `heads.<task>`.
+
+    Args:
+        template: the backbone's graph, with one placeholder.
+        sites: where to gate, by node name.
+        tasks: the task names.
+        heads: those of them that have a head; the others predict their gated final feature.
+    """
+    at = {site.name: site for site in sites}
+    woven = fx.Graph()
+    values: dict[str, dict[fx.Node, fx.Node]] = {branch: {} for branch in (*tasks, SHARED)}
+    for node in template.nodes:
+        if node.op == "output":
+            woven.output(_predictions(woven, node, values, tasks, heads))
+        elif node.op == "placeholder":
+            shared_input = woven.placeholder("image")
+            for branch in values.values():
+                branch[node] = shared_input
+        else:
+            for name, branch in values.items():
+                branch[node] = _copy(woven, node, name, branch)
+            if node.name in at:
+                _meet(woven, node, at[node.name], values, tasks)
+    _drop_unread(woven)
+    woven.lint()
+    return woven
+
+
+def _copy(woven: fx.Graph, node: fx.Node, branch: str, values: Mapping[fx.Node, fx.Node]) -> fx.Node:
+    copied = woven.node_copy(node, lambda argument: values[argument])
+    if node.op in ("call_module", "get_attr"):
+        copied.target = f"branches.{branch}.{node.target}"
+    copied.meta = {}
+    return copied
+
+
+def _meet(
+    woven: fx.Graph, node: fx.Node, site: Site, values: dict[str, dict[fx.Node, fx.Node]], tasks: Sequence[str]
+) -> None:
+    shared = values[SHARED][node]
+    for task in tasks:
+        gate = f"gates.{site.gate}.{task}"
+        values[task][node] = woven.call_module(gate, (values[task][node], shared))
+    if site.mixes:
+        values[SHARED][node] = woven.call_module(f"mixes.{site.name}", tuple(values[task][node] for task in tasks))
+
+
+def _predictions(
+    woven: fx.Graph,
+    output: fx.Node,
+    values: dict[str, dict[fx.Node, fx.Node]],
+    tasks: Sequence[str],
+    heads: Sequence[str],
+) -> dict[str, Any]:
+    predictions: dict[str, Any] = {}
+    for task in tasks:
+        features = fx.map_arg(output.args[0], values[task].__getitem__)
+        predictions[task] = woven.call_module(f"heads.{task}", (features,)) if task in heads else features
+    return predictions
+
+
+def _drop_unread(graph: fx.Graph) -> None:
+    """Erase what nothing reads: the shared branch behind its last site, above all."""
+    for node in reversed(list(graph.nodes)):
+        if not node.users and node.op not in ("output", "placeholder"):
+            graph.erase_node(node)

@@ -1,0 +1,180 @@
+"""The gated multi-task network: T+1 branches in lockstep (InterroGate section 3)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from gatedeploy.errors import InputError
+from gatedeploy.gating.layers import ChannelGate, Mix
+from gatedeploy.gating.lockstep import weave
+from gatedeploy.gating.sites import Site, find_sites
+from gatedeploy.gating.trace import trace
+from gatedeploy.specs import SHARED, Task, check_tasks
+
+
+class GatedNetwork(nn.Module):
+    """One branch per task and a shared one, each with its own copy of the backbone; made by `gate`.
+
+    Attributes:
+        tasks: what it predicts.
+        sites: where the branches meet.
+        branches: the copies of the backbone, by task name and `shared`.
+        gates: the `ChannelGate`s, by gate name and task.
+        mixes: the `Mix`es, by site.
+        heads: the tasks' heads, by task.
+    """
+
+    def __init__(
+        self, tasks: tuple[Task, ...], sites: tuple[Site, ...], branches: nn.Module, heads: nn.Module, group: int
+    ) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.sites = sites
+        self.branches = branches
+        self.heads = heads
+        self.gates = nn.Module()
+        self.mixes = nn.Module()
+        for site in sites:
+            if not hasattr(self.gates, site.gate):
+                gates = nn.Module()
+                for task in tasks:
+                    gates.add_module(task.name, ChannelGate(site.channels, group, site.axis))
+                self.gates.add_module(site.gate, gates)
+            if site.mixes:
+                self.mixes.add_module(site.name, Mix(len(tasks), site.channels, site.axis))
+        self._run: dict[bool, Any] = {}
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """`image`: (batch, channels, height, width). Returns one prediction per task."""
+        return cast("dict[str, Tensor]", self._run[self.training](self, image))
+
+    def gate(self, site: Site, task: str) -> ChannelGate:
+        """The gate of `task` at `site`."""
+        return cast(ChannelGate, self.get_submodule(f"gates.{site.gate}.{task}"))
+
+    def mix(self, site: Site) -> Mix | None:
+        """The mix at `site`, None where the shared branch ends."""
+        return cast(Mix, self.get_submodule(f"mixes.{site.name}")) if site.mixes else None
+
+    def gate_parameters(self) -> Iterator[nn.Parameter]:
+        """α and β; they have an optimiser of their own (InterroGate supplement B.3)."""
+        yield from self.gates.parameters()
+        yield from self.mixes.parameters()
+
+    def weight_parameters(self) -> Iterator[nn.Parameter]:
+        """Everything else: Φ_t, Ψ and the heads."""
+        yield from self.branches.parameters()
+        yield from self.heads.parameters()
+
+    def load_branch(self, branch: str, weights: Mapping[str, Tensor]) -> None:
+        """Start one branch from the weights of a single-task or pretrained backbone (supplement B.3).
+
+        Args:
+            branch: a task's name or `shared`.
+            weights: the state dict of the ungated backbone.
+
+        Raises:
+            InputError: no such branch, or the weights are not those of this backbone.
+        """
+        names = [*(task.name for task in self.tasks), SHARED]
+        if branch not in names:
+            raise InputError(f"no branch {branch!r}; there are {', '.join(names)}")
+        try:
+            self.branches.get_submodule(branch).load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(f"branch {branch}: these are not the weights of its backbone: {error}") from None
+
+    def specific_share(self) -> dict[str, float]:
+        """Share of task-specific channels per task, the mean over sites of the mean over channels."""
+        shares: dict[str, float] = {}
+        for task in self.tasks:
+            chosen = [self.gate(site, task.name).chosen().float().mean() for site in self.sites]
+            shares[task.name] = float(torch.stack(chosen).mean())
+        return shares
+
+
+def gate(
+    backbone: nn.Module,
+    tasks: Sequence[Task],
+    *,
+    example_input: Tensor,
+    heads: Mapping[str, nn.Module] | None = None,
+    sites: str | Sequence[str] = "auto",
+    group: int = 1,
+    tie: str | None = None,
+) -> GatedNetwork:
+    """Make a gated multi-task network of a single-task backbone.
+
+    Args:
+        backbone: any module that `torch.fx` can trace; it is copied, not changed.
+        tasks: the questions; each gets a branch.
+        example_input: (batch, channels, height, width), used for shapes only.
+        heads: one module per task that reads what the backbone returns; a task without one predicts its gated
+            final feature itself.
+        sites: "auto" (see `gatedeploy.gating.sites`), or names of the fx nodes to gate.
+        group: how many neighbouring channels share one α.
+        tie: "residual" gives all block outputs on one residual stream one gate.
+
+    Raises:
+        InputError: the backbone cannot be traced or gated, or the arguments contradict each other.
+    """
+    tasks = check_tasks(tuple(tasks))
+    heads = dict(heads or {})
+    for name in heads:
+        if name not in [task.name for task in tasks]:
+            raise InputError(f"a head was given for {name!r}, which is no task")
+    if group < 1:
+        raise InputError(f"group must be at least 1, got {group}")
+    if tie not in (None, "residual"):
+        raise InputError(f"tie must be None or 'residual', got {tie!r}")
+    wanted = sites if isinstance(sites, str) else list(sites)
+    if isinstance(wanted, str) and wanted != "auto":
+        raise InputError(f"sites must be 'auto' or a list of names, got {wanted!r}")
+
+    template = trace(backbone, example_input)
+    found = find_sites(template.evaluation, template.root, wanted, tie)
+    _require(template.training, found)
+    network = GatedNetwork(
+        tasks,
+        tuple(found),
+        _container({name: copy.deepcopy(template.root) for name in (*(task.name for task in tasks), SHARED)}),
+        _container(heads),
+        group,
+    )
+    names = [task.name for task in tasks]
+    for mode, graph in ((True, template.training), (False, template.evaluation)):
+        network._run[mode] = _compiled(weave(graph, found, names, list(heads)))
+    return network.train(backbone.training)
+
+
+def _require(graph: fx.Graph, sites: Sequence[Site]) -> None:
+    """Training and evaluation must meet at the same places, or the trained gates would mean something else."""
+    names = {node.name for node in graph.nodes}
+    for site in sites:
+        if site.name not in names:
+            raise InputError(
+                f"the backbone's forward differs between training and evaluation: {site.name!r} exists only in "
+                "evaluation; branches need the same gate sites in both"
+            )
+
+
+def _container(modules: Mapping[str, nn.Module]) -> nn.Module:
+    container = nn.Module()
+    for name, module in modules.items():
+        if hasattr(container, name):
+            raise InputError(f"task name {name!r} is an attribute of torch.nn.Module; choose another")
+        container.add_module(name, module)
+    return container
+
+
+def _compiled(graph: fx.Graph) -> Any:
+    """The graph as a function `forward(self, image)`, a plain function so that networks can be deep-copied."""
+    code = graph.python_code("self")
+    scope = dict(code.globals)
+    exec(compile(code.src, "<gated network>", "exec"), scope)
+    return scope["forward"]

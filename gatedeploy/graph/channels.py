@@ -1,0 +1,205 @@
+"""The channel graph: every channel of every value has an identity.
+
+An identity is an integer that names one channel of one physical tensor. A gate with a constant mask copies
+identities; a channelwise operator maps each channel's identity to a new one; a mixing operator (convolution, linear)
+makes new ones from all of its input. Collapsing a network is arithmetic on identities: drop what no output reads,
+unite what is equal.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from gatedeploy.specs import InputSpec
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """Which channels a tensor consists of.
+
+    Args:
+        ids: (channels,) the identity of each channel.
+        axis: the dimension that carries them; None for a value that is taken as a whole (a scalar, a size).
+        block: how many neighbouring entries of `axis` make one channel: 1, or height × width behind a flatten.
+        ndim: the tensor's dimensions; 0 for a size.
+    """
+
+    ids: Ids
+    axis: int | None
+    block: int = 1
+    ndim: int = 0
+
+
+class Need(enum.Enum):
+    """What one output channel needs of an operand."""
+
+    ALIGNED = "the channel of the same position"
+    WHOLE = "all channels, in this order"
+    ANY_ORDER = "all channels, in any order: a weight's columns follow"
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A value that an operation reads, and how much of it each output channel needs.
+
+    `columns` is the dimension of a weight that follows the order of the operation's `ANY_ORDER` operand.
+    """
+
+    value: Value
+    need: Need
+    columns: int | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands in an operation's arguments for its operand of this number."""
+
+    operand: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """Stands in an operation's arguments for its number of output channels times `block`."""
+
+    block: int = 1
+
+
+@dataclass(eq=False)
+class Operation:
+    """One computation: `target(*args, **kwargs)` with operands for slots.
+
+    Args:
+        target: an ATen overload, or one of the compiler's own `BLEND` and `VIEW`.
+        operands: what it reads.
+        outputs: the values it makes; all but barriers make one.
+        name: where it comes from, for people.
+        constants: per-output-channel numbers that a pass attached, each (…, channels).
+    """
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    operands: tuple[Operand, ...]
+    outputs: tuple[Value, ...]
+    name: str
+    constants: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Value:
+        """The one value it makes."""
+        (value,) = self.outputs
+        return value
+
+    @property
+    def divisible(self) -> bool:
+        """Whether each output channel can be computed without the others."""
+        return len(self.outputs) == 1 and any(operand.need is Need.ALIGNED for operand in self.operands)
+
+    def keep(self, positions: Ids) -> None:
+        """Compute only these output channels, in this order."""
+        self.operands = tuple(
+            replace(operand, value=replace(operand.value, ids=operand.value.ids[positions]))
+            if operand.need is Need.ALIGNED
+            else operand
+            for operand in self.operands
+        )
+        self.outputs = (replace(self.output, ids=self.output.ids[positions]),)
+        self.constants = {name: values[..., positions] for name, values in self.constants.items()}
+
+
+BLEND = "blend"
+"""Σ_t constants["share"][t] · operand t, channel by channel: a mix (InterroGate eq. 3) with constant weights."""
+
+VIEW = "view"
+"""The operand itself, its channels read along another axis."""
+
+
+@dataclass
+class ChannelGraph:
+    """A network channel by channel: operations in the order in which they run.
+
+    Args:
+        operations: what is computed.
+        outputs: the output structure, `Value`s as leaves.
+        weights: constants by name.
+        trainable: the names of those that are parameters.
+        input: the picture.
+        image: the identities of the picture's channels.
+        weight_of: for the identity of a weight's channel: (name, axis, block, position).
+        created: how many identities exist.
+        barriers: names of operators that no rule knows, with how often each was met.
+    """
+
+    weights: dict[str, Tensor]
+    trainable: frozenset[str]
+    input: InputSpec
+    operations: list[Operation] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    image: Value = field(default_factory=lambda: Value(np.zeros(0, np.int64), None))
+    weight_of: dict[int, tuple[str, int | None, int, int]] = field(default_factory=dict)
+    created: int = 0
+    barriers: dict[str, int] = field(default_factory=dict)
+    _weight_values: dict[tuple[str, int | None, int], Value] = field(default_factory=dict)
+
+    def new(self, count: int, axis: int | None, block: int = 1, ndim: int = 0) -> Value:
+        """A value of `count` channels that did not exist before."""
+        ids = np.arange(self.created, self.created + count, dtype=np.int64)
+        self.created += count
+        return Value(ids, axis, block, ndim)
+
+    def weight(self, name: str, axis: int | None, block: int = 1) -> Value:
+        """The weight `name` with channels along `axis`; asked twice, the same identities."""
+        key = (name, axis, block)
+        if key not in self._weight_values:
+            tensor = self.weights[name]
+            count = 1 if axis is None else tensor.shape[axis] // block
+            value = self.new(count, axis, block, tensor.ndim)
+            self._weight_values[key] = value
+            self.weight_of.update({int(id_): (name, axis, block, index) for index, id_ in enumerate(value.ids)})
+        return self._weight_values[key]
+
+    def makers(self) -> dict[int, tuple[Operation, int]]:
+        """Which operation makes an identity, and at which of its output channels (−1: one of several outputs)."""
+        made: dict[int, tuple[Operation, int]] = {}
+        for operation in self.operations:
+            single = len(operation.outputs) == 1
+            for value in operation.outputs:
+                for position, id_ in enumerate(value.ids.tolist()):
+                    made[id_] = (operation, position if single else -1)
+        return made
+
+    def output_values(self) -> Iterator[Value]:
+        """The leaves of the output structure."""
+        yield from leaves(self.outputs)
+
+
+def leaves(structure: Any) -> Iterator[Value]:
+    """The values in a structure of dicts, lists and tuples."""
+    if isinstance(structure, Value):
+        yield structure
+    elif isinstance(structure, dict):
+        for part in structure.values():
+            yield from leaves(part)
+    elif isinstance(structure, (list, tuple)):
+        for part in structure:
+            yield from leaves(part)
+
+
+def map_leaves(structure: Any, change: Any) -> Any:
+    """The structure with `change` applied to each value in it."""
+    if isinstance(structure, Value):
+        return change(structure)
+    if isinstance(structure, dict):
+        return {key: map_leaves(part, change) for key, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(map_leaves(part, change) for part in structure)
+    return structure

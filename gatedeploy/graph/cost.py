@@ -1,0 +1,45 @@
+"""What a program costs by its shapes: multiply-adds and parameters, operator by operator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from gatedeploy.graph.shapes import shapes_of
+from gatedeploy.program import Program
+
+aten = torch.ops.aten
+CONVOLUTIONS = (aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution)
+TRANSPOSED = (aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds of convolutions and linear layers for one picture (1 MAC = one multiply-add), and parameters."""
+
+    macs: int
+    params: int
+
+
+def cost(program: Program) -> Cost:
+    """Count `program` for a batch of one. A parameter that several calls read counts once."""
+    shapes = shapes_of(program, batch=1)
+    macs = sum(macs_of(node, shapes) for node in program.graph.nodes if node.op == "call_function")
+    return Cost(macs, sum(program.weights[name].numel() for name in program.trainable))
+
+
+def macs_of(node: fx.Node, shapes: dict[Any, Any]) -> int:
+    """Multiply-adds of one call; 0 for all but convolutions and linear layers."""
+    packet = getattr(node.target, "overloadpacket", None)
+    if packet in CONVOLUTIONS or packet in TRANSPOSED:
+        transposed = packet in TRANSPOSED or (packet is aten.convolution and bool(node.args[6]))
+        # Each entry of a convolution's output (of a transposed one's input) meets one slice of the weight.
+        met = shapes[node.args[0]] if transposed else shapes[node]
+        return int(math.prod(met) * math.prod(shapes[node.args[1]][1:]))
+    if packet is aten.linear:
+        return int(math.prod(shapes[node]) * shapes[node.args[1]][-1])
+    return 0

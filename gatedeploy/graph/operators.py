@@ -1,0 +1,147 @@
+"""Rules of operators that treat every channel alike and apart: activations, arithmetic, norms, pooling, resizing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gatedeploy.errors import InputError
+from gatedeploy.graph.channels import Need, Operand, Value
+from gatedeploy.graph.rules import Call, rule
+
+aten = torch.ops.aten
+gated = torch.ops.gatedeploy
+
+
+@rule(
+    *(aten.relu, aten.relu6, aten.leaky_relu, aten.elu, aten.celu, aten.selu, aten.gelu, aten.silu, aten.mish),
+    *(aten.hardswish, aten.hardsigmoid, aten.hardtanh, aten.sigmoid, aten.tanh, aten.softplus, aten.log_sigmoid),
+    *(aten.hardshrink, aten.softshrink, aten.threshold, aten.clamp, aten.clamp_min, aten.clamp_max),
+    *(aten.abs, aten.neg, aten.exp, aten.log, aten.sqrt, aten.rsqrt, aten.square, aten.reciprocal, aten.erf),
+    *(aten.sin, aten.cos, aten.floor, aten.ceil, aten.round, aten.sign),
+    *(aten.add, aten.sub, aten.rsub, aten.mul, aten.div, aten.pow, aten.maximum, aten.minimum, aten.where, aten.lerp),
+    *(aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge, aten.addcmul, aten.to, aten._to_copy, aten.type_as),
+)
+def pointwise(call: Call) -> Value:
+    """Each entry is a function of the operands' entries at the same place, after broadcasting."""
+    for value in call.tensors():
+        if value.axis is not None and not call.is_weight(value):
+            axis = value.axis + len(call.shape) - value.ndim
+            if call.shape_of(value)[value.axis] == call.shape[axis]:
+                return broadcast(call, axis, value.block)
+    return call.barrier()
+
+
+def broadcast(call: Call, axis: int, block: int = 1) -> Value:
+    """A channelwise operation over all tensor arguments, their shapes broadcast against each other."""
+    operands = {}
+    for value in call.tensors():
+        own_axis = axis - (len(call.shape) - value.ndim)
+        size = call.shape_of(value)[own_axis] if value.ndim and own_axis >= 0 else 0
+        if size != call.shape[axis]:
+            continue  # no channels, or one for all: read whole
+        operands[id(value)] = Operand(call.along(value, own_axis, block), Need.ALIGNED)
+    output = call.graph.new(call.shape[axis] // block, axis, block, len(call.shape))
+    return call.make(output, operands)
+
+
+@rule(aten.prelu)
+def prelu(call: Call) -> Value:
+    """One slope for all channels, or one per channel along axis 1."""
+    value, slope = call["self"], call["weight"]
+    if value.axis != 1 or value.block != 1 or not call.is_weight(slope):
+        return call.barrier()
+    operands = {id(value): Operand(value, Need.ALIGNED)}
+    if call.shape_of(slope)[0] == call.shape[1]:
+        operands[id(slope)] = Operand(call.along(slope, 0), Need.ALIGNED)
+    return call.make(call.graph.new(len(value.ids), 1, 1, len(call.shape)), operands)
+
+
+@rule(aten.batch_norm)
+def batch_norm(call: Call) -> Value:
+    """Evaluation mode: every channel along axis 1 is scaled and shifted by constants of its own."""
+    if call["training"]:
+        raise InputError(
+            f"{call.node.name}: a batch norm that uses the statistics of the batch in evaluation mode "
+            "(track_running_stats=False) cannot be collapsed"
+        )
+    value = call.along(call["input"], 1)
+    operands = {id(call["input"]): Operand(value, Need.ALIGNED)}
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if call[name] is not None:
+            operands[id(call[name])] = Operand(call.along(call[name], 0), Need.ALIGNED)
+    return call.make(call.graph.new(len(value.ids), 1, 1, len(call.shape)), operands)
+
+
+@rule(aten._native_batch_norm_legit_no_training)
+def functional_batch_norm(call: Call) -> Any:
+    """What export's general rewriting makes of `batch_norm`; only the first of its three results is ever read."""
+    call.arguments |= {"training": False, "cudnn_enabled": False}
+    names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps", "cudnn_enabled")
+    call.arguments = {name: call.arguments[name] for name in names}
+    call.shape = call.shape[0]
+    first = batch_norm(call)
+    call.graph.operations[-1].target = aten.batch_norm.default
+    return first, None, None
+
+
+@rule(
+    *(aten.max_pool1d, aten.max_pool2d, aten.avg_pool1d, aten.avg_pool2d),
+    *(aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.upsample_nearest2d, aten.upsample_bilinear2d),
+    *(aten.upsample_bicubic2d, aten._upsample_nearest_exact2d, aten.upsample_nearest1d, aten.upsample_linear1d),
+)
+def spatial(call: Call) -> Value:
+    """Pooling and resizing of what lies behind the batch and the channels."""
+    value = call["input"] if "input" in call.arguments else call["self"]
+    if value.axis != 1 or value.block != 1 or value.ndim != len(call.shape):
+        return call.barrier()
+    return call.channelwise(value, 1)
+
+
+@rule(aten.pad, aten.constant_pad_nd)
+def pad(call: Call) -> Value:
+    """Padding that leaves the channel axis alone; `pad` counts two entries per dimension from the last."""
+    value = call["self"]
+    padded = range(value.ndim - len(call["pad"]) // 2, value.ndim)
+    if value.axis is None or value.axis in padded:
+        return call.barrier()
+    return call.channelwise(value, value.axis, value.block)
+
+
+@rule(aten.mean, aten.sum, aten.amax, aten.amin)
+def reduction(call: Call) -> Value:
+    """A reduction over dimensions other than the channels'."""
+    value, dims = call["self"], call.arguments.get("dim")
+    if value.axis is None or dims is None or len(dims) == 0:
+        return call.barrier()
+    reduced = {dim % value.ndim for dim in dims}
+    if value.axis in reduced:
+        return call.barrier()
+    gone = 0 if call["keepdim"] else sum(dim < value.axis for dim in reduced)
+    return call.channelwise(value, value.axis - gone, value.block)
+
+
+@rule(aten.softmax, aten.log_softmax, aten._softmax, aten._log_softmax)
+def softmax(call: Call) -> Value:
+    """A softmax over another dimension than the channels'."""
+    value = call["self"]
+    if value.axis is None or call["dim"] % value.ndim == value.axis:
+        return call.barrier()
+    return call.channelwise(value, value.axis, value.block)
+
+
+@rule(gated.select)
+def select(call: Call) -> Value:
+    """Channel c is the specific or the shared feature's channel c; which one is for `ResolveGates` to say."""
+    axis = call["axis"] % len(call.shape)
+    operands = {id(call[name]): Operand(call.along(call[name], axis), Need.ALIGNED) for name in ("specific", "shared")}
+    return call.make(call.graph.new(call.shape[axis], axis, 1, len(call.shape)), operands)
+
+
+@rule(gated.mix)
+def mix(call: Call) -> Value:
+    """Channel c is a weighted sum of the features' channels c."""
+    axis = call["axis"] % len(call.shape)
+    operands = {id(value): Operand(call.along(value, axis), Need.ALIGNED) for value in call["features"]}
+    return call.make(call.graph.new(call.shape[axis], axis, 1, len(call.shape)), operands)

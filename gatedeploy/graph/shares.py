@@ -1,0 +1,66 @@
+"""How a gated network shares, read from its program: site by site, task by task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from gatedeploy.gating.operators import per_channel
+from gatedeploy.graph.shapes import shapes_of
+from gatedeploy.program import Program
+
+SELECT = torch.ops.gatedeploy.select.default
+MIX = torch.ops.gatedeploy.mix.default
+
+
+@dataclass(frozen=True)
+class SiteShare:
+    """One gate site.
+
+    Args:
+        site: its name.
+        channels: how many channels it has.
+        specific: per task, how many of them the task keeps for itself.
+        mix: per task, its mean share in the shared branch's feature (eq. 3); empty where that branch ends.
+    """
+
+    site: str
+    channels: int
+    specific: dict[str, int]
+    mix: dict[str, float]
+
+
+def site_shares(program: Program) -> list[SiteShare]:
+    """The gate sites in the order in which the network reaches them; gates computed from the picture are left out."""
+    shapes = shapes_of(program)
+    mix_of = {select: node for node in program.graph.nodes if node.target is MIX for select in node.args[0]}
+    sites: dict[object, SiteShare] = {}
+    for node in program.graph.nodes:
+        if node.target is not SELECT or node.args[2].op != "get_attr":
+            continue
+        mix = mix_of.get(node)
+        name, task = _names(node, mix)
+        key = mix if mix is not None else name
+        channels = shapes[node][node.args[4]]
+        site = sites.setdefault(key, SiteShare(name, channels, {}, {}))
+        logits = program.weights[str(node.args[2].target)]
+        site.specific[task] = int(per_channel(logits > 0, node.args[3], channels).sum())
+        if mix is not None and mix.args[1].op == "get_attr":
+            share = program.weights[str(mix.args[1].target)].softmax(0)
+            site.mix[task] = float(share[mix.args[0].index(node)].mean())
+    return list(sites.values())
+
+
+def _names(select: Any, mix: fx.Node | None) -> tuple[str, str]:
+    """Site and task. `gate` names its weights `gates.<gate>.<task>.…` and `mixes.<site>.…`; others have their own."""
+    gate = str(select.args[2].target).split(".")
+    made_by_gate = len(gate) == 4 and gate[0] == "gates"
+    task = gate[2] if made_by_gate else ".".join(gate[:-1]) or gate[-1]
+    if mix is not None:
+        mixed: Any = mix.args[1]
+        parts = str(mixed.target).split(".")
+        return (parts[1] if parts[0] == "mixes" and len(parts) == 3 else ".".join(parts[:-1])), task
+    return (gate[1] if made_by_gate else select.name), task

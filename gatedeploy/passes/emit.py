@@ -1,0 +1,174 @@
+"""The last step: write the channel graph down as a program."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Ids, Operation, Slot, Value, map_leaves
+from gatedeploy.passes.constants import Constants
+from gatedeploy.passes.fold_norms import is_layer
+from gatedeploy.program import Program
+
+aten = torch.ops.aten
+MAX_SLICES = 4
+"""Up to this many slices are cut one by one; more are gathered by index."""
+
+
+def emit(graph: ChannelGraph) -> Program:
+    """The program of a channel graph that has been through the passes, its floating-point weights in float64."""
+    return _Emitter(graph).program()
+
+
+class _Emitter:
+    """Writes operations in order, building each operand from the tensors that hold its channels."""
+
+    def __init__(self, graph: ChannelGraph) -> None:
+        self.source = graph
+        self.graph = fx.Graph()
+        self.constants = Constants(graph)
+        self.tensors: list[tuple[fx.Node, Value]] = []
+        self.tensor_of: Ids = np.full(graph.created, -1, dtype=np.int64)
+        self.position_of: Ids = np.zeros(graph.created, dtype=np.int64)
+        self.gathered: dict[object, fx.Node] = {}
+
+    def program(self) -> Program:
+        self._hold(self.graph.placeholder(self.source.input.name), self.source.image)
+        for operation in self.source.operations:
+            self._write(operation)
+        self.graph.output(map_leaves(self.source.outputs, self._gather))
+        self.graph.lint()
+        return Program(self.graph, self.constants.weights, frozenset(self.constants.trainable), self.source.input)
+
+    def _hold(self, node: fx.Node, value: Value) -> None:
+        self.tensor_of[value.ids] = len(self.tensors)
+        self.position_of[value.ids] = np.arange(len(value.ids))
+        self.tensors.append((node, value))
+
+    def _write(self, operation: Operation) -> None:
+        if operation.target == VIEW:
+            node = self._gather(operation.operands[0].value)
+        elif operation.target == BLEND:
+            node = self._blend(operation)
+        elif is_layer(operation):
+            node = self._layer(operation)
+        else:
+            node = self._call(operation)
+        if len(operation.outputs) == 1:
+            self._hold(node, operation.output)
+            return
+        for position, value in enumerate(operation.outputs):
+            self._hold(self.graph.call_function(operator.getitem, (node, position)), value)
+
+    def _call(self, operation: Operation) -> fx.Node:
+        slots = [self._gather(operand.value) for operand in operation.operands]
+        channels = len(operation.outputs[0].ids)
+        args, kwargs = _fill((operation.args, operation.kwargs), slots, channels)
+        return self.graph.create_node("call_function", operation.target, tuple(args), kwargs, name=operation.name)
+
+    def _layer(self, operation: Operation) -> fx.Node:
+        """A convolution or linear layer: the weight's columns follow the order in which the input comes."""
+        data, weight, *rest = operation.operands
+        read, order = self._gather_any_order(data.value)
+        constants = operation.constants
+        affine = (constants["scale"], constants["shift"]) if constants else None
+        matrix, offset = self.constants.layer(weight, rest[0] if rest else None, data.value, order, affine)
+        bias = self._attr(offset) if offset else None
+        args = (read, self._attr(matrix), bias, *operation.args[3:])
+        return self.graph.create_node("call_function", operation.target, args, name=operation.name)
+
+    def _blend(self, operation: Operation) -> fx.Node:
+        """Σ share·feature; operands that are one and the same are added up in the share."""
+        shares: dict[bytes, np.ndarray] = {}
+        values: dict[bytes, Value] = {}
+        for operand, share in zip(operation.operands, operation.constants["share"], strict=True):
+            key = operand.value.ids.tobytes()
+            values[key] = operand.value
+            shares[key] = shares.get(key, 0.0) + share
+        total: fx.Node | None = None
+        for key, value in values.items():
+            factor = self._attr(self.constants.share(operation, shares[key]))
+            term = self.graph.call_function(aten.mul.Tensor, (self._gather(value), factor))
+            total = term if total is None else self.graph.call_function(aten.add.Tensor, (total, term))
+        assert total is not None
+        return total
+
+    def _attr(self, name: str) -> fx.Node:
+        key = ("weight", name)
+        if key not in self.gathered:
+            self.gathered[key] = self.graph.get_attr(name)
+        return self.gathered[key]
+
+    def _gather_any_order(self, value: Value) -> tuple[fx.Node, Ids]:
+        """A tensor that holds the channels of `value`, each once, in the cheapest order, and that order."""
+        ids = np.unique(value.ids)
+        order = ids[np.lexsort((self.position_of[ids], self.tensor_of[ids]))]
+        ordered = Value(order, value.axis, value.block, value.ndim)
+        return self._gather(ordered), order
+
+    def _gather(self, value: Value) -> fx.Node:
+        """A tensor that holds exactly the channels of `value`, in order."""
+        weights = {self.source.weight_of[id_][:3] for id_ in value.ids.tolist() if id_ in self.source.weight_of}
+        if len(weights) == 1 and all(id_ in self.source.weight_of for id_ in value.ids.tolist()):
+            return self._attr(self.constants.rows(value))
+        for weight in weights:  # joined with something that is computed
+            whole = self.source.weight(*weight)
+            if self.tensor_of[whole.ids[0]] < 0:
+                self._hold(self._attr(self.constants.rows(whole)), whole)
+        key = (value.ids.tobytes(), value.axis, value.block)
+        if key not in self.gathered:
+            self.gathered[key] = self._gather_parts(value)
+        return self.gathered[key]
+
+    def _gather_parts(self, value: Value) -> fx.Node:
+        tensors, positions = self.tensor_of[value.ids], self.position_of[value.ids]
+        runs = _runs(tensors, step=0)
+        if len(runs) > MAX_SLICES and len(runs) > len(np.unique(tensors)):
+            node, order = self._gather_any_order(value)
+            place = {id_: position for position, id_ in enumerate(order.tolist())}
+            return self._index(node, np.array([place[id_] for id_ in value.ids.tolist()]), value)
+        parts = [self._take(int(tensors[run[0]]), positions[run], value) for run in runs]
+        return parts[0] if len(parts) == 1 else self.graph.call_function(aten.cat.default, (parts, value.axis))
+
+    def _take(self, tensor: int, positions: Ids, value: Value) -> fx.Node:
+        """Some channels of one tensor: itself, slices of it, or a gather by index."""
+        node, held = self.tensors[tensor]
+        runs = _runs(positions, step=1)
+        if len(runs) == 1 and len(positions) == len(held.ids):
+            return node
+        if len(runs) > MAX_SLICES:
+            return self._index(node, positions, value)
+        slices = []
+        for run in runs:
+            first, last = int(positions[run[0]]), int(positions[run[-1]]) + 1
+            bounds = (value.axis, first * value.block, last * value.block)
+            slices.append(self.graph.call_function(aten.slice.Tensor, (node, *bounds)))
+        return slices[0] if len(slices) == 1 else self.graph.call_function(aten.cat.default, (slices, value.axis))
+
+    def _index(self, node: fx.Node, positions: Ids, value: Value) -> fx.Node:
+        entries = (positions[:, None] * value.block + np.arange(value.block)).reshape(-1)
+        index = self._attr(self.constants.index(entries))
+        return self.graph.call_function(aten.index_select.default, (node, value.axis, index))
+
+
+def _runs(numbers: Ids, step: int) -> list[Ids]:
+    """Indices of the runs in which each number is `step` more than the one before."""
+    breaks = np.flatnonzero(np.diff(numbers) != step) + 1
+    return np.split(np.arange(len(numbers)), breaks)
+
+
+def _fill(item: Any, slots: list[Any], channels: int) -> Any:
+    """Arguments with operands for slots and numbers for counts."""
+    if isinstance(item, Slot):
+        return slots[item.operand]
+    if isinstance(item, Count):
+        return channels * item.block
+    if isinstance(item, dict):
+        return {key: _fill(part, slots, channels) for key, part in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [_fill(part, slots, channels) for part in item]
+    return item

@@ -1,0 +1,111 @@
+"""Pass 5: fold batch norms into the layers before them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatedeploy.graph.channels import ChannelGraph, Need, Operation, Slot
+from gatedeploy.passes.base import Pass, Renaming
+from gatedeploy.passes.share_duplicates import ShareDuplicates
+from gatedeploy.passes.unite_channelwise import UniteChannelwise
+
+BATCH_NORM = torch.ops.aten.batch_norm.default
+
+
+class FoldNorms(Pass):
+    """Let a convolution or linear layer do the work of the evaluation-mode batch norm behind it.
+
+    y = γ·(Wx + b − μ)/√(σ² + ε) + β  becomes  W' = s·W,  b' = s·b + (β − s·μ)  with  s = γ/√(σ² + ε).
+
+    Legal, channel by channel, when
+    1. the norm's constants are weights of the network,
+    2. the channel is a row of a convolution or linear layer,
+    3. and nothing but the norm reads it.
+
+    The scale and shift stay beside the layer as float64 numbers until the network is emitted, so that nothing is
+    rounded twice and no weight is copied.
+    """
+
+    requires = (ShareDuplicates, UniteChannelwise)
+
+    def run(self, graph: ChannelGraph) -> None:
+        """See the class."""
+        renaming = Renaming(graph)
+        readers = _count_readers(graph)
+        made = graph.makers()
+        kept: list[Operation] = []
+        for operation in graph.operations:
+            renaming.read_by(operation)
+            if operation.target is not BATCH_NORM:
+                kept.append(operation)
+                continue
+            scale, shift = _affine(graph, operation)
+            ids = operation.operands[0].value.ids
+            stay = []
+            for position, id_ in enumerate(ids.tolist()):
+                layer, row = made.get(id_, (None, -1))
+                if layer is None or not is_layer(layer) or readers[id_] != 1:  # 2, 3
+                    stay.append(position)
+                    continue
+                _scale_row(layer, row, scale[position], shift[position])
+                renaming.rename(operation.output.ids[position : position + 1], ids[position : position + 1])
+                readers[id_] = readers[int(operation.output.ids[position])]
+            if stay:
+                operation.keep(np.array(stay))
+                kept.append(operation)
+        graph.operations = kept
+        renaming.finish()
+
+    def ensures(self, graph: ChannelGraph) -> bool:
+        """Every batch norm that is left reads something that others read too, or that no layer made."""
+        readers, made = _count_readers(graph), graph.makers()
+        for operation in graph.operations:
+            if operation.target is BATCH_NORM:
+                for id_ in operation.operands[0].value.ids.tolist():
+                    layer = made.get(id_, (None,))[0]
+                    if layer is not None and is_layer(layer) and readers[id_] == 1:
+                        return False
+        return True
+
+
+def _count_readers(graph: ChannelGraph) -> np.ndarray:
+    readers = np.zeros(graph.created, dtype=np.int64)
+    for operation in graph.operations:
+        for operand in operation.operands:
+            np.add.at(readers, operand.value.ids, 1)
+    for value in graph.output_values():
+        np.add.at(readers, value.ids, 1)
+    return readers
+
+
+def is_layer(operation: Operation) -> bool:
+    """Whether `operation` is a convolution or linear layer of the form that `operators_mixing` describes."""
+    return any(operand.need is Need.ANY_ORDER for operand in operation.operands)
+
+
+def _affine(graph: ChannelGraph, norm: Operation) -> tuple[np.ndarray, np.ndarray]:
+    """The norm as y = scale·x + shift, per channel that it computes."""
+    weight, bias, mean, variance, _, _, epsilon, _ = norm.args[1:9]
+    std = torch.sqrt(_numbers(graph, norm, variance, 1.0) + epsilon)
+    scale = _numbers(graph, norm, weight, 1.0) / std
+    shift = _numbers(graph, norm, bias, 0.0) - scale * _numbers(graph, norm, mean, 0.0)
+    return scale.numpy(), shift.numpy()
+
+
+def _numbers(graph: ChannelGraph, norm: Operation, slot: Slot | None, default: float) -> Tensor:
+    if slot is None:
+        return torch.full((len(norm.output.ids),), default, dtype=torch.float64)
+    places = [graph.weight_of[id_] for id_ in norm.operands[slot.operand].value.ids.tolist()]
+    names = {name for name, _, _, _ in places}
+    whole = {name: graph.weights[name].detach().double().cpu() for name in names}
+    return torch.stack([whole[name][position] for name, _, _, position in places])
+
+
+def _scale_row(layer: Operation, row: int, scale: float, shift: float) -> None:
+    constants, rows = layer.constants, len(layer.output.ids)
+    if "scale" not in constants:
+        constants["scale"], constants["shift"] = np.ones(rows), np.zeros(rows)
+    constants["scale"][row] *= scale
+    constants["shift"][row] = constants["shift"][row] * scale + shift

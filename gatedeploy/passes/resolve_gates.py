@@ -1,0 +1,73 @@
+"""Pass 1: make every gate a choice that has been made."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatedeploy.errors import InputError
+from gatedeploy.gating.operators import per_channel
+from gatedeploy.graph.channels import BLEND, ChannelGraph, Need, Operation, Slot
+from gatedeploy.passes.base import Pass, Renaming
+
+SELECT = torch.ops.gatedeploy.select.default
+MIX = torch.ops.gatedeploy.mix.default
+
+
+class ResolveGates(Pass):
+    """Replace gates by the channels they choose, and mixes by sums with constant weights.
+
+    1. A select computes nothing: its channel c *is* the specific feature's channel c where α > 0, else the shared
+       feature's (InterroGate eq. 2). The operation goes, its output's identities become those of its inputs.
+    2. A mix becomes a `BLEND` with the constant shares softmax(β) (eq. 3).
+
+    Legal when α and β are weights of the network; gates that are computed from the picture are refused.
+    """
+
+    def run(self, graph: ChannelGraph) -> None:
+        """See the class."""
+        renaming = Renaming(graph)
+        kept: list[Operation] = []
+        for operation in graph.operations:
+            renaming.read_by(operation)
+            if operation.target is SELECT:
+                specific, shared, logits = operation.operands
+                chosen = _chosen(_constant(graph, operation, logits.value.ids), operation)
+                new = np.where(chosen, specific.value.ids, shared.value.ids)
+                renaming.rename(operation.output.ids, new)
+                continue
+            if operation.target is MIX:
+                _blend(graph, operation)
+            kept.append(operation)
+        graph.operations = kept
+        renaming.finish()
+
+    def ensures(self, graph: ChannelGraph) -> bool:
+        """No select and no mix is left."""
+        return all(operation.target not in (SELECT, MIX) for operation in graph.operations)
+
+
+def _chosen(gate_logits: Tensor, operation: Operation) -> np.ndarray:
+    group = operation.args[3]
+    return per_channel(gate_logits > 0, group, len(operation.output.ids)).cpu().numpy()
+
+
+def _blend(graph: ChannelGraph, operation: Operation) -> None:
+    features = [operand for operand in operation.operands if operand.need is Need.ALIGNED]
+    (logits,) = (operand for operand in operation.operands if operand.need is Need.WHOLE)
+    shares = _constant(graph, operation, logits.value.ids).double().softmax(0)
+    operation.target = BLEND
+    operation.args = tuple(Slot(position) for position in range(len(features)))
+    operation.operands = tuple(features)
+    operation.constants["share"] = shares.cpu().numpy()
+
+
+def _constant(graph: ChannelGraph, operation: Operation, ids: np.ndarray) -> Tensor:
+    known = graph.weight_of.get(int(ids[0]))
+    if known is None:
+        raise InputError(
+            f"{operation.name}: this gate is computed from the picture; only gates whose logits are weights of the "
+            "network become constant and can be collapsed"
+        )
+    return graph.weights[known[0]]
