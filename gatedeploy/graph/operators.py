@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+import gatedeploy.gating.operators  # noqa: F401  registers select and mix
 from gatedeploy.errors import InputError
 from gatedeploy.graph.channels import Need, Operand, Value
 from gatedeploy.graph.rules import Call, rule
