@@ -6,6 +6,7 @@ from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.gating.sparsity import sparsity_penalty
 from gatedeploy.specs import InputSpec, Task
+from gatedeploy.storage import load, save
 
 __version__ = "0.1.0"
 
@@ -23,5 +24,7 @@ __all__ = [
     "TensorGate",
     "collapse",
     "gate",
+    "load",
+    "save",
     "sparsity_penalty",
 ]

@@ -14,7 +14,7 @@ from gatedeploy.gating.layers import ChannelGate, Mix
 from gatedeploy.gating.lockstep import weave
 from gatedeploy.gating.sites import Site, find_sites
 from gatedeploy.gating.trace import trace
-from gatedeploy.specs import SHARED, Task, check_tasks
+from gatedeploy.specs import SHARED, InputSpec, Task, check_tasks
 
 
 class GatedNetwork(nn.Module):
@@ -22,6 +22,7 @@ class GatedNetwork(nn.Module):
 
     Attributes:
         tasks: what it predicts.
+        input: the picture it takes.
         sites: where the branches meet.
         branches: the copies of the backbone, by task name and `shared`.
         gates: the `ChannelGate`s, by gate name and task.
@@ -30,10 +31,17 @@ class GatedNetwork(nn.Module):
     """
 
     def __init__(
-        self, tasks: tuple[Task, ...], sites: tuple[Site, ...], branches: nn.Module, heads: nn.Module, group: int
+        self,
+        tasks: tuple[Task, ...],
+        input: InputSpec,
+        sites: tuple[Site, ...],
+        branches: nn.Module,
+        heads: nn.Module,
+        group: int,
     ) -> None:
         super().__init__()
         self.tasks = tasks
+        self.input = input
         self.sites = sites
         self.branches = branches
         self.heads = heads
@@ -136,11 +144,14 @@ def gate(
     if isinstance(wanted, str) and wanted != "auto":
         raise InputError(f"sites must be 'auto' or a list of names, got {wanted!r}")
 
+    if example_input.ndim != 4:
+        raise InputError(f"example_input: expected (batch, channels, height, width), got {tuple(example_input.shape)}")
     template = trace(backbone, example_input)
     found = find_sites(template.evaluation, template.root, wanted, tie)
     _require(template.training, found)
     network = GatedNetwork(
         tasks,
+        InputSpec(*example_input.shape[1:]),
         tuple(found),
         _container({name: copy.deepcopy(template.root) for name in (*(task.name for task in tasks), SHARED)}),
         _container(heads),

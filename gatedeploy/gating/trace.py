@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gatedeploy.errors import InputError
 from gatedeploy.gating.functional import make_functional
@@ -87,8 +88,9 @@ class _ShapeNotes(fx.Interpreter):
 def _note_shapes(graph: fx.Graph, root: nn.Module, example_input: Tensor) -> None:
     root.eval()
     try:
-        with torch.no_grad():
-            _ShapeNotes(root, graph=graph).run(example_input)
+        # Fake tensors have shapes and no data: a large backbone is not computed just to look at it.
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            _ShapeNotes(root, graph=graph).run(mode.from_tensor(example_input))
     except Exception as error:  # the user's own network runs here
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__

@@ -35,7 +35,9 @@ class Constants:
             name, positions = self._origin(value)
             piece = self._take(name, value.axis, value.block, positions)
             kept = self._unique(name.removeprefix("branches."))
-            self._made[key] = self._keep(kept, piece, name in self.graph.trainable)
+            self._made[key] = self._keep(
+                kept, piece.double() if piece.is_floating_point() else piece, name in self.graph.trainable
+            )
         return self._made[key]
 
     def layer(
@@ -58,7 +60,7 @@ class Constants:
         source, positions = self._origin(value)
         home = self._made[key] = self._unique_layer(source)
         matrix = _reorder(self._take(source, value.axis, value.block, positions), columns or 0, data, order)
-        offset = self._take(*self._origin_of(bias)) if bias else None
+        offset = self._take(*self._origin_of(bias)).double() if bias else None
         if affine:
             scale, shift = (torch.from_numpy(numbers.copy()) for numbers in affine)
             matrix = matrix * along(scale, value.axis or 0, matrix.ndim)
@@ -98,10 +100,7 @@ class Constants:
 
     def _take(self, name: str, axis: int | None, block: int, positions: Ids) -> Tensor:
         tensor = self.graph.weights[name].detach().cpu()
-        if axis is not None:
-            entries = (positions[:, None] * block + np.arange(block)).reshape(-1)
-            tensor = tensor.index_select(axis, torch.from_numpy(entries))
-        return tensor.double() if tensor.is_floating_point() else tensor.clone()
+        return tensor.clone() if axis is None else tensor.index_select(axis, _entries(positions, block))
 
     def _keep(self, name: str, tensor: Tensor, trainable: bool) -> str:
         self.weights[name] = tensor.contiguous()
@@ -130,12 +129,19 @@ class Constants:
 
 
 def _reorder(tensor: Tensor, columns: int, data: Value, order: Ids) -> Tensor:
-    """Columns that read channels `data.ids`, for channels `order`; those that read the same are added up."""
+    """Columns that read channels `data.ids`, for channels `order`, in float64; those that read the same are added."""
     column_of = {id_: column for column, id_ in enumerate(order.tolist())}
     to = np.array([column_of[id_] for id_ in data.ids.tolist()])
     if len(to) == len(order) and (np.diff(to) == 1).all():
-        return tensor
-    entries = torch.from_numpy((to[:, None] * data.block + np.arange(data.block)).reshape(-1))
+        return tensor.double()
+    if len(to) == len(order):
+        return tensor.index_select(columns, _entries(np.argsort(to), data.block)).double()
     shape = list(tensor.shape)
     shape[columns] = len(order) * data.block
-    return tensor.new_zeros(shape).index_add_(columns, entries, tensor)
+    joined = torch.zeros(shape, dtype=torch.float64)
+    return joined.index_add_(columns, _entries(to, data.block), tensor.double())
+
+
+def _entries(positions: Ids, block: int) -> Tensor:
+    """Where along their axis the entries of these channels lie."""
+    return torch.from_numpy((positions[:, None] * block + np.arange(block)).reshape(-1))

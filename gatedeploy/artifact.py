@@ -1,0 +1,210 @@
+"""The two files that hold a network: `checkpoint.pt` while it is trained, `collapsed.safetensors` when it is done.
+
+Neither holds code, and reading them runs none: a network is its graph, as JSON, and its weights.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatedeploy.errors import InputError, located
+from gatedeploy.files import replacing_file
+from gatedeploy.program import Program
+from gatedeploy.program_json import graph_from_json, graph_to_json
+from gatedeploy.specs import InputSpec, Task, input_from_plain, task_from_plain, to_plain
+
+CHECKPOINT_FORMAT = "gatedeploy.checkpoint"
+COLLAPSED_FORMAT = "gatedeploy.collapsed"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What travels with a network.
+
+    Args:
+        tasks: what it predicts.
+        input: the picture it takes, and how it is made of 8-bit pixels.
+        form: "gated", "shared" (one encoder), "single" (one task), "collapsed".
+        recipe: how it was trained, in plain values; empty when it was not trained by a recipe.
+        metrics: what it reached, metric by metric for each task.
+        report: what the collapse did, in plain values.
+    """
+
+    tasks: tuple[Task, ...]
+    input: InputSpec
+    form: str = "gated"
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint, read.
+
+    Args:
+        program: the network in evaluation mode.
+        info: what travels with it.
+        training: what it takes to go on training: tensors and plain containers, None when there is nothing to resume.
+    """
+
+    program: Program
+    info: ModelInfo
+    training: dict[str, Any] | None
+
+
+def write_checkpoint(
+    path: Path | str, program: Program, info: ModelInfo, training: dict[str, Any] | None = None
+) -> None:
+    """Write a checkpoint; what stands at `path` is replaced when all of it is on the disk, and not before.
+
+    `training` may hold tensors and plain containers only.
+    """
+    document = {
+        "format": CHECKPOINT_FORMAT,
+        "version": VERSION,
+        "info": json.dumps(_info_to_plain(info)),
+        "graph": json.dumps(graph_to_json(program)),
+        "weights": dict(program.weights),
+        "training": training,
+    }
+    with replacing_file(Path(path)) as temporary:
+        torch.save(document, temporary)
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: it does not exist, is damaged, is something else, or holds more than tensors and plain values.
+    """
+    with located(str(path)):
+        document = _load(Path(path))
+        if not isinstance(document, dict) or document.get("format") != CHECKPOINT_FORMAT:
+            raise InputError(
+                "not a gatedeploy checkpoint (no format version). If it holds the weights of a backbone, name it in "
+                "the recipe as model.weights"
+            )
+        _check_version(document.get("version"))
+        try:
+            weights, training = document["weights"], document["training"]
+            info = _info_from_plain(json.loads(document["info"]))
+            program = graph_from_json(json.loads(document["graph"]), _tensors(weights), info.input)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"a damaged checkpoint ({type(error).__name__}: {error}); train or copy it again"
+            ) from None
+        return Checkpoint(program, info, training)
+
+
+def write_collapsed(path: Path | str, program: Program, info: ModelInfo) -> None:
+    """Write a collapsed network as one safetensors file, its graph and what travels with it in the metadata."""
+    from safetensors.torch import save_file
+
+    document = {"info": _info_to_plain(info), "graph": graph_to_json(program)}
+    metadata = {"format": COLLAPSED_FORMAT, "version": str(VERSION), "document": json.dumps(document)}
+    weights = {name: tensor.contiguous() for name, tensor in _unshared(program.weights).items()}
+    with replacing_file(Path(path)) as temporary:
+        save_file(weights, temporary, metadata)
+
+
+def read_collapsed(path: Path | str) -> tuple[Program, ModelInfo]:
+    """Read a collapsed network.
+
+    Raises:
+        InputError: it does not exist, is damaged or is something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with located(str(path)):
+        _require_file(Path(path))
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"not a complete safetensors file ({error}); write or copy it again") from None
+        if metadata.get("format") != COLLAPSED_FORMAT:
+            raise InputError(
+                "not a collapsed network of gatedeploy (no format version); gatedeploy prune makes one of a checkpoint"
+            )
+        _check_version(int(metadata.get("version", "0")) if metadata.get("version", "0").isdigit() else None)
+        try:
+            document = json.loads(metadata["document"])
+            info = _info_from_plain(document["info"])
+            return graph_from_json(document["graph"], weights, info.input), info
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"a damaged network ({type(error).__name__}: {error}); write or copy it again") from None
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """Whether the file looks like a checkpoint (a zip archive) rather than a safetensors file."""
+    _require_file(Path(path))
+    with Path(path).open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"\x80\x02", b"")
+
+
+def _load(path: Path) -> Any:
+    _require_file(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            "holds Python objects other than tensors and plain values, which could run code; refused. "
+            "gatedeploy writes no such file: get it from whoever wrote it as a checkpoint of weights only"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"not a complete PyTorch file ({reason}); train or copy it again") from None
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; expected a file")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+
+
+def _check_version(version: object) -> None:
+    if version != VERSION:
+        raise InputError(
+            f"format version {version}; this gatedeploy reads version {VERSION}: install the one that wrote it"
+        )
+
+
+def _tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()):
+        raise TypeError("weights must be tensors by name")
+    return dict(weights)
+
+
+def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Safetensors refuses tensors that share memory; copies of those that do."""
+    seen: set[int] = set()
+    alone = {}
+    for name, tensor in weights.items():
+        memory = tensor.untyped_storage().data_ptr()
+        alone[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return alone
+
+
+def _info_to_plain(info: ModelInfo) -> dict[str, Any]:
+    plain = to_plain(info)
+    return {**plain, "tasks": [to_plain(task) for task in info.tasks], "input": to_plain(info.input)}
+
+
+def _info_from_plain(plain: Mapping[str, Any]) -> ModelInfo:
+    known = {key: plain[key] for key in ("form", "recipe", "metrics", "report")}
+    if not isinstance(known["form"], str) or not all(isinstance(known[key], dict) for key in known if key != "form"):
+        raise TypeError("its description is not of the expected form")
+    return ModelInfo(tuple(task_from_plain(task) for task in plain["tasks"]), input_from_plain(plain["input"]), **known)
