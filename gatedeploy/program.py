@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from gatedeploy.specs import InputSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """One network: `graph` calls functions on the input, on weights and on each other's results.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from gatedeploy.graph.shapes import shapes_of
+from gatedeploy.graph.shapes import BATCH, shapes_of
 from gatedeploy.program import Program
 
 aten = torch.ops.aten
@@ -26,20 +26,26 @@ class Cost:
 
 
 def cost(program: Program) -> Cost:
-    """Count `program` for a batch of one. A parameter that several calls read counts once."""
-    shapes = shapes_of(program, batch=1)
+    """Count `program` for one picture. A parameter that several calls read counts once."""
+    shapes = shapes_of(program)
     macs = sum(macs_of(node, shapes) for node in program.graph.nodes if node.op == "call_function")
     return Cost(macs, sum(program.weights[name].numel() for name in program.trainable))
 
 
 def macs_of(node: fx.Node, shapes: dict[Any, Any]) -> int:
-    """Multiply-adds of one call; 0 for all but convolutions and linear layers."""
+    """Multiply-adds of one call for one picture; 0 for all but convolutions and linear layers."""
     packet = getattr(node.target, "overloadpacket", None)
     if packet in CONVOLUTIONS or packet in TRANSPOSED:
         transposed = packet in TRANSPOSED or (packet is aten.convolution and bool(node.args[6]))
         # Each entry of a convolution's output (of a transposed one's input) meets one slice of the weight.
         met = shapes[node.args[0]] if transposed else shapes[node]
-        return int(math.prod(met) * math.prod(shapes[node.args[1]][1:]))
+        return _entries(met) * int(math.prod(shapes[node.args[1]][1:]))
     if packet is aten.linear:
-        return int(math.prod(shapes[node]) * shapes[node.args[1]][-1])
+        return _entries(shapes[node]) * int(shapes[node.args[1]][-1])
     return 0
+
+
+def _entries(shape: tuple[int, ...]) -> int:
+    """Entries of one picture's part of a tensor."""
+    entries = math.prod(shape)
+    return entries // BATCH if entries % BATCH == 0 else entries

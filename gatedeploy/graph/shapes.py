@@ -17,11 +17,12 @@ that a size which depends on the batch can be told by looking at it."""
 
 
 class _Shapes(fx.Interpreter):
+    """Runs a program on fake tensors, which have shapes and no data, and notes each node's in `meta["shape"]`."""
+
     def __init__(self, program: Program, mode: FakeTensorMode) -> None:
         super().__init__(torch.nn.Module(), graph=program.graph)
         self.weights = program.weights
         self.mode = mode
-        self.shapes: dict[fx.Node, Any] = {}
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Tensor:
         weight = self.weights[target]
@@ -30,16 +31,19 @@ class _Shapes(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         with self.mode:
             result = super().run_node(n)
-        self.shapes[n] = pytree.tree_map(lambda item: tuple(item.shape) if isinstance(item, Tensor) else item, result)
+        n.meta["shape"] = pytree.tree_map(lambda item: tuple(item.shape) if isinstance(item, Tensor) else item, result)
         return result
 
 
-def shapes_of(program: Program, batch: int = BATCH) -> dict[fx.Node, Any]:
-    """The shape of each node's tensor, a structure of shapes where it has several, its value where it is a size."""
-    mode = FakeTensorMode()
-    floating = [weight.dtype for weight in program.weights.values() if weight.is_floating_point()]
-    with mode:
-        image = torch.empty(batch, *program.input.shape, dtype=floating[0] if floating else torch.float32)
-    reader = _Shapes(program, mode)
-    reader.run(image)
-    return reader.shapes
+def shapes_of(program: Program) -> dict[Any, Any]:
+    """The shape of each node's tensor, a structure of shapes where it has several, its value where it is a size.
+
+    The batch size is `BATCH`. Weights keep their shapes, so what was found once stays in the nodes.
+    """
+    if "shape" not in program.graph.output_node().meta:
+        mode = FakeTensorMode()
+        floating = [weight.dtype for weight in program.weights.values() if weight.is_floating_point()]
+        with mode:
+            image = torch.empty(BATCH, *program.input.shape, dtype=floating[0] if floating else torch.float32)
+        _Shapes(program, mode).run(image)
+    return {node: node.meta["shape"] for node in program.graph.nodes}

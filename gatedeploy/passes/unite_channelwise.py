@@ -25,15 +25,15 @@ class UniteChannelwise(Pass):
 
     def run(self, graph: ChannelGraph) -> None:
         """See the class."""
-        made = graph.makers()
         united: dict[object, Operation] = {}
+        tensor_of = np.zeros(graph.created, dtype=np.int64)  # by the address of the operation that makes it
         kept: list[Operation] = []
         for operation in graph.operations:
             if not _unary(operation):  # 1
                 kept.append(operation)
+                _note(operation, tensor_of)
                 continue
-            makers = [made.get(id_) for id_ in operation.operands[0].value.ids.tolist()]
-            tensors = np.array([id(maker[0]) if maker else 0 for maker in makers])
+            tensors = tensor_of[operation.operands[0].value.ids]
             for tensor in dict.fromkeys(tensors.tolist()):
                 part = _part(operation, np.flatnonzero(tensors == tensor))
                 twin = united.setdefault((tensor, _arguments(part)), part)  # 2
@@ -41,17 +41,22 @@ class UniteChannelwise(Pass):
                     kept.append(part)
                 else:
                     _join(twin, part)
+                _note(twin, tensor_of)
         graph.operations = kept
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Every operation of the kind reads one tensor."""
-        made = graph.makers()
+        tensor_of = np.zeros(graph.created, dtype=np.int64)
         for operation in graph.operations:
-            if _unary(operation):
-                makers = [made.get(id_) for id_ in operation.operands[0].value.ids.tolist()]
-                if len({id(maker[0]) if maker else 0 for maker in makers}) > 1:
-                    return False
+            if _unary(operation) and len(np.unique(tensor_of[operation.operands[0].value.ids])) > 1:
+                return False
+            _note(operation, tensor_of)
         return True
+
+
+def _note(operation: Operation, tensor_of: np.ndarray) -> None:
+    for value in operation.outputs:
+        tensor_of[value.ids] = id(operation)
 
 
 def _unary(operation: Operation) -> bool:

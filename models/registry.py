@@ -1,0 +1,97 @@
+"""Backbones and heads by name, as recipes write them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+
+from gatedeploy.errors import InputError, closest
+from gatedeploy.models.heads import ASPPHead, DenseHead, LinearHead
+from gatedeploy.models.resnet import ResNet, resnet18, resnet20, resnet50
+from gatedeploy.specs import Task
+
+Entry = TypeVar("Entry")
+
+
+class _Head(NamedTuple):
+    build: Callable[..., nn.Module]
+    dense: bool
+    """Whether it answers per pixel, and so takes the size of the picture."""
+
+
+_BACKBONES: Mapping[str, Callable[..., ResNet]] = {"resnet20": resnet20, "resnet18": resnet18, "resnet50": resnet50}
+_HEADS: Mapping[str, _Head] = {
+    "linear": _Head(LinearHead, dense=False),
+    "dense": _Head(DenseHead, dense=True),
+    "aspp": _Head(ASPPHead, dense=True),
+}
+
+
+def backbone_names() -> tuple[str, ...]:
+    """The names `build_backbone` knows."""
+    return tuple(_BACKBONES)
+
+
+def head_names() -> tuple[str, ...]:
+    """The names `build_head` knows."""
+    return tuple(_HEADS)
+
+
+def build_backbone(name: str, **options: Any) -> ResNet:
+    """A trunk with fresh random weights.
+
+    Args:
+        name: one of `backbone_names()`.
+        options: the arguments of the function of that name in `gatedeploy.models.resnet`, e.g. `width=0.5`.
+
+    Raises:
+        InputError: no such backbone, no such option, or a value it cannot have.
+    """
+    build = _known("backbone", name, _BACKBONES)
+    _check_options(f"backbone {name}", build, options, given=())
+    return build(**options)
+
+
+def build_head(name: str, in_channels: int, task: Task, size: Sequence[int], **options: Any) -> nn.Module:
+    """A head for `task` with fresh random weights.
+
+    Args:
+        name: one of `head_names()`.
+        in_channels: channels of the feature map it reads, a trunk's `out_channels`.
+        task: says how many channels the prediction has and whether it is a map.
+        size: (height, width) of the picture and of a dense prediction.
+        options: the remaining arguments of the head's class in `gatedeploy.models.heads`, e.g. `width=64`.
+
+    Raises:
+        InputError: no such head, no such option, a value it cannot have, or a head that cannot serve this kind of task.
+    """
+    head = _known("head", name, _HEADS)
+    given: dict[str, Any] = {"in_channels": in_channels, "out_channels": task.channels}
+    if task.dense != head.dense:
+        fitting = [other for other, entry in _HEADS.items() if entry.dense == task.dense]
+        gives, needs = ("a map", "one answer per picture") if head.dense else ("one answer per picture", "a map")
+        raise InputError(
+            f"task {task.name}: head {name!r} gives {gives} and {task.kind} needs {needs}; take {' or '.join(fitting)}"
+        )
+    if head.dense:
+        given["size"] = size
+    _check_options(f"head {name}", head.build, options, tuple(given))
+    return head.build(**given, **options)
+
+
+def _known(what: str, name: str, known: Mapping[str, Entry]) -> Entry:
+    if name not in known:
+        near = closest(str(name), tuple(known))
+        raise InputError(f"there is no {what} {name!r}; known are {', '.join(known)}{near}")
+    return known[name]
+
+
+def _check_options(what: str, build: Callable[..., Any], options: Mapping[str, Any], given: tuple[str, ...]) -> None:
+    known = tuple(option for option in inspect.signature(build).parameters if option not in given)
+    for option in options:
+        if option not in known:
+            have = f"known are {', '.join(known)}" if known else "it has none"
+            raise InputError(f"{what}: there is no option {option!r}; {have}{closest(option, known)}")

@@ -1,0 +1,79 @@
+"""The claim of the project: a collapsed network computes what the gated one does, whatever the structure and gates."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils import _pytree as pytree
+
+import gatedeploy as gd
+from gatedeploy.graph.capture import capture
+from gatedeploy.program import Program
+from tests.gate_patterns import PATTERNS, logits_of, set_gates
+from tests.structures import EXAMPLE, STRUCTURES, Structure
+
+by_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.name)
+# Another batch size than the one captured with, and values that were never seen.
+PICTURES = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+@cache
+def captured(structure: Structure) -> tuple[nn.Module, Program]:
+    """The network and its program, which share their weights: gates set in one are set in the other."""
+    network = structure.build()
+    return network, capture(network, EXAMPLE.double())
+
+
+def assert_equal_to_scale(got: Any, expected: Any) -> None:
+    ours, theirs = pytree.tree_leaves(got), pytree.tree_leaves(expected)
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.shape == other.shape
+        assert float((one - other).abs().max()) <= 1e-9 * float(other.abs().max())
+
+
+@by_structure
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_collapsed_equals_gated(structure: Structure, pattern: str) -> None:
+    network, program = captured(structure)
+    set_gates(network, pattern)
+    thin = gd.collapse(program)
+    with torch.no_grad():
+        assert_equal_to_scale(thin(PICTURES), network(PICTURES))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    structure=st.sampled_from(STRUCTURES),
+    seed=st.integers(0, 2**31),
+    share=st.floats(0, 1),
+    task=st.integers(0, 4),
+)
+def test_any_gates_and_any_choice_of_tasks(structure: Structure, seed: int, share: float, task: int) -> None:
+    network, program = captured(structure)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for logits in logits_of(network).values():
+            logits.copy_(torch.where(torch.rand(logits.shape, generator=generator) < share, 0.1, -0.1))
+        expected = network(PICTURES)
+        names = list(expected)
+        chosen = [names[task % len(names)]]
+        thin = gd.collapse(program, tasks=chosen)
+        assert list(thin(PICTURES)) == chosen
+        assert_equal_to_scale(thin(PICTURES), {name: expected[name] for name in chosen})
+
+
+@by_structure
+def test_parameters_never_grow(structure: Structure) -> None:
+    network, program = captured(structure)
+    set_gates(network, "random, half")
+    report = gd.collapse(program).report
+    assert report is not None
+    assert report.collapsed.macs <= report.gated.macs
+    assert report.collapsed.params <= report.gated.params

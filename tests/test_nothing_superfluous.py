@@ -1,0 +1,108 @@
+"""A collapsed network holds what the outputs need and nothing more, judged by an oracle that shares no code with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gatedeploy as gd
+from gatedeploy.graph.cost import cost
+from tests.gate_patterns import PATTERNS, set_gates
+from tests.oracle import expected_layers, kept_layers
+from tests.structures import EXAMPLE, STRUCTURES, Residual, Structure
+from tests.test_collapse_equals_gated import captured
+
+# Without barriers, flattened channels or layers without modules, which the oracle does not know.
+KNOWN = {"Plain", "Normed", "ActThenNorm", "Residual", "Bottlenecks", "PreActivation", "InvertedResidual", "Dense"}
+KNOWN |= {"Inception", "UNet", "InPlace", "CalledTwice", "Pyramid", "Repeated"}
+JUDGED = [
+    structure for structure in STRUCTURES if getattr(structure.make, "__name__", "") in KNOWN and not structure.head
+]
+
+
+@pytest.mark.parametrize("structure", JUDGED, ids=lambda structure: structure.name)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_kept_channels_are_those_of_the_oracle(structure: Structure, pattern: str) -> None:
+    network, program = captured(structure)
+    assert isinstance(network, gd.GatedNetwork)
+    set_gates(network, pattern)
+    assert sorted(kept_layers(gd.collapse(program))) == sorted(expected_layers(network).values())
+
+
+class _PerTask(nn.Module):
+    """What a user would write without gates: one network a task, or one for all."""
+
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(networks)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {task: network(x) for task, network in self.networks.items()}
+
+
+class _Shared(nn.Module):
+    def __init__(self, backbone: nn.Module, heads: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.heads = backbone, heads
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = self.backbone(x)
+        return {task: head(features) for task, head in self.heads.named_children()}
+
+
+def _gated_residual() -> gd.GatedNetwork:
+    structure = Structure(
+        Residual, 3, head=lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    )
+    network = structure.build()
+    assert isinstance(network, gd.GatedNetwork)
+    return network
+
+
+def _same(thin: gd.Collapsed, plain: nn.Module) -> None:
+    """Equal outputs, MACs and parameters; the plain network's norms are folded as the collapsed one's are."""
+    folded = gd.collapse(plain.double().eval(), example_input=EXAMPLE.double())
+    with torch.no_grad():
+        expected = plain(EXAMPLE.double())
+        for task, prediction in thin(EXAMPLE.double()).items():
+            assert torch.allclose(prediction, expected[task], rtol=1e-9, atol=1e-12)
+    assert cost(thin.program) == cost(folded.program)
+    assert sorted(kept_layers(thin)) == sorted(kept_layers(folded))
+
+
+def test_all_gates_specific_gives_single_task_networks() -> None:
+    gated = _gated_residual()
+    set_gates(gated, "all specific")
+    networks = {
+        task.name: nn.Sequential(gated.branches.get_submodule(task.name), gated.heads.get_submodule(task.name))
+        for task in gated.tasks
+    }
+    thin = gd.collapse(gated, example_input=EXAMPLE.double())
+    _same(thin, _PerTask(networks))
+    for task, plain in networks.items():
+        _same(gd.collapse(gated, example_input=EXAMPLE.double(), tasks=[task]), _PerTask({task: plain}))
+
+
+def test_all_gates_shared_gives_the_uniform_multi_task_network() -> None:
+    gated = _gated_residual()
+    set_gates(gated, "all shared")
+    thin = gd.collapse(gated, example_input=EXAMPLE.double())
+    _same(thin, _Shared(gated.branches.get_submodule("shared"), gated.heads))
+    # Not even a copy is left of the gates: convolutions, activations, sums, pooling and the heads.
+    assert not [node for node in thin.network.graph.nodes if "cat" in str(node.target) or "slice" in str(node.target)]
+
+
+def test_what_a_chosen_task_does_not_need_goes_and_what_it_needs_through_the_mix_stays() -> None:
+    gated = _gated_residual()
+    set_gates(gated, "all shared")
+    first = gated.sites[0]
+    gated.gate(first, "task1").choose([True, False, False, False])
+    thin = gd.collapse(gated, example_input=EXAMPLE.double(), tasks=["task0"])
+    names = {name.partition(".")[0] for name, _ in thin.network.named_parameters()}
+    # task1's own first channel reaches task0 through the mix (eq. 3), with the mix's share; task2's branch is dead.
+    assert {"task1", "shared", "heads"} <= names
+    assert "task2" not in names
+    assert thin.network.get_parameter("task1.stem.0.weight").shape[0] == 1
