@@ -63,8 +63,6 @@ def _redirect_later_readers(node: fx.Node, written: fx.Node, order: dict[fx.Node
 
 def _method(node: fx.Node) -> bool:
     name = str(node.target)
-    if name == "__setitem__":
-        _refuse_setitem(node)
     plain = name.removesuffix("_")
     if plain == name or name.endswith("__") or not hasattr(Tensor, plain):
         return False
@@ -74,8 +72,6 @@ def _method(node: fx.Node) -> bool:
 
 def _function(node: fx.Node) -> bool:
     function: Any = node.target
-    if function is operator.setitem:
-        _refuse_setitem(node)
     if function in IN_PLACE_OPERATORS:
         node.target = IN_PLACE_OPERATORS[function]
         return True
@@ -89,13 +85,6 @@ def _function(node: fx.Node) -> bool:
                 node.target = getattr(home, name[:-1])
                 return True
     return False
-
-
-def _refuse_setitem(node: fx.Node) -> None:
-    raise InputError(
-        f"the backbone writes into part of a tensor ({node.format_node()}); build the result with torch.cat or "
-        "torch.where instead, branches run in lockstep and must not write in place"
-    )
 
 
 def _refuse_aliases(node: fx.Node, target: fx.Node, order: dict[fx.Node, int]) -> None:

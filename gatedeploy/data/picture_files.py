@@ -1,0 +1,128 @@
+"""Decode pictures, masks, depth and normals from files; what cannot be used is refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from gatedeploy.errors import InputError
+
+Array = npt.NDArray[Any]
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MASKS = (".png",)
+MAPS = (".png", ".npy")
+
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
+_PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+_GREY_MODES = ("L", "I;16", "I;16B", "I")
+
+
+def read_picture(path: Path, height: int, width: int) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decode a picture, as its pixels are stored, to red, green and blue, and resize it bilinearly with antialiasing.
+
+    Returns:
+        (3, height, width) uint8, and the height and width the picture has in its file.
+
+    Raises:
+        InputError: the file is no picture of 8 bits a channel, or is damaged, or larger than Pillow's limit.
+    """
+    image = _decode(path)
+    if image.mode not in _PICTURE_MODES:
+        raise InputError(
+            f"{path}: its pixels are of mode {image.mode!r}; expected 8 bits a channel, grey or colour. "
+            "Convert it first"
+        )
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized).transpose(2, 0, 1), (image.height, image.width)
+
+
+def read_mask(path: Path) -> Array:
+    """Decode a mask to whole numbers (height, width): of a palette PNG the index, not the colour; else the grey value.
+
+    Raises:
+        InputError: the file is no grey or palette picture, or is damaged.
+    """
+    image = _decode(path)
+    if image.mode not in ("1", "P", *_GREY_MODES):
+        raise InputError(
+            f"{path}: is a picture of mode {image.mode!r}; a mask must be a palette or grey picture, one number per "
+            "pixel. Convert its colours to numbers first"
+        )
+    return np.asarray(image).astype(np.int64)
+
+
+def read_depth(path: Path) -> Array:
+    """Read an 8- or 16-bit grey PNG or a .npy file as numbers (height, width), in the file's own unit.
+
+    Raises:
+        InputError: the file holds something else, or is damaged.
+    """
+    if path.suffix.lower() == ".npy":
+        return _load_npy(path, "(height, width)", lambda shape: len(shape) == 2)
+    image = _decode(path)
+    if image.mode not in _GREY_MODES:
+        raise InputError(
+            f"{path}: is a picture of mode {image.mode!r}; depth must be a grey PNG of 8 or 16 bits, or .npy"
+        )
+    return np.asarray(image)
+
+
+def read_normals(path: Path) -> Array:
+    """Read an RGB PNG (uint8) or a .npy file as vectors (height, width, 3), still in the file's own code.
+
+    Raises:
+        InputError: the file holds something else, or is damaged.
+    """
+    if path.suffix.lower() == ".npy":
+        return _load_npy(path, "(height, width, 3)", lambda shape: len(shape) == 3 and shape[2] == 3)
+    image = _decode(path)
+    if image.mode not in ("RGB", "RGBA"):
+        raise InputError(f"{path}: is a picture of mode {image.mode!r}; normals must be an RGB PNG of 8 bits, or .npy")
+    return np.asarray(image)[:, :, :3]
+
+
+def nearest(array: Array, height: int, width: int) -> Array:
+    """Resize (from_height, from_width, ...) to (height, width, ...), taking the pixel nearest to each new middle."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip((height, width), array.shape[:2], strict=True)
+    )
+    return np.asarray(array[rows[:, None], columns])
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            image.load()
+            decoded: Image.Image = image.copy()
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{path}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, Pillow's limit against decompression "
+            "bombs; make it smaller"
+        ) from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path}: cannot be read as a picture (neither {', '.join(_FORMATS)}); replace it or take it away"
+        ) from None
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over.
+        raise InputError(f"{path}: cannot be read as a picture ({error}); replace it or take it away") from None
+    return decoded
+
+
+def _load_npy(path: Path, expected: str, fits: Callable[[tuple[int, ...]], bool]) -> Array:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # So do numpy's.
+        raise InputError(f"{path}: cannot be read as a .npy array ({error}); replace it or take it away") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: is an archive of arrays; expected one array {expected}")
+    if not fits(array.shape) or array.dtype.kind not in "uif":
+        raise InputError(f"{path}: holds {array.shape} of {array.dtype}; expected numbers {expected}")
+    return array
