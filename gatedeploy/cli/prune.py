@@ -1,0 +1,79 @@
+"""`gatedeploy prune`: collapse a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatedeploy.artifact import ModelInfo, read_checkpoint, write_collapsed
+from gatedeploy.cli.screen import Json, count, note, print_json, say, table
+from gatedeploy.compiler import CollapseReport, collapse
+from gatedeploy.errors import located
+from gatedeploy.files import sha256
+
+
+def prune(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that `gatedeploy train` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.", show_default="collapsed.safetensors beside the checkpoint")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Keep only these outputs, e.g. depth,normals.", show_default="all")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Collapse a trained gated network into one plain network with an output per task.
+
+    Every gate becomes a constant and everything that no output needs is cut away. The result computes what the gated
+    network computes; that is checked in float64 before the file is written. Only the checkpoint is needed, not the
+    source code of the network.
+    """
+    out = out or checkpoint.parent / "collapsed.safetensors"
+    chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
+    read = read_checkpoint(checkpoint)
+    note(f"Collapsing {checkpoint}")
+    with located(str(checkpoint)):
+        thin = collapse(read.program, tasks=chosen)
+    assert thin.report is not None
+    report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
+    kept = tuple(task for task in read.info.tasks if chosen is None or task.name in chosen)
+    info = replace(read.info, form="collapsed", tasks=kept, report=report)
+    write_collapsed(out, thin.program, info)
+    if json:
+        print_json({**_document(thin.report), "file": str(out)})
+    else:
+        _show(thin.report, info, out)
+
+
+def _document(report: CollapseReport) -> dict[str, Any]:
+    return {
+        "gated": asdict(report.gated),
+        "collapsed": asdict(report.collapsed),
+        "parity": {
+            "float64": {"error": report.parity.error, "tolerance": report.parity.tolerance},
+            "float32": {"error": report.parity_float32.error, "tolerance": report.parity_float32.tolerance},
+        },
+        "sites": [asdict(site) for site in report.sites],
+        "barriers": report.barriers,
+        "seconds": report.seconds,
+    }
+
+
+def _show(report: CollapseReport, info: ModelInfo, out: Path) -> None:
+    rows = [
+        [name, f"{count(cost.macs)}", f"{count(cost.params)}"]
+        for name, cost in (("gated, as trained", report.gated), ("collapsed", report.collapsed))
+    ]
+    table(["", "MACs", "parameters"], rows)
+    worst = max(report.parity.error.values())
+    say(
+        f"The same to {worst:.1e} of the outputs' scale in float64; "
+        f"{report.collapsed.macs / report.gated.macs:.1%} of the multiply-adds are left."
+    )
+    if report.barriers:
+        met = ", ".join(f"{name} ({times}×)" for name, times in report.barriers.items())
+        say(f"No rule takes these operators apart, what feeds them was kept whole: {met}.")
+    say(f"Wrote {out} ({', '.join(task.name for task in info.tasks)}). Next: gatedeploy export {out} --onnx")
