@@ -21,6 +21,7 @@ FLOORS: list[set[str]] = [
     {"compiler"},
     {"storage"},
     {"exporters", "models", "training", "data"},
+    {"assembly"},
     {"benchmarks"},
     {"cli"},
 ]

@@ -1,0 +1,88 @@
+"""What collapsing costs: seconds by stage and peak memory, for ResNet-50 at output stride 8 with ASPP heads.
+
+    python -m gatedeploy.benchmarks.collapse_cost [--tasks 3] [--size 480 640] [--specific 0.3]
+
+Memory is what the process holds at its peak while collapsing, beyond what it held before, in units of the gated
+network's weights. Verification is timed apart: it runs both networks on three full-size pictures in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+import gatedeploy as gd
+from gatedeploy.models.registry import build_backbone, build_head
+
+MIB = 1 << 20
+
+
+def gated_network(tasks: int, size: tuple[int, int], specific: float) -> gd.GatedNetwork:
+    """A gated ResNet-50 with random weights, each gate specific with probability `specific`; seeded."""
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet50", output_stride=8)
+    asked = [gd.Task(f"task{i}", kind="segmentation", classes=tuple(str(c) for c in range(40))) for i in range(tasks)]
+    heads = {task.name: build_head("aspp", backbone.out_channels, task, size) for task in asked}
+    network = gd.gate(backbone, asked, example_input=torch.zeros(1, 3, *size), heads=heads)
+    for site in network.sites:
+        for task in asked:
+            gate = network.gate(site, task.name)
+            gate.choose(torch.rand(gate.gate_logits.shape) < specific)
+    return network.eval()
+
+
+class PeakMemory:
+    """The largest resident size of this process while the block runs, sampled every 20 ms."""
+
+    def __enter__(self) -> PeakMemory:
+        self.before = self.peak = _resident()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            self.peak = max(self.peak, _resident())
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main() -> None:
+    """Measure once and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--specific", type=float, default=0.3, help="share of task-specific channels")
+    arguments = parser.parse_args()
+    size = (arguments.size[0], arguments.size[1])
+    network = gated_network(arguments.tasks, size, arguments.specific)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    example = torch.zeros(1, 3, *size)
+    started = time.perf_counter()
+    with PeakMemory() as memory:
+        thin = gd.collapse(network, example_input=example)
+    report = thin.report
+    assert report is not None
+    print(f"ResNet-50 OS8 + ASPP, T = {arguments.tasks}, {size[0]}×{size[1]}, {arguments.specific:.0%} specific")
+    print(f"{report.gated.macs / 1e9:.1f} → {report.collapsed.macs / 1e9:.1f} GMACs")
+    for stage, seconds in report.seconds.items():
+        print(f"{stage:>13} {seconds:6.1f} s")
+    print(f"{'in all':>13} {time.perf_counter() - started:6.1f} s")
+    extra = memory.peak - memory.before
+    print(f"weights {weights / MIB:.0f} MiB, peak {extra / MIB:.0f} MiB more: {extra / weights:.2f} × the weights")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What a recipe names, built: its data set, its backbone, its heads."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gatedeploy.data import DataSet, load_data
+from gatedeploy.errors import InputError, located
+from gatedeploy.models.registry import build_backbone, build_head
+from gatedeploy.models.weights import load_weights
+from gatedeploy.specs import Task
+from gatedeploy.training.recipe import Recipe
+from gatedeploy.training.sections import Component
+from gatedeploy.training.stages import Parts
+
+
+def build_parts(recipe: Recipe, source: str, backbone: str | None = None) -> tuple[Recipe, Parts]:
+    """The data set of a recipe and what builds its networks.
+
+    Args:
+        recipe: says all but a backbone of the user's own.
+        source: the recipe's name, for messages.
+        backbone: `module:function` of the user's own backbone, from the command line. The recipe that comes back names
+            it, for people: no name in a file is ever imported.
+
+    Raises:
+        InputError: something is not known, does not exist, or does not fit.
+    """
+    if backbone is not None:
+        recipe = replace(recipe, model=replace(recipe.model, backbone=Component(backbone)))
+    with located(source):
+        with located("data"):
+            data = load_data(recipe.data.name, **recipe.data.options)
+        tasks = recipe.chosen_tasks(data.tasks)
+        make_backbone = _backbone_maker(recipe, data, _own(backbone) if backbone else None)
+        channels = _channels(make_backbone(), data)
+
+        def make_head(task: Task) -> nn.Module:
+            head = recipe.head(task.name)
+            with located(source), located(f"tasks.{task.name}"):
+                size = (data.input.height, data.input.width)
+                return build_head(head.name, channels, task, size, **head.options)
+
+        for task in tasks:  # so that a wrong head is told before anything is trained
+            make_head(task)
+    return recipe, Parts(data, make_backbone, make_head)
+
+
+def _backbone_maker(recipe: Recipe, data: DataSet, own: Callable[[], nn.Module] | None) -> Callable[[], nn.Module]:
+    component, weights = recipe.model.backbone, recipe.model.weights
+
+    def make() -> nn.Module:
+        if own is not None:
+            made = own()
+            if not isinstance(made, nn.Module):
+                raise InputError(f"{component.name}: returned a {type(made).__name__}; expected a torch.nn.Module")
+        else:
+            with located("model.backbone"):
+                made = build_backbone(component.name, **{"in_channels": data.input.channels, **component.options})
+        if weights is not None:
+            load_weights(made, weights, "model.weights")
+        return made
+
+    return make
+
+
+def _own(name: str) -> Callable[[], nn.Module]:
+    """The function `module:function`, looked for where the user stands too."""
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise InputError(f"--backbone {name}: expected module:function, e.g. my_networks:small_trunk")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        made: Any = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise InputError(f"--backbone {name}: {error}; it is looked for in {here} and where Python looks") from None
+    except AttributeError:
+        raise InputError(f"--backbone {name}: module {module} has no function {function}") from None
+    if not callable(made):
+        raise InputError(f"--backbone {name}: is a {type(made).__name__}; expected a function that returns a network")
+    return made  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _channels(backbone: nn.Module, data: DataSet) -> int:
+    """How many channels a head reads: of the one feature that the backbone returns."""
+    features = backbone.eval()(torch.zeros(1, *data.input.shape))
+    if not isinstance(features, Tensor) or features.ndim < 2:
+        raise InputError(
+            f"model.backbone: returns a {type(features).__name__}; the registered heads read one feature map "
+            "(batch, channels, height, width)"
+        )
+    return int(features.shape[1])

@@ -1,0 +1,61 @@
+"""`gatedeploy train`: train what a recipe describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatedeploy.assembly import build_parts
+from gatedeploy.cli.screen import say, table
+from gatedeploy.training.metrics import Metric, headline
+from gatedeploy.training.recipe_file import load_recipe
+from gatedeploy.training.stages import Trained, train_recipe
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled recipe: demo, scenes, …")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.epochs=2.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write to.", show_default="runs/ and the recipe's name")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in that folder.")] = False,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="A backbone of your own: a function that returns a network."),
+    ] = None,
+) -> None:
+    """Train a gated multi-task network: single-task nets first, then the gated network that starts from them.
+
+    Writes FOLDER/checkpoint.pt, and every stage's checkpoint and TensorBoard files below FOLDER. A run that was
+    interrupted goes on with --resume and ends with the same weights as an unbroken one on the same machine.
+    """
+    read = load_recipe(recipe, changes or [])
+    read, parts = build_parts(read, recipe, backbone)
+    trained = train_recipe(read, parts, out or Path("runs") / Path(recipe).stem, resume=resume)
+    _show(trained)
+
+
+def _show(trained: Trained) -> None:
+    tasks = trained.gated.tasks
+    metrics = {task.name: headline(task) for task in tasks}
+    headings = [f"{name} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for name, metric in metrics.items()]
+    rows = []
+    if trained.single:
+        figures = [_figure(trained.single[name].metrics, name, metrics) for name in metrics]
+        rows.append(["single-task nets", *figures, ""])
+    for label, info in (("one shared encoder", trained.shared), ("gated", trained.gated)):
+        if info is not None:
+            gain = trained.delta_mtl(info)
+            row = [label, *(_figure(info.metrics, name, metrics) for name in metrics)]
+            rows.append([*row, "" if gain is None else f"{gain:+.2f} %"])
+    table(["", *headings, "Δ_MTL"], rows)
+    say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {trained.checkpoint}")
+
+
+def _figure(figures: Mapping[str, Mapping[str, float]], task: str, metrics: Mapping[str, Metric]) -> str:
+    return f"{figures[task][metrics[task].name]:.4g}"
