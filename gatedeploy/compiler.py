@@ -115,19 +115,27 @@ def collapse(
         program = capture(gated, example_input)
     clock.lap("capture")
     wanted = program if tasks is None else _only(program, tasks)
-    graph = channel_graph(wanted)
-    run_passes(graph, [step() for step in PASSES])
-    exact = Collapsed(emit(graph))
+    exact, graph = lower(wanted)
     clock.lap("passes")
-    inputs = _verification_inputs(wanted, example_input)
-    expected = evaluate(wanted, inputs)
-    parity = _verify(exact, expected, inputs.double(), FLOAT64)
     dtype = _float_type(program)
+    pictures = _verification_pictures(wanted, example_input)
+    expected = [evaluate(wanted, picture) for picture in pictures]
+    parity = _verify(exact, pictures, expected, torch.float64, FLOAT64)
     collapsed = exact.to(dtype)
-    parity_float32 = _verify(collapsed, expected, inputs.to(dtype), FLOAT64 if dtype == torch.float64 else FLOAT32)
+    tolerance = FLOAT64 if dtype == torch.float64 else FLOAT32
+    parity_float32 = _verify(collapsed, pictures, expected, dtype, tolerance)
     clock.lap("verification")
-    collapsed.report = _report(program, graph, collapsed, (parity, parity_float32), clock.seconds)
+    costs = cost(program), cost(collapsed.program)
+    sites = tuple(site_shares(program))
+    collapsed.report = CollapseReport(*costs, parity, parity_float32, sites, dict(graph.barriers), clock.seconds)
     return collapsed
+
+
+def lower(program: Program) -> tuple[Collapsed, ChannelGraph]:
+    """The collapsed network of a program in float64, not verified yet, and the channel graph it was written from."""
+    graph = channel_graph(program)
+    run_passes(graph, [step() for step in PASSES])
+    return Collapsed(emit(graph)), graph
 
 
 def _only(program: Program, tasks: Sequence[str]) -> Program:
@@ -145,34 +153,34 @@ def _only(program: Program, tasks: Sequence[str]) -> Program:
     return replace(program, graph=graph)
 
 
-def _verification_inputs(program: Program, example_input: Tensor | None) -> Tensor:
-    """One example, or a made-up picture without one, and two seeded pictures of noise."""
+def _verification_pictures(program: Program, example_input: Tensor | None) -> list[Tensor]:
+    """The example, or a made-up picture without one, and two seeded pictures of noise in one batch."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(2 if example_input is not None else 3, *program.input.shape, generator=generator)
-    return noise if example_input is None else torch.cat([example_input[:1].detach().cpu().float(), noise])
+    first, *rest = torch.randn(3, 1, *program.input.shape, generator=generator)
+    return [first if example_input is None else example_input[:1].detach().cpu().float(), torch.cat(rest)]
 
 
-def _verify(collapsed: Collapsed, expected: dict[str, Any], inputs: Tensor, tolerance: float) -> Parity:
+def _verify(
+    collapsed: Collapsed,
+    pictures: Sequence[Tensor],
+    expected: Sequence[dict[str, Any]],
+    dtype: torch.dtype,
+    tolerance: float,
+) -> Parity:
+    """The worst parity over `pictures`; raises `CheckError` unless it holds."""
     with torch.no_grad():
-        parity = compare(expected, collapsed(inputs), tolerance)
-    parity.check("the collapsed network")
-    return parity
+        found = [
+            compare(wanted, collapsed(picture.to(dtype)), tolerance)
+            for picture, wanted in zip(pictures, expected, strict=True)
+        ]
+    for parity in found:
+        parity.check("the collapsed network")
+    return Parity({task: max(parity.error[task] for parity in found) for task in found[0].error}, tolerance)
 
 
 def _float_type(program: Program) -> torch.dtype:
     types = [weight.dtype for weight in program.weights.values() if weight.is_floating_point()]
     return types[0] if types else torch.float32
-
-
-def _report(
-    program: Program,
-    graph: ChannelGraph,
-    collapsed: Collapsed,
-    parity: tuple[Parity, Parity],
-    seconds: dict[str, float],
-) -> CollapseReport:
-    costs = cost(program), cost(collapsed.program)
-    return CollapseReport(*costs, *parity, tuple(site_shares(program)), dict(graph.barriers), seconds)
 
 
 class _Clock:
