@@ -2,6 +2,8 @@
 
 from gatedeploy.compiler import Collapsed, CollapseReport, collapse
 from gatedeploy.errors import CheckError, GatedeployError, InputError
+from gatedeploy.exporters.bundle import export
+from gatedeploy.exporters.opening import open_runner as open  # noqa: A004  `gd.open`, as one says it
 from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.gating.sparsity import sparsity_penalty
@@ -23,8 +25,10 @@ __all__ = [
     "Task",
     "TensorGate",
     "collapse",
+    "export",
     "gate",
     "load",
+    "open",
     "save",
     "sparsity_penalty",
 ]

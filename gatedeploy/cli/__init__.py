@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 
 from gatedeploy.cli.app import app, run
+from gatedeploy.cli.demo import demo
+from gatedeploy.cli.export import export, verify
+from gatedeploy.cli.inspect import inspect
+from gatedeploy.cli.measure import bench, flops
 from gatedeploy.cli.prune import prune
+from gatedeploy.cli.train import train
 
-app.command()(prune)
+for command in (demo, train, prune, export, verify, inspect, flops, bench):
+    app.command()(command)
 
 
 def main() -> None:

@@ -37,10 +37,11 @@ def train(
     read = load_recipe(recipe, changes or [])
     read, parts = build_parts(read, recipe, backbone)
     trained = train_recipe(read, parts, out or Path("runs") / Path(recipe).stem, resume=resume)
-    _show(trained)
+    show_training(trained)
 
 
-def _show(trained: Trained) -> None:
+def show_training(trained: Trained) -> None:
+    """What every stage reached, as a table."""
     tasks = trained.gated.tasks
     metrics = {task.name: headline(task) for task in tasks}
     headings = [f"{name} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for name, metric in metrics.items()]

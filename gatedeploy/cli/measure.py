@@ -1,0 +1,99 @@
+"""`gatedeploy flops` and `gatedeploy bench`: what networks cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatedeploy.assembly import build_parts
+from gatedeploy.benchmarks.bench import bench as measure
+from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
+from gatedeploy.benchmarks.report import Report
+from gatedeploy.cli.screen import Json, count, note, print_json, say, table
+from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
+
+FORMS = {
+    "stl": "single-task nets, together",
+    "mtl": "one shared encoder",
+    "gated": "gated, as trained",
+    "collapsed": "collapsed",
+}
+
+
+def flops(
+    source: Annotated[str, typer.Argument(help="A recipe, a checkpoint, a collapsed network or a bundle.")],
+    json: Json = False,
+) -> None:
+    """Count multiply-adds and parameters, by operator, beside what the network replaces.
+
+    Counted with fvcore for one picture; 1 MAC is one multiply-add, so 2 MACs are what some papers call 2 FLOPs.
+    Convolutions and linear layers count; norms are folded everywhere but in the gated network as trained.
+    """
+    costs = _recipe(source) if _is_recipe(source) else file_costs(source)
+    if json:
+        print_json(costs)
+        return
+    shared = costs.get("mtl", {}).get("macs", 0)
+    rows = []
+    for form, cost in costs.items():
+        ratio = f"{cost['macs'] / shared:.2f}" if shared else ""
+        parts = ", ".join(f"{name} {count(macs)}" for name, macs in cost["per_operator"].items())
+        rows.append([FORMS[form], count(cost["macs"]), ratio, count(cost["params"]), parts])
+    table(["", "MACs", "to shared", "parameters", "by operator"], rows)
+    for form, cost in costs.items():
+        if cost.get("unsupported"):
+            say(f"Not counted in {FORMS[form]}: {', '.join(cost['unsupported'])}.")
+
+
+def _is_recipe(source: str) -> bool:
+    return source in bundled_recipes() or Path(source).suffix in (".yaml", ".yml")
+
+
+def _recipe(source: str) -> Costs:
+    recipe, parts = build_parts(load_recipe(source), source)
+    return recipe_costs(recipe, recipe.chosen_tasks(parts.data.tasks), parts.data.input)
+
+
+def bench(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Checkpoints, collapsed networks, bundles, or folders of a training.")
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Measure for seconds rather than minutes.")] = False,
+    threads: Annotated[int, typer.Option(help="Threads for one request.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="The folder for the report.")] = Path("report"),
+    json: Json = False,
+) -> None:
+    """Measure latency and costs beside what you would run instead, and write a report.
+
+    Every candidate is run in turns in one process: the collapsed network, single-task nets one after the other, one
+    shared encoder, a mixture of experts asked once per task, and the gated network as trained. Writes report.html,
+    report.md and report.json.
+    """
+    report = measure(paths, out, quick, threads, say=note)
+    if json:
+        print_json(report.plain())
+        return
+    show_report(report, out)
+
+
+def show_report(report: Report, out: Path) -> None:
+    """The comparison as a table, and where the whole of it lies."""
+    rows = [_row(candidate) for candidate in report.plain()["candidates"].items()]
+    table(["one request", "MACs", "to shared", "milliseconds", "to shared"], rows)
+    for warning in report.warnings:
+        say(f"Warning: {warning}")
+    say(f"Report: {out / 'report.html'}")
+
+
+def _row(named: tuple[str, dict[str, Any]]) -> list[str]:
+    name, candidate = named
+    latency = candidate["latency"]
+    return [
+        name,
+        count(candidate["macs"]),
+        f"{candidate['mac_ratio']:.2f}",
+        f"{latency['median_ms']:.3g}",
+        f"{latency['ratio']:.2f}",
+    ]
