@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ def write_checkpoint(
         "training": training,
     }
     with replacing_file(Path(path)) as temporary:
-        torch.save(document, temporary)
+        _save(document, temporary)
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -108,13 +109,17 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 
 def write_collapsed(path: Path | str, program: Program, info: ModelInfo) -> None:
     """Write a collapsed network as one safetensors file, its graph and what travels with it in the metadata."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     document = {"info": _info_to_plain(info), "graph": graph_to_json(program)}
     metadata = {"format": COLLAPSED_FORMAT, "version": str(VERSION), "document": json.dumps(document)}
     weights = {name: tensor.contiguous() for name, tensor in _unshared(program.weights).items()}
     with replacing_file(Path(path)) as temporary:
-        save_file(weights, temporary, metadata)
+        try:
+            save_file(weights, temporary, metadata)
+        except SafetensorError as error:  # also when the disk is full
+            raise OSError(str(error)) from error
 
 
 def read_collapsed(path: Path | str) -> tuple[Program, ModelInfo]:
@@ -147,16 +152,30 @@ def read_collapsed(path: Path | str) -> tuple[Program, ModelInfo]:
 
 
 def is_checkpoint(path: Path | str) -> bool:
-    """Whether the file looks like a checkpoint (a zip archive) rather than a safetensors file."""
+    """Whether a file that holds a network is to be read as a checkpoint: whether it is no safetensors file."""
     _require_file(Path(path))
     with Path(path).open("rb") as file:
-        return file.read(4) in (b"PK\x03\x04", b"\x80\x02", b"")
+        return file.read(9)[8:] != b"{"  # a length of eight bytes, then JSON
+
+
+def _save(document: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(document, file)
+    except RuntimeError as error:
+        # PyTorch tells of a full disk as of a broken archive; the reason is in the context.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _load(path: Path) -> Any:
-    _require_file(path)
+    if not is_checkpoint(path):
+        raise InputError("a safetensors file; expected a checkpoint, as gatedeploy train writes it")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd about a foreign file is told below, once
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             "holds Python objects other than tensors and plain values, which could run code; refused. "

@@ -18,7 +18,15 @@ from gatedeploy.program import Program
 from tests.gate_patterns import PATTERNS, logits_of, set_gates
 from tests.structures import EXAMPLE, STRUCTURES, Structure
 
-by_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.name)
+
+def for_each(structures: list[Structure]) -> pytest.MarkDecorator:
+    """Parametrise by structure, all tests of one in one process: capturing takes longer than collapsing."""
+    return pytest.mark.parametrize(
+        "structure",
+        [pytest.param(each, id=each.name, marks=pytest.mark.xdist_group(each.name)) for each in structures],
+    )
+
+
 # Another batch size than the one captured with, and values that were never seen.
 PICTURES = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
@@ -38,7 +46,7 @@ def assert_equal_to_scale(got: Any, expected: Any) -> None:
         assert float((one - other).abs().max()) <= 1e-9 * float(other.abs().max())
 
 
-@by_structure
+@for_each(STRUCTURES)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_collapsed_equals_gated(structure: Structure, pattern: str) -> None:
     network, program = captured(structure)
@@ -69,7 +77,7 @@ def test_any_gates_and_any_choice_of_tasks(structure: Structure, seed: int, shar
         assert_equal_to_scale(thin(PICTURES), {name: expected[name] for name in chosen})
 
 
-@by_structure
+@for_each(STRUCTURES)
 def test_parameters_never_grow(structure: Structure) -> None:
     network, program = captured(structure)
     set_gates(network, "random, half")

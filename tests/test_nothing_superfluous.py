@@ -13,7 +13,7 @@ from gatedeploy.graph.cost import cost
 from tests.gate_patterns import PATTERNS, set_gates
 from tests.oracle import expected_layers, kept_layers
 from tests.structures import EXAMPLE, STRUCTURES, Residual, Structure
-from tests.test_collapse_equals_gated import captured
+from tests.test_collapse_equals_gated import captured, for_each
 
 # Without barriers, flattened channels or layers without modules, which the oracle does not know.
 KNOWN = {"Plain", "Normed", "ActThenNorm", "Residual", "Bottlenecks", "PreActivation", "InvertedResidual", "Dense"}
@@ -23,7 +23,7 @@ JUDGED = [
 ]
 
 
-@pytest.mark.parametrize("structure", JUDGED, ids=lambda structure: structure.name)
+@for_each(JUDGED)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_kept_channels_are_those_of_the_oracle(structure: Structure, pattern: str) -> None:
     network, program = captured(structure)

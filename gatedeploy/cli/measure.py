@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.bench import bench as measure
 from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
-from gatedeploy.benchmarks.report import Report
+from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
 
@@ -80,20 +80,19 @@ def bench(
 
 def show_report(report: Report, out: Path) -> None:
     """The comparison as a table, and where the whole of it lies."""
-    rows = [_row(candidate) for candidate in report.plain()["candidates"].items()]
+    rows = [_row(candidate) for candidate in report.candidates]
     table(["one request", "MACs", "to shared", "milliseconds", "to shared"], rows)
     for warning in report.warnings:
         say(f"Warning: {warning}")
     say(f"Report: {out / 'report.html'}")
 
 
-def _row(named: tuple[str, dict[str, Any]]) -> list[str]:
-    name, candidate = named
-    latency = candidate["latency"]
+def _row(candidate: CandidateReport) -> list[str]:
+    ratio = candidate.macs_ratio
     return [
-        name,
-        count(candidate["macs"]),
-        f"{candidate['mac_ratio']:.2f}",
-        f"{latency['median_ms']:.3g}",
-        f"{latency['ratio']:.2f}",
+        candidate.title,
+        count(candidate.cost.macs),
+        "" if ratio is None else f"{ratio:.2f}",
+        f"{candidate.measurement.median_ms:.3g}",
+        f"{candidate.ratio.value:.2f}",
     ]

@@ -1,0 +1,220 @@
+"""Whatever is wrong with the input: one clear sentence, the right exit code, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gatedeploy.cli.app import run
+
+SCENES = """
+data: {name: scenes, train: 8, val: 4, size: 16}
+model: {backbone: {name: resnet20, width: 0.25}, head: {name: dense}}
+train: {epochs: 1, batch_size: 4}
+"""
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    """The one sentence on standard error with which the command line ends."""
+    capsys.readouterr()
+    assert run(list(arguments)) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in said.err
+    return lines[0].removeprefix("error: ")
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+class TestCheckpoints:
+    def test_missing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert refused(capsys, "prune", str(tmp_path / "none.pt")) == f"{tmp_path / 'none.pt'}: no such file"
+
+    @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+    def test_truncated(self, copy: Path, share: float, capsys: pytest.CaptureFixture[str]) -> None:
+        file = copy / "checkpoint.pt"
+        whole = file.read_bytes()
+        file.write_bytes(whole[: int(share * len(whole))])
+        sentence = refused(capsys, "prune", str(file), "--out", str(copy / "new.safetensors"))
+        assert sentence.startswith(f"{file}: not a complete PyTorch file")
+        assert not (copy / "new.safetensors").exists()
+
+    def test_foreign(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        torch.save({"weight": torch.ones(3)}, tmp_path / "other.pt")
+        sentence = refused(capsys, "prune", str(tmp_path / "other.pt"))
+        assert "not a gatedeploy checkpoint (no format version)" in sentence
+        assert "model.weights" in sentence
+
+    def test_with_code_in_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        class Payload:
+            def __reduce__(self) -> tuple[object, tuple[str]]:
+                return (Path.touch, (str(tmp_path / "ran"),))
+
+        torch.save({"format": "gatedeploy.checkpoint", "weights": Payload()}, tmp_path / "evil.pt")
+        (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Payload()))
+        for name in ("evil.pt", "evil.pkl"):
+            for command in ("prune", "inspect", "flops"):
+                assert "could run code; refused" in refused(capsys, command, str(tmp_path / name))
+        assert not (tmp_path / "ran").exists()
+
+    def test_unknown_task(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = tmp_path / "new.safetensors"
+        sentence = refused(capsys, "prune", str(folder / "checkpoint.pt"), "--tasks", "depht", "--out", str(out))
+        assert sentence.endswith("no task 'depht' in this network; it has kind, depth; did you mean 'depth'?")
+        assert not out.exists()
+
+    def test_exporting_one(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "first: gatedeploy prune" in refused(capsys, "export", str(folder / "checkpoint.pt"), "--onnx")
+
+
+class TestRecipes:
+    def write(self, folder: Path, text: str = SCENES) -> str:
+        file = folder / "recipe.yaml"
+        file.write_text(text)
+        return str(file)
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            ("train.epochz=3", "train.epochz"),
+            ("train.epochs=-1", "train.epochs"),
+            ("train.learning_rate=.nan", "train.learning_rate"),
+            ("sparsity.weight=-1", "sparsity.weight"),
+            ("gates.group=0", "gates.group"),
+            ("model.backbone.name=resnet21", "resnet21"),
+            ("model.head.name=aspq", "aspq"),
+            ("data.name=scene", "scene"),
+            ("data.size=0", "size"),
+        ],
+    )
+    def test_unknown_keys_and_impossible_values(
+        self, tmp_path: Path, change: str, sentence: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        said = refused(capsys, "train", self.write(tmp_path), "--set", change, "--out", str(tmp_path / "run"))
+        assert sentence in said
+        assert not (tmp_path / "run").exists()
+
+    def test_missing_data_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        recipe = self.write(
+            tmp_path, SCENES.replace("name: scenes, train: 8, val: 4, size: 16", "name: multi_fashion, root: nowhere")
+        )
+        said = refused(capsys, "train", recipe, "--out", str(tmp_path / "run"))
+        assert "nowhere" in said
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.slow
+    def test_a_loss_that_is_no_number(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        run_folder = tmp_path / "run"
+        said = refused(
+            capsys,
+            *("train", self.write(tmp_path), "--set", "train.learning_rate=1e38", "--set", "train.epochs=4"),
+            *("--out", str(run_folder)),
+            code=1,
+        )
+        assert "epoch" in said
+        assert not (run_folder / "checkpoint.pt").exists()
+
+    @pytest.mark.slow
+    def test_a_label_out_of_range(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "masks").mkdir()
+        for name in ("a", "b", "c", "d"):
+            Image.new("RGB", (16, 16)).save(tmp_path / "pictures" / f"{name}.png")
+            Image.new("L", (16, 16), 7 if name == "c" else 1).save(tmp_path / "masks" / f"{name}.png")
+        data = (
+            f"name: folder, root: {tmp_path}, pictures: pictures, size: 16, val_fraction: 0.25, "
+            "tasks: {parts: {kind: segmentation, classes: [no, yes], labels: masks}}"
+        )
+        recipe = self.write(tmp_path, SCENES.replace("name: scenes, train: 8, val: 4, size: 16", data))
+        said = refused(capsys, "train", recipe, "--set", "train.batch_size=2", "--out", str(tmp_path / "run"))
+        assert "c.png" in said
+        assert "7" in said
+
+    def test_missing_recipe(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "demo" in refused(capsys, "train", "demmo")
+
+    def test_backbones_that_cannot_be_imported(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        recipe = self.write(tmp_path)
+        assert "expected module:function" in refused(capsys, "train", recipe, "--backbone", "thing")
+        assert "No module named 'no_such'" in refused(capsys, "train", recipe, "--backbone", "no_such:f")
+        assert "has no function f" in refused(capsys, "train", recipe, "--backbone", "json:f")
+
+
+class TestBundles:
+    def test_a_changed_file(self, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        model = copy / "bundle" / "model.onnx"
+        bytes_ = bytearray(model.read_bytes())
+        bytes_[len(bytes_) // 2] ^= 1
+        model.write_bytes(bytes_)
+        said = refused(capsys, "verify", str(copy / "bundle"), code=1)
+        assert "model.onnx was changed or damaged: its SHA-256 is " in said
+
+    def test_not_a_bundle(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "manifest.json" in refused(capsys, "verify", str(tmp_path))
+
+    def test_no_format(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "no format was asked for" in refused(capsys, "export", str(folder / "collapsed.safetensors"))
+
+
+class TestWriting:
+    """A full disk, and Ctrl-C in the middle."""
+
+    COMMANDS = (
+        ("prune", "checkpoint.pt", "--out", "new/thin.safetensors"),
+        ("export", "collapsed.safetensors", "--onnx", "--out", "new/bundle"),
+        ("inspect", "checkpoint.pt", "--picture", "new/sharing.svg"),
+    )
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+    def test_a_disk_that_takes_no_more(self, copy: Path, command: tuple[str, ...]) -> None:
+        def limit() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a file that grows too large is an error of write()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+        done = subprocess.run(
+            [sys.executable, "-m", "gatedeploy", *command], cwd=copy, preexec_fn=limit, capture_output=True, text=True
+        )
+        assert done.returncode == 1, done.stderr
+        assert "could not be written: " in done.stderr
+        assert "File too large" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list((copy / "new").rglob("*")) if (copy / "new").exists() else True
+
+    @pytest.mark.parametrize("command", COMMANDS[:2], ids=lambda command: command[0])
+    def test_ctrl_c(
+        self, copy: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.chdir(copy)
+        monkeypatch.setattr("gatedeploy.files._to_disk", interrupted)
+        assert run(list(command)) != 0
+        assert "Traceback" not in capsys.readouterr().err
+        assert not list((copy / "new").rglob("*"))
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="no such file"):
+        run(["prune", str(tmp_path / "none.pt"), "--debug"])
+
+
+def test_a_command_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prun"]) == 2
+    assert "prun" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""The commands, one after the other, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatedeploy import __version__
+from gatedeploy.cli.app import run
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert run(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """With --json standard output is one JSON document and nothing else."""
+    return json.loads(output(capsys, *arguments, "--json"))
+
+
+def test_prune(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "thin.safetensors"
+    found = document(capsys, "prune", str(folder / "checkpoint.pt"), "--out", str(out))
+    assert out.is_file()
+    assert found["collapsed"]["macs"] < found["gated"]["macs"]
+    assert found["collapsed"]["params"] < found["gated"]["params"]
+    assert set(found["parity"]["float64"]["error"]) == {"kind", "depth"}
+    assert [site["specific"] for site in found["sites"]] == [{"kind": 3, "depth": 6}, {"kind": 4, "depth": 0}]
+    assert "multiply-adds are left" in output(capsys, "prune", str(folder / "checkpoint.pt"), "--out", str(out))
+
+
+def test_prune_to_some_tasks(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "depth.safetensors"
+    found = document(capsys, "prune", str(folder / "checkpoint.pt"), "--tasks", "depth", "--out", str(out))
+    assert list(found["parity"]["float64"]["error"]) == ["depth"]
+    assert [task["name"] for task in document(capsys, "inspect", str(out))["tasks"]] == ["depth"]
+
+
+def test_export_and_verify(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collapsed, bundle = str(folder / "collapsed.safetensors"), str(tmp_path / "bundle")
+    exported = document(capsys, "export", collapsed, "--onnx", "--out", bundle)
+    assert "model.onnx" in exported["files"]
+    assert set(exported["verification"]["error"]) == {"1", "3"}
+    verified = document(capsys, "verify", bundle)
+    assert set(verified["parity"]["error"]) == {"kind", "depth"}
+    assert "all as their hashes say" in output(capsys, "verify", bundle)
+    assert (Path(bundle) / "labels" / "kind.txt").read_text() == "cat\ndog\ncow\n"
+
+
+@pytest.mark.parametrize("file", ["checkpoint.pt", "collapsed.safetensors", "bundle"])
+def test_inspect(folder: Path, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "inspect", str(folder / file))
+    assert [task["name"] for task in found["tasks"]] == ["kind", "depth"]
+    assert "kind" in output(capsys, "inspect", str(folder / file))
+
+
+def test_inspect_draws(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "sharing.svg"
+    assert f"Wrote {picture}" in output(capsys, "inspect", str(folder / "checkpoint.pt"), "--picture", str(picture))
+    assert "<svg" in picture.read_text()
+
+
+def test_flops(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    costs = document(capsys, "flops", str(folder / "checkpoint.pt"))
+    assert list(costs) == ["stl", "mtl", "gated", "collapsed"]
+    # One encoder of 3·6·9 and 6·4·9 multiply-adds per pixel; heads: 4·1 per pixel and 4·3.
+    encoder, heads = 256 * (3 * 6 * 9 + 6 * 4 * 9), 256 * 4 + 12
+    assert costs["mtl"]["macs"] == encoder + heads
+    assert costs["stl"]["macs"] == 2 * encoder + heads
+    assert costs["gated"]["macs"] == 3 * encoder + heads
+    assert "one shared encoder" in output(capsys, "flops", str(folder / "checkpoint.pt"))
+
+
+def test_flops_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(document(capsys, "flops", "demo")) == ["stl", "mtl", "gated"]
+
+
+@pytest.mark.slow
+def test_bench(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = document(capsys, "bench", str(folder / "checkpoint.pt"), "--quick", "--out", str(tmp_path / "report"))
+    assert {"stl", "mtl", "gated", "collapsed"} <= {candidate["kind"] for candidate in report["candidates"].values()}
+    for name in ("report.html", "report.md", "report.json"):
+        assert (tmp_path / "report" / name).stat().st_size > 1000
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "--version").strip() == __version__
+    overview = output(capsys, "--help")
+    for command in ("demo", "train", "prune", "export", "verify", "inspect", "flops", "bench"):
+        assert command in overview
+        assert len(output(capsys, command, "--help").splitlines()) > 8
