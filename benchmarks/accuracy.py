@@ -1,0 +1,76 @@
+"""What the networks of a benchmark reached on their validation split, as their files say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatedeploy.benchmarks.subjects import Subject
+from gatedeploy.errors import InputError, located
+from gatedeploy.specs import Task
+from gatedeploy.training.metrics import delta_mtl, headline
+
+SINGLE = "single-task networks"
+
+Metrics = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One row of the table of accuracies.
+
+    Args:
+        name: the file, or `SINGLE` for the single-task networks together.
+        metrics: figure by metric and task.
+        delta_mtl: mean relative gain over the single-task networks in percent (InterroGate eq. 6); None without them.
+    """
+
+    name: str
+    metrics: Metrics
+    delta_mtl: float | None
+
+
+def accuracies(subjects: Sequence[Subject]) -> list[Accuracy]:
+    """One row for each subject that was measured; the first single-task network of each task makes one row together.
+
+    Raises:
+        InputError: a file's metrics are no numbers by task.
+    """
+    read = [(subject, _metrics(subject)) for subject in subjects]
+    single: Metrics = {}
+    for subject, metrics in read:
+        if subject.form == "single":
+            single = {**metrics, **single}
+    tasks = list(dict.fromkeys(task for subject in subjects for task in subject.info.tasks))
+    rows = [Accuracy(SINGLE, single, None)] if single else []
+    for subject, metrics in read:
+        if subject.form != "single" and metrics:
+            rows.append(Accuracy(subject.label, metrics, _gain(tasks, metrics, single)))
+    return rows
+
+
+def _metrics(subject: Subject) -> Metrics:
+    with located(str(subject.path)):
+        return {str(task): _figures(task, values) for task, values in subject.info.metrics.items()}
+
+
+def _figures(task: str, values: Any) -> dict[str, float]:
+    if not isinstance(values, Mapping) or not all(isinstance(value, (int, float)) for value in values.values()):
+        raise InputError(f"its metrics of task {task!r} are {values!r}; expected numbers by name")
+    return {str(name): float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+def _gain(tasks: Sequence[Task], metrics: Metrics, single: Metrics) -> float | None:
+    """Δ_MTL of the headline metrics, None where one is missing or a single-task network reached 0."""
+    ours: dict[str, float] = {}
+    theirs: dict[str, float] = {}
+    for task in tasks:
+        if task.kind is None:
+            return None
+        name = headline(task).name
+        if name not in metrics.get(task.name, {}) or not single.get(task.name, {}).get(name):
+            return None
+        ours[task.name], theirs[task.name] = metrics[task.name][name], single[task.name][name]
+    return delta_mtl(ours, theirs, [task.name for task in tasks if headline(task).lower_is_better])

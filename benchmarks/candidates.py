@@ -1,0 +1,227 @@
+"""Everything that is compared in one benchmark: the networks that were given, and their rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from gatedeploy.benchmarks.costs import NetworkCost, count, total
+from gatedeploy.benchmarks.rivals import PlainRivals, mixture_of_recipe, rivals_of_gates, rivals_of_recipe
+from gatedeploy.benchmarks.subjects import Subject
+from gatedeploy.compiler import Collapsed, collapse
+from gatedeploy.errors import InputError
+from gatedeploy.exporters.plain_gates import plain_gates
+from gatedeploy.graph.cost import cost as cost_by_shapes
+from gatedeploy.graph.modules import network
+from gatedeploy.program import Program
+from gatedeploy.specs import InputSpec
+
+KINDS = ("stl", "mtl", "moe", "gated", "collapsed", "bundle")
+"""In the order of reports: rivals first."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to answer all tasks for one picture, in one request.
+
+    Args:
+        name: its kind, and the label of its file where there are several of a kind.
+        kind: one of `KINDS`.
+        cost: of the request.
+        networks: what computes it, one after the other; each takes a picture and returns predictions by task.
+        file: the ONNX file of a bundle, which has no networks.
+        collapse: what the collapse did, as `CollapseReport` in JSON types; empty for what was not collapsed.
+    """
+
+    name: str
+    kind: str
+    cost: NetworkCost
+    networks: tuple[nn.Module, ...] = ()
+    file: Path | None = None
+    collapse: Mapping[str, Any] = field(default_factory=dict)
+
+
+def assemble(subjects: Sequence[Subject], experts: bool = True) -> tuple[list[Candidate], list[str]]:
+    """The candidates in the order of reports, and in sentences which rivals are missing and why.
+
+    The single-task networks and uniform MTL are the trained ones where such checkpoints are among the subjects; else
+    they are read off the first gated network (see `rivals_of_gates`), else built from the recipe.
+
+    Args:
+        subjects: what was given.
+        experts: whether a mixture of experts is among the rivals.
+
+    Raises:
+        InputError: a checkpoint cannot be collapsed, or is of an unknown form.
+    """
+    notes: list[str] = []
+    found = _different([own for subject in subjects for own in _own(subject)])
+    gated = [subject for subject in subjects if subject.form == "gated"]
+    if gated:
+        found.append(gated_candidate(_program(gated[0])))
+        notes += _other_backbones(gated)
+    found += _plain(subjects, notes)
+    if experts:
+        found += _mixture(subjects, notes)
+    ordered = sorted(found, key=lambda each: KINDS.index(each.kind))
+    kinds = [each.kind for each in ordered]
+    # A candidate alone of its kind is called by it.
+    named = [replace(each, name=each.kind) if kinds.count(each.kind) == 1 else each for each in ordered]
+    return named, notes
+
+
+def gated_candidate(program: Program) -> Candidate:
+    """A gated network as it was trained: every branch runs, and gates choose."""
+    return candidate("gated", [network(plain_gates(program))], program.input)
+
+
+def candidate(kind: str, networks: Sequence[nn.Module], input: InputSpec) -> Candidate:
+    """A candidate of networks that share no parameter, and its cost."""
+    return Candidate(kind, kind, total(count(each, input) for each in networks), tuple(networks))
+
+
+def title(kind: str, tasks: int) -> str:
+    """What a kind of candidate is called in reports.
+
+    Args:
+        kind: one of `KINDS`.
+        tasks: how many tasks there are.
+    """
+    return {
+        "stl": f"{tasks} single-task networks",
+        "mtl": "One shared encoder",
+        "moe": f"Mixture of experts, {tasks} passes",
+        "gated": "Gated, as trained",
+        "collapsed": "Collapsed",
+        "bundle": "Bundle",
+    }[kind]
+
+
+def _own(subject: Subject) -> list[Candidate]:
+    """What a subject itself brings; trained rivals are taken by `_plain`."""
+    if subject.form in ("shared", "single"):
+        return []
+    if subject.form == "bundle":
+        assert subject.bundle is not None
+        said = subject.bundle.manifest.costs
+        name = f"bundle {subject.label}"
+        return [Candidate(name, "bundle", NetworkCost(said.macs, said.params), file=subject.bundle.model)]
+    if subject.form not in ("gated", "collapsed"):
+        raise InputError(f"{subject.path}: a network of form {subject.form!r}; expected one that gatedeploy wrote")
+    program = _program(subject)
+    if subject.form == "collapsed":
+        thin, report = Collapsed(program), subject.info.report
+    else:
+        thin = collapse(program)
+        report = asdict(thin.report) if thin.report else {}
+    cost = count(thin, program.input)
+    return [Candidate(f"collapsed {subject.label}", "collapsed", cost, (thin,), collapse=report)]
+
+
+def _different(found: Sequence[Candidate]) -> list[Candidate]:
+    """Without collapsed networks that stand there already: a file, and the checkpoint that it was made of."""
+    kept: list[Candidate] = []
+    for each in found:
+        if not any(_equal(each, other) for other in kept):
+            kept.append(each)
+    return kept
+
+
+def _equal(one: Candidate, other: Candidate) -> bool:
+    if not (one.networks and other.networks):
+        return False
+    ours, theirs = one.networks[0], other.networks[0]
+    if not (isinstance(ours, Collapsed) and isinstance(theirs, Collapsed)):
+        return False
+    weights, others = ours.state_dict(), theirs.state_dict()
+    same = weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+    return same and str(ours.network.graph) == str(theirs.network.graph)
+
+
+def _plain(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
+    """Uniform MTL and the single-task networks: the trained ones, completed by made ones."""
+    tasks = list(dict.fromkeys(task.name for subject in subjects for task in subject.info.tasks))
+    input = subjects[0].info.input
+    shared = next((subject for subject in subjects if subject.form == "shared"), None)
+    single = {subject.info.tasks[0].name: subject for subject in reversed(subjects) if subject.form == "single"}
+    made = None if shared and set(single) == set(tasks) else _made(subjects, notes)
+    encoder = collapse(_program(shared)) if shared else made.shared if made else None
+    networks = {task: collapse(_program(subject)) for task, subject in single.items()}
+    if made:
+        networks = {**made.single, **networks}
+    found = [candidate("mtl", [encoder], input)] if encoder else []
+    if set(networks) == set(tasks):
+        found.append(candidate("stl", [networks[task] for task in tasks], input))
+    return found
+
+
+def _made(subjects: Sequence[Subject], notes: list[str]) -> PlainRivals | None:
+    reasons = []
+    for subject in sorted(subjects, key=lambda subject: subject.form != "gated"):
+        if subject.form == "gated":
+            made, reason = _tried(lambda subject=subject: rivals_of_gates(_program(subject)))  # type: ignore[misc]
+        elif subject.form != "single":
+            made, reason = _tried(lambda subject=subject: rivals_of_recipe(subject.info))  # type: ignore[misc]
+        else:
+            continue
+        if made:
+            return made
+        reasons.append(f"{subject.label}: {reason}")
+    notes.append(f"Single-task networks and uniform MTL could not be made: {'; '.join(reasons) or 'no such network'}.")
+    return None
+
+
+def _mixture(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
+    first = next((subject for subject in subjects if subject.form != "single"), None)
+    if first is None:
+        return []
+    mixture, reason = _tried(lambda: mixture_of_recipe(first.info))
+    if mixture is None:
+        notes.append(f"There is no mixture of experts to compare with: {reason}.")
+        return []
+    passes = [_Named(mixture.ask(task.name), task.name).eval() for task in first.info.tasks]
+    mixed = candidate("moe", passes, first.info.input)
+    # The passes share the trunk.
+    params = sum(parameter.numel() for parameter in mixture.parameters())
+    return [replace(mixed, cost=replace(mixed.cost, params=params))]
+
+
+class _Named(nn.Module):
+    """A network of one task with the manners of all others: predictions by task."""
+
+    def __init__(self, network: nn.Module, task: str) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+
+    def forward(self, image: Any) -> dict[str, Any]:
+        return {self.task: self.network(image)}
+
+
+def _program(subject: Subject) -> Program:
+    assert subject.program is not None  # all but bundles have one
+    return subject.program
+
+
+def _other_backbones(gated: Sequence[Subject]) -> list[str]:
+    """The rivals are the first one's, which says little about a network of another backbone."""
+    first = cost_by_shapes(_program(gated[0])).macs
+    others = [subject.label for subject in gated[1:] if cost_by_shapes(_program(subject)).macs != first]
+    if not others:
+        return []
+    return [f"The rivals are those of {gated[0].label}; {', '.join(others)} may have another backbone or other sites."]
+
+
+def _tried(make: Callable[[], T]) -> tuple[T | None, str]:
+    """What was made and an empty reason, or None and why not."""
+    try:
+        return make(), ""
+    except InputError as error:
+        return None, str(error)

@@ -1,0 +1,74 @@
+"""Where a measurement was made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+LIBRARIES = ("gatedeploy", "torch", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the software.
+
+    Args:
+        cpu: the processor's name.
+        cores: how many of its cores this process may use.
+        threads: how many threads compute one request.
+        system: operating system and architecture.
+        versions: of Python and of the libraries that take part.
+        load_before: tasks that ran or waited to run, mean of the minute before; None where the system does not tell.
+        load_after: the same when the measurement was done; the measurement's own threads are part of it.
+    """
+
+    cpu: str
+    cores: int
+    threads: int
+    system: str
+    versions: dict[str, str]
+    load_before: float | None
+    load_after: float | None
+
+
+def environment(threads: int, load_before: float | None) -> Environment:
+    """Describe this machine after a measurement.
+
+    Args:
+        threads: how many threads computed one request.
+        load_before: what `load` said before it.
+    """
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    system = f"{platform.system()} {platform.machine()}"
+    return Environment(_cpu(), _cores(), threads, system, versions, load_before, load())
+
+
+def load() -> float | None:
+    """Tasks that ran or waited to run, the mean of the last minute; None where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware")))
+    return next(named, "") or platform.processor() or "unknown"

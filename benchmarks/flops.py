@@ -1,0 +1,84 @@
+"""`gatedeploy flops`: what a network and the plain networks that it replaces cost, by fvcore's count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gatedeploy.benchmarks.candidates import assemble, candidate, gated_candidate
+from gatedeploy.benchmarks.costs import NetworkCost
+from gatedeploy.benchmarks.rivals import parts_of, rivals_of_gates
+from gatedeploy.benchmarks.subjects import read_subjects
+from gatedeploy.gating.network import gate
+from gatedeploy.graph.capture import capture
+from gatedeploy.specs import InputSpec, Task
+from gatedeploy.training.recipe import Recipe
+
+FORMS = ("stl", "mtl", "gated", "collapsed")
+
+Costs = dict[str, dict[str, Any]]
+"""By form, those of `FORMS` that apply: "macs" (1 MAC = one multiply-add), "params" and "per_operator", and what
+`NetworkCost` knows besides. STL is the sum over the single-task networks; all but "gated" have their norms folded."""
+
+
+def file_costs(path: Path | str) -> Costs:
+    """The costs of the network in a file, and of its rivals as far as the file lets them be made.
+
+    Args:
+        path: a checkpoint, a collapsed network or a bundle.
+
+    Raises:
+        InputError: the file cannot be used.
+        CheckError: a bundle is damaged.
+    """
+    subjects = read_subjects([path])
+    found, _ = assemble(subjects, experts=False)
+    costs = {"collapsed" if each.kind == "bundle" else each.kind: each.cost for each in found}
+    if "gated" not in costs:
+        bundle = subjects[0].bundle
+        remembered = bundle.manifest.costs.gated if bundle else subjects[0].info.report.get("gated", {})
+        if _known(remembered):
+            costs["gated"] = NetworkCost(remembered["macs"], remembered["params"])
+    return _plain(costs)
+
+
+def recipe_costs(recipe: Recipe, tasks: Sequence[Task], input: InputSpec) -> Costs:
+    """The costs of the network that a recipe describes, before it is trained; what it collapses to is not known yet.
+
+    Args:
+        recipe: names the backbone, the heads and how they are gated.
+        tasks: the questions, as the data set and the recipe have them.
+        input: the picture.
+
+    Raises:
+        InputError: the backbone is none of gatedeploy's, or cannot be gated as the recipe says.
+    """
+    make_backbone, make_head = parts_of(recipe, input)
+    sites = recipe.gates.sites
+    example = torch.zeros(2, *input.shape)
+    gated = gate(
+        make_backbone(),
+        tasks,
+        example_input=example,
+        heads={task.name: make_head(task) for task in tasks},
+        sites=sites if isinstance(sites, str) else list(sites),
+        group=recipe.gates.group,
+        tie=recipe.gates.tie,
+    )
+    program = capture(gated, example, input)
+    rivals = rivals_of_gates(program)
+    single = candidate("stl", list(rivals.single.values()), input)
+    shared = candidate("mtl", [rivals.shared], input)
+    return _plain({each.kind: each.cost for each in (single, shared, gated_candidate(program))})
+
+
+def _plain(costs: Mapping[str, NetworkCost]) -> Costs:
+    return {form: costs[form].plain() for form in FORMS if form in costs}
+
+
+def _known(remembered: Any) -> bool:
+    """Whether a file remembers the cost of the gated network; what it says is not trusted to be numbers."""
+    return isinstance(remembered, Mapping) and all(type(remembered.get(key)) is int for key in ("macs", "params"))

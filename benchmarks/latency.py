@@ -1,0 +1,228 @@
+"""How long a request takes, measured side by side.
+
+On a machine that does other things too, no absolute time is worth much. So the candidates take turns, in a new random
+order each round, and what is reported first are ratios within a round. A request is everything that answers all tasks:
+the passes of T networks are timed as one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gatedeploy.errors import InputError
+from gatedeploy.runner import Array, Runner
+
+Clock = Callable[[], float]
+"""Seconds, from any start."""
+
+NOISY_SPREAD = 0.10
+"""A relative spread between rounds above which a measurement says so."""
+
+NOISY_DRIFT = 0.10
+"""The same for a relative change from the first third of the rounds to the last."""
+
+MAX_REPEATS = 50
+"""Requests in one turn, so that raw samples of a tiny network still fit a report."""
+
+MAX_WARM_UPS = 10_000
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure.
+
+    Args:
+        seconds: when they are used up, the round that runs is the last.
+        min_rounds: but not before so many.
+        max_rounds: and never more.
+        block_ms: about how long one candidate's turn lasts; a slow one answers one request a turn.
+        warm_up_ms: how long each candidate runs before anything counts.
+    """
+
+    seconds: float
+    min_rounds: int
+    max_rounds: int
+    block_ms: float
+    warm_up_ms: float
+
+
+QUICK = Plan(seconds=20, min_rounds=7, max_rounds=30, block_ms=15, warm_up_ms=100)
+FULL = Plan(seconds=180, min_rounds=15, max_rounds=200, block_ms=40, warm_up_ms=500)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The times of one candidate.
+
+    Args:
+        candidate: its name.
+        samples_ms: the time of every request, round by round.
+    """
+
+    candidate: str
+    samples_ms: tuple[tuple[float, ...], ...]
+
+    @property
+    def rounds_ms(self) -> npt.NDArray[np.float64]:
+        """`(rounds,)`: the median request of each round."""
+        return np.array([np.median(turn) for turn in self.samples_ms])
+
+    @property
+    def median_ms(self) -> float:
+        """The median request of all."""
+        return float(np.median(np.concatenate(self.samples_ms)))
+
+    @property
+    def p90_ms(self) -> float:
+        """The time that nine requests of ten do not exceed."""
+        return float(np.percentile(np.concatenate(self.samples_ms), 90))
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range of the rounds, divided by their median."""
+        low, middle, high = np.percentile(self.rounds_ms, (25, 50, 75))
+        return float((high - low) / middle)
+
+    @property
+    def drift(self) -> float:
+        """By how much the last third of the rounds is slower than the first, relative to the first."""
+        third = max(1, len(self.samples_ms) // 3)
+        return float(np.median(self.rounds_ms[-third:]) / np.median(self.rounds_ms[:third]) - 1)
+
+    @property
+    def complaint(self) -> str:
+        """What makes it doubtful, in a sentence; empty for a quiet measurement."""
+        if self.spread > NOISY_SPREAD:
+            return (
+                f"{self.candidate}: rounds differ by {self.spread:.0%} (interquartile range over median; "
+                f"quiet is up to {NOISY_SPREAD:.0%})."
+            )
+        if abs(self.drift) > NOISY_DRIFT:
+            return (
+                f"{self.candidate}: became {abs(self.drift):.0%} {'slower' if self.drift > 0 else 'faster'} while it "
+                f"was measured (quiet is up to {NOISY_DRIFT:.0%})."
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One candidate's latency divided by the baseline's.
+
+    Args:
+        value: the median over rounds of the ratio within the round.
+        low: the lower end of its 95 % bootstrap interval.
+        high: the upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What was measured in one go.
+
+    Args:
+        measurements: one per candidate, in their order.
+        baseline: the candidate that all are compared with.
+        seed: of the order of turns and of the bootstrap.
+    """
+
+    measurements: tuple[Measurement, ...]
+    baseline: str
+    seed: int
+
+    def of(self, candidate: str) -> Measurement:
+        """The measurement of a candidate."""
+        return next(each for each in self.measurements if each.candidate == candidate)
+
+    def ratio(self, candidate: str, baseline: str | None = None) -> Ratio:
+        """A candidate's latency over another's (the baseline's when None), round against round."""
+        paired = self.of(candidate).rounds_ms / self.of(baseline or self.baseline).rounds_ms
+        drawn = np.random.default_rng(self.seed).integers(len(paired), size=(RESAMPLES, len(paired)))
+        tails = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
+        low, high = np.percentile(np.median(paired[drawn], axis=1), tails)
+        return Ratio(float(np.median(paired)), float(low), float(high))
+
+    @property
+    def complaints(self) -> list[str]:
+        """What makes the measurement doubtful, candidate by candidate; empty when it was quiet."""
+        return [each.complaint for each in self.measurements if each.complaint]
+
+
+def measure(
+    candidates: Mapping[str, Sequence[Runner]],
+    image: Array,
+    baseline: str,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+) -> Latency:
+    """Time candidates in turns, in this process.
+
+    Args:
+        candidates: by name, the runners that one request runs one after the other.
+        image: `(1, channels, height, width)`; cast to what a runner takes.
+        baseline: the candidate to compare with.
+        plan: how long.
+        seed: of the order of turns and of the bootstrap.
+        clock: tells the time.
+
+    Raises:
+        InputError: there is nothing to measure, the baseline is none of the candidates, or the clock stands still.
+    """
+    if baseline not in candidates:
+        raise InputError(f"the baseline {baseline!r} is none of the candidates {', '.join(candidates) or '(none)'}")
+    requests = {name: _request(runners, image) for name, runners in candidates.items()}
+    repeats = {name: _warm_up(request, plan, clock) for name, request in requests.items()}
+    order = list(requests)
+    shuffle = random.Random(seed).shuffle
+    samples: dict[str, list[tuple[float, ...]]] = {name: [] for name in requests}
+    start = clock()
+    for number in range(plan.max_rounds):
+        if number >= plan.min_rounds and clock() - start >= plan.seconds:
+            break
+        shuffle(order)
+        for name in order:
+            requests[name]()  # brings the network back into the caches, and does not count
+            samples[name].append(tuple(_time_ms(requests[name], clock) for _ in range(repeats[name])))
+    measurements = tuple(Measurement(name, tuple(turns)) for name, turns in samples.items())
+    if any(each.rounds_ms.min() <= 0 for each in measurements):
+        raise InputError("the clock stands still, so nothing can be measured with it")
+    return Latency(measurements, baseline, seed)
+
+
+def _request(runners: Sequence[Runner], image: Array) -> Callable[[], None]:
+    feeds = [{runner.inputs[0].name: np.ascontiguousarray(image, runner.inputs[0].dtype)} for runner in runners]
+    calls = [(runner.infer, feed) for runner, feed in zip(runners, feeds, strict=True)]
+
+    def request() -> None:
+        for infer, feed in calls:
+            infer(feed)
+
+    return request
+
+
+def _warm_up(request: Callable[[], None], plan: Plan, clock: Clock) -> int:
+    """Run for a while; returns how many requests fill a turn."""
+    times = [_time_ms(request, clock)]
+    while sum(times) < plan.warm_up_ms and len(times) < MAX_WARM_UPS:
+        times.append(_time_ms(request, clock))
+    return min(MAX_REPEATS, max(1, round(plan.block_ms / max(float(np.median(times)), 1e-3))))
+
+
+def _time_ms(request: Callable[[], None], clock: Clock) -> float:
+    start = clock()
+    request()
+    return 1e3 * (clock() - start)

@@ -1,0 +1,148 @@
+"""Writing a report: `report.json`, `report.md`, and `report.html`, one page that needs nothing from elsewhere.
+
+Names of tasks, classes, files and gate sites are untrusted text. The page's templates escape all that is put into them;
+only our own pictures, in which names are escaped already, are put in as they are. The page's content policy forbids
+scripts and everything from the net besides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from gatedeploy.benchmarks.plots import Point, inline_svg, latency_against_macs, ratio_bars
+from gatedeploy.benchmarks.report import Report
+from gatedeploy.benchmarks.sections import OURS, sections, tiles
+from gatedeploy.benchmarks.sharing import MIX, SPECIFIC, sharing_figure
+from gatedeploy.files import replacing_file
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page.
+
+    Args:
+        title: what it shows.
+        text: how to read it.
+        svg: the picture, as an `svg` element.
+    """
+
+    title: str
+    text: str
+    svg: Markup
+
+
+def write_report(report: Report, out: Path) -> dict[str, Path]:
+    """Write a report into the folder `out`; each file is complete when it appears, or was not touched.
+
+    Returns:
+        The files by kind: "json", "md", "html".
+
+    Raises:
+        GatedeployError: the disk refuses.
+    """
+    # All is rendered before anything is written: a report must not be half of one measurement and half of another.
+    texts = {"json": render_json(report), "md": render_markdown(report), "html": render_page(report)}
+    files = {kind: out / f"report.{kind}" for kind in texts}
+    for kind, text in texts.items():
+        with replacing_file(files[kind]) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return files
+
+
+def render_json(report: Report) -> str:
+    """The report as JSON, see `gatedeploy.benchmarks.report`."""
+    return json.dumps(report.plain(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def render_markdown(report: Report) -> str:
+    """The report as Markdown, without pictures."""
+    template = _environment(autoescape=False).get_template("report.md")
+    return template.render(report=report, tiles=tiles(report), sections=sections(report))
+
+
+def render_page(report: Report) -> str:
+    """The report as one page of HTML."""
+    css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    template = _environment(autoescape=True).get_template("report.html")
+    shown = {"tiles": tiles(report), "sections": sections(report), "pictures": list(_pictures(report))}
+    return template.render(report=report, css=css, **shown)
+
+
+def _environment(autoescape: bool) -> Environment:
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(
+        loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters.update(md=_markdown, oneline=_one_line)
+    return environment
+
+
+def _markdown(text: Any) -> str:
+    """Text in which nothing is taken for Markdown or HTML, nor for the end of a table's cell."""
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", escape(_one_line(text), quote=False))
+
+
+def _one_line(text: Any) -> str:
+    return " ".join(str(text).split())
+
+
+def _pictures(report: Report) -> Iterator[Picture]:
+    baseline = next(each for each in report.candidates if each.name == report.baseline)
+    points = [
+        Point(each.title, each.kind in OURS, each.macs_ratio, each.ratio.value, each.ratio.low, each.ratio.high)
+        for each in report.candidates
+        if each.macs_ratio is not None
+    ]
+    if points:
+        yield _picture(
+            "plot-ratios",
+            "MACs and latency",
+            f"Pale: MACs; solid: latency, with its 95 % interval. Both as multiples of “{baseline.title}”.",
+            ratio_bars(points, baseline.title),
+        )
+        yield _picture(
+            "plot-realisation",
+            "Latency against MACs",
+            _realisations(report),
+            latency_against_macs(points, baseline.title),
+        )
+    for number, (label, sites) in enumerate(report.sharing.items()):
+        where = f" ({label})" if len(report.sharing) > 1 else ""
+        for name, panel, text in (
+            (
+                "specific",
+                SPECIFIC,
+                "By gate site and task, from the input down; the stronger the colour, the more goes its own way.",
+            ),
+            (
+                "mix",
+                MIX,
+                "How much each task gives to the feature that the shared branch reads on from, the mean over channels.",
+            ),
+        ):
+            if sites:
+                figure = sharing_figure(sites, [panel])
+                yield _picture(f"plot-{name}-{number}", f"{panel.capitalize()}{where}", text, figure)
+
+
+def _picture(name: str, title: str, text: str, figure: Any) -> Picture:
+    return Picture(title, text, Markup(inline_svg(figure, name, f"{title}: {text}")))  # escaped there
+
+
+def _realisations(report: Report) -> str:
+    said = [
+        f"{each.title} {each.realisation:.2f}" for each in report.candidates if each.kind in OURS and each.realisation
+    ]
+    text = "On the dashed line the milliseconds are what the MACs promise."
+    return f"{text} Realisation (latency ratio ÷ MAC ratio): {', '.join(said)}." if said else text

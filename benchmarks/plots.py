@@ -1,0 +1,222 @@
+"""Pictures of a report, drawn by matplotlib as SVG whose text stays text.
+
+They are drawn in the colours of `COLOURS`. In a page these become CSS variables, so that one picture serves light and
+dark. Names are untrusted: they are never read as mathematics, and XML's special characters are escaped by matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from gatedeploy.files import replacing_file
+
+COLOURS = {
+    **{"ink": "#1b2026", "muted": "#5a6572", "grid": "#dde2e8", "surface": "#fefefe"},
+    **{"ours": "#1769d2", "rival": "#8b97a5"},
+}
+"""Colour by role; each is one that no other role has, so that it can be told in the SVG."""
+
+WIDTH = 4.2
+"""Inches of every picture, 72 of its units each: about a telephone's width, so that text stays readable there."""
+
+LONGEST = 28
+"""Characters of a name that are shown."""
+
+SETTINGS: dict[str, Any] = {
+    **{"svg.fonttype": "none", "text.parse_math": False, "font.size": 9, "axes.linewidth": 0.6},
+    **{"font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": COLOURS["grid"], "axes.labelcolor": COLOURS["muted"]},
+    **{"text.color": COLOURS["ink"], "xtick.color": COLOURS["muted"], "ytick.color": COLOURS["ink"]},
+    **{"xtick.major.size": 0, "ytick.major.size": 0, "axes.axisbelow": True, "hatch.linewidth": 0.5},
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One candidate in the pictures of cost and latency, all relative to the baseline.
+
+    Args:
+        label: what it is called.
+        ours: whether it is drawn as ours or as a rival.
+        macs: MACs over the baseline's.
+        latency: latency over the baseline's.
+        low: the lower end of the latency's interval.
+        high: the upper end.
+    """
+
+    label: str
+    ours: bool
+    macs: float
+    latency: float
+    low: float
+    high: float
+
+
+def ratio_bars(points: Sequence[Point], baseline: str) -> Figure:
+    """Two bars for each candidate: its MACs (pale) and its latency (solid) as multiples of the baseline's."""
+    with _style():
+        figure = Figure(figsize=(WIDTH, 0.7 + 0.5 * len(points)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, point in enumerate(points):
+            colour = COLOURS["ours" if point.ours else "rival"]
+            axes.barh(row - 0.19, point.macs, 0.34, color=colour, alpha=0.45)
+            axes.barh(row + 0.19, point.latency, 0.34, color=colour)
+            axes.plot([point.low, point.high], [row + 0.19] * 2, color=COLOURS["ink"], linewidth=1)
+            for offset, value, end in ((-0.19, point.macs, point.macs), (0.19, point.latency, point.high)):
+                _label(axes, (max(value, end), row + offset), f"{value:.2f}")
+        widest = max(max(point.macs, point.high) for point in points)
+        axes.set(xlim=(0, 1.16 * widest), ylim=(len(points) - 0.5, -0.5))
+        axes.axvline(1, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_yticks(range(len(points)), [_short(point.label) for point in points])
+        axes.set_xlabel(f"× {_short(baseline)}")
+        _bare(axes, grid="x")
+    return figure
+
+
+def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
+    """Each candidate at its MACs and its latency; on the dashed line the milliseconds are what the MACs promise."""
+    with _style():
+        figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+        axes = figure.add_subplot()
+        end = 1.15 * max(max(point.macs, point.high) for point in points)
+        axes.plot([0, end], [0, end], color=COLOURS["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
+        for point in points:
+            colour = COLOURS["ours" if point.ours else "rival"]
+            axes.plot([point.macs] * 2, [point.low, point.high], color=colour, linewidth=1.2)
+            axes.plot(point.macs, point.latency, "o", color=colour, markersize=7)
+        for point, height in zip(points, _apart([point.latency for point in points], 0.06 * end), strict=True):
+            _label(axes, (point.macs, height), _short(point.label), leftwards=point.macs > 0.6 * end, away=7)
+        axes.set(xlim=(0, end), ylim=(0, end))
+        axes.set_xlabel(f"MACs, × {_short(baseline)}")
+        axes.set_ylabel("latency, likewise")
+        _bare(axes, grid="both")
+    return figure
+
+
+Shares = Sequence[Sequence[float | None]]
+
+
+def heat(rows: Sequence[str], columns: Sequence[str], panels: Mapping[str, Shares]) -> Figure:
+    """Tables of shares in [0, 1], side by side, whose cells are the darker the larger the share.
+
+    Args:
+        rows: names from top to bottom.
+        columns: names from left to right.
+        panels: by title, `(rows, columns)` shares; None leaves a cell empty. One panel alone goes without title.
+    """
+    with _style():
+        figure = Figure(figsize=(WIDTH * len(panels), 1.1 + 0.21 * len(rows)), layout="constrained")
+        for number, (title, values) in enumerate(panels.items(), start=1):
+            axes = figure.add_subplot(1, len(panels), number, title=title if len(panels) > 1 else None)
+            axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
+            for row, shares in enumerate(values):
+                for column, share in enumerate(shares):
+                    _cell(axes, row, column, share, said=len(columns) <= 8)
+            axes.set_xticks([column + 0.5 for column in range(len(columns))], [_short(name) for name in columns])
+            axes.xaxis.tick_top()
+            axes.tick_params("x", labelcolor=COLOURS["ink"], labelrotation=0 if len(columns) <= 3 else 30)
+            axes.set_yticks([row + 0.5 for row in range(len(rows))], [_short(name) for name in rows], size=8)
+            _bare(axes, grid="")
+    return figure
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `svg` element for a page: colours as CSS variables, ids of its own, nothing from elsewhere.
+
+    Args:
+        figure: the picture.
+        name: unique on the page; begins every id.
+        description: what it shows, for those who cannot see it.
+    """
+    text = _svg(figure, name)
+    text = text[text.index("<svg") :]  # without the declaration, which names a file on the net
+    # Its description, and a rule that would hold for the whole page.
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
+    for role, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--{role})")
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    box = f'viewBox="0 0 {width:.1f} {height:.1f}" role="img" aria-label="{escape(description)}"'
+    return re.sub(r"<svg[^>]*>", f'<svg id="{name}" {box}>', text, count=1)
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as a file of the kind that its name ends with: svg or png; complete when it appears."""
+    kind = path.suffix.lower().removeprefix(".")
+    with replacing_file(path) as temporary, _style():
+        if kind == "svg":
+            temporary.write_text(_svg(figure, path.stem), encoding="utf-8")
+        else:
+            figure.savefig(temporary, format=kind, dpi=200, facecolor=COLOURS["surface"], metadata={"Software": None})
+
+
+def _svg(figure: Figure, name: str) -> str:
+    buffer = io.StringIO()
+    with _style(), rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with rc_context(SETTINGS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks; browsers bring others
+        yield
+
+
+def _cell(axes: Any, row: int, column: int, share: float | None, said: bool) -> None:
+    if share is None:
+        return
+    axes.add_patch(_rectangle(row, column, COLOURS["grid"], 0.5))
+    # At most three quarters, so that the number on it can be read.
+    axes.add_patch(_rectangle(row, column, COLOURS["ours"], 0.75 * share))
+    if said:
+        axes.text(column + 0.5, row + 0.52, f"{100 * share:.0f}", ha="center", va="center", size=8)
+
+
+def _rectangle(row: int, column: int, colour: str, alpha: float) -> Any:
+    return Rectangle((column + 0.02, row + 0.05), 0.96, 0.9, linewidth=0, facecolor=colour, alpha=alpha)
+
+
+def _label(axes: Any, place: tuple[float, float], text: str, leftwards: bool = False, away: int = 4) -> None:
+    """Text beside a place, `away` points from it, on paper of its own so that lines do not cross it."""
+    axes.annotate(
+        text,
+        place,
+        xytext=(-away if leftwards else away, 0),
+        textcoords="offset points",
+        **{"ha": "right" if leftwards else "left", "va": "center", "size": 8},
+        bbox={"facecolor": COLOURS["surface"], "alpha": 0.8, "linewidth": 0, "pad": 0.8},
+    )
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """The heights, moved apart upwards where they are closer than `gap`."""
+    moved = list(heights)
+    for before, after in zip(np.argsort(heights), np.argsort(heights)[1:], strict=False):
+        moved[after] = max(moved[after], moved[before] + gap)
+    return moved
+
+
+def _bare(axes: Any, grid: str) -> None:
+    axes.spines[:].set_visible(False)
+    if grid:
+        axes.grid(axis=grid, color=COLOURS["grid"], linewidth=0.6)
+
+
+def _short(name: str) -> str:
+    printable = "".join(letter if letter.isprintable() else "·" for letter in name)
+    return printable if len(printable) <= LONGEST else f"{printable[: LONGEST - 1]}…"

@@ -1,0 +1,192 @@
+"""Make of what PyTorch's exporter writes a graph that is fit to be read: small, named, described."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from gatedeploy.artifact import ModelInfo
+from gatedeploy.runner import BATCH
+from gatedeploy.specs import to_plain
+
+METADATA_VERSION = "1"
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def tidy(model: Any, input: str, outputs: Sequence[str], weights: Collection[str]) -> None:
+    """Simplify and rename the graph of `model` (an `onnx_ir.Model`) in place.
+
+    Args:
+        model: as PyTorch's exporter makes it, not optimised.
+        input: what its input shall be called.
+        outputs: what its outputs shall be called, in order.
+        weights: the names of the network's weights, which they keep.
+
+    1. What depends on constants alone is computed; the exporter writes several nodes for the bounds of each slice.
+    2. Sizes that are known are written down; the exporter computes each from the batch size of the picture.
+    3. Equal constants and equal calls become one; what nobody reads goes.
+    4. Nodes are called `layer/Operator`, values after the nodes they come from, the free size `batch`.
+    5. The exporter's notes, file names of the machine it ran on among them, go.
+    """
+    _simplify(model)
+    _rename(model, input, outputs, weights)
+    _name_batch(model)
+    _drop_notes(model)
+
+
+def describe(model: Any, info: ModelInfo) -> None:
+    """Write into the file what whoever finds it without its bundle must know."""
+    import gatedeploy
+
+    tasks = [{"name": task.name, "kind": task.kind, "classes": list(task.classes)} for task in info.tasks]
+    model.producer_name = "gatedeploy"
+    model.producer_version = gatedeploy.__version__
+    model.graph.name = "gatedeploy"
+    model.metadata_props.update(
+        {
+            "gatedeploy.version": METADATA_VERSION,
+            "gatedeploy.tasks": json.dumps(tasks),
+            "gatedeploy.input": json.dumps({**to_plain(info.input), "layout": "NCHW", "pixel_scale": 255}),
+        }
+    )
+
+
+def _simplify(model: Any) -> None:
+    import onnx_ir.passes.common
+    from onnxscript import optimizer
+
+    common: Any = onnx_ir.passes.common
+    common.InlinePass()(model)
+    optimizer.fold_constants(model)
+    common.ShapeInferencePass()(model)
+    for node in list(model.graph):
+        _fix_sizes(model.graph, node)
+    for step in (
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedOpsetsPass(),
+    ):
+        step(model)
+
+
+def _fix_sizes(graph: Any, node: Any) -> None:
+    """Give a reshape or resize its sizes as constants; the exporter lets it read the batch size from the picture.
+
+    Legal when
+    1. all sizes of a reshape's result but one are known: that one becomes −1; or
+    2. a resize changes known sizes by factors that float32 holds exactly, so that a factor says what a size does.
+    """
+    sizes = list(node.outputs[0].shape or ())
+    if node.op_type == "Reshape" and node.inputs[1].const_value is None:
+        free = [not isinstance(size, int) for size in sizes]
+        if sizes and sum(free) <= 1 and 0 not in sizes:  # 1
+            node.replace_input_with(
+                1,
+                _constant(graph, [-1 if isfree else size for size, isfree in zip(sizes, free, strict=True)], np.int64),
+            )
+    if node.op_type == "Resize" and len(node.inputs) == 4 and node.inputs[3] is not None:
+        before = list(node.inputs[0].shape or ())
+        if len(before) != len(sizes) or not all(isinstance(size, int) for size in (*before[1:], *sizes[1:])):
+            return
+        factors = [1.0, *(after / size for size, after in zip(before[1:], sizes[1:], strict=True))]
+        if all(
+            Fraction(float(np.float32(factor))) * size == after
+            for factor, size, after in zip(factors[1:], before[1:], sizes[1:], strict=True)
+        ):  # 2
+            node.replace_input_with(2, _constant(graph, factors, np.float32))
+            node.resize_inputs(3)
+
+
+def _constant(graph: Any, values: Sequence[float], dtype: Any) -> Any:
+    """A new initializer; `_rename` gives it its final name."""
+    import onnx_ir
+
+    name = f"fixed:{len(graph.initializers)}"
+    tensor = onnx_ir.tensor(np.array(values, dtype=dtype), name=name)
+    value = onnx_ir.Value(name=name, shape=tensor.shape, type=onnx_ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _rename(model: Any, input: str, outputs: Sequence[str], weights: Collection[str]) -> None:
+    """Give every value a name of its own; weights keep theirs, inputs and outputs get those asked for."""
+    graph = model.graph
+    constants = 0
+    for value in list(graph.initializers.values()):
+        if value.name not in weights:
+            value.name = f"constant:{constants}"  # no weight and no task has a colon in its name
+            constants += 1
+        elif value.name in (input, *outputs):
+            value.name = f"{value.name}:weight"
+    ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    counts: dict[str, int] = {}
+    for node in graph.all_nodes():
+        node.name = _unique(_node_name(node), counts)
+        for position, value in enumerate(node.outputs):
+            if id(value) not in ends:
+                value.name = f"{node.name}:{position}"
+    for value, name in zip((*graph.inputs, *graph.outputs), (input, *outputs), strict=True):
+        value.name = name
+
+
+def _node_name(node: Any) -> str:
+    """`layer/Operator`, or the operator alone outside of layers."""
+    found = re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))
+    layer = found[-2] if len(found) > 1 else ""
+    return f"{layer}/{node.op_type}" if layer else str(node.op_type)
+
+
+def _unique(name: str, counts: dict[str, int]) -> str:
+    counts[name] = counts.get(name, 0) + 1
+    return name if counts[name] == 1 else f"{name}_{counts[name]}"
+
+
+def _name_batch(model: Any) -> None:
+    """Replace the exporter's symbol for the batch size by its name, wherever a shape mentions it."""
+    import onnx_ir
+
+    (image,) = model.graph.inputs
+    symbol = getattr(image.shape[0], "value", None)
+    if symbol is None:
+        return
+    pattern = re.compile(rf"\b{re.escape(symbol)}\b")
+    for value in _values(model):
+        names = [getattr(size, "value", size) for size in value.shape or ()]
+        if any(isinstance(name, str) for name in names):
+            value.shape = onnx_ir.Shape([pattern.sub(BATCH, name) if isinstance(name, str) else name for name in names])
+
+
+def _drop_notes(model: Any) -> None:
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+    model.doc_string = None
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in _values(model):
+        value.metadata_props.clear()
+        value.doc_string = None
+
+
+def _values(model: Any) -> Iterator[Any]:
+    seen: set[int] = set()
+    groups = [
+        model.graph.inputs,
+        model.graph.initializers.values(),
+        *(node.outputs for node in model.graph.all_nodes()),
+    ]
+    for group in (*groups, model.graph.outputs):
+        for value in group:
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield value

@@ -1,0 +1,114 @@
+"""`README.md` of a bundle, for whoever receives it and has never heard of gatedeploy."""
+
+from __future__ import annotations
+
+from gatedeploy.exporters.manifest import Manifest
+from gatedeploy.runner import TensorSpec
+from gatedeploy.specs import InputSpec, Task
+
+EXAMPLE = """\
+import numpy as np
+import onnxruntime
+
+mean, std = np.array({mean}), np.array({std})
+picture = np.random.randint(0, 256, ({height}, {width}, {channels}))  # yours: (height, width, channels), 8 bits
+image = ((picture / 255 - mean) / std).astype(np.float32).transpose(2, 0, 1)[None]  # (1, {channels}, {height}, {width})
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
+for name, prediction in zip(names, session.run(names, {{"{name}": image}})):
+    print(name, prediction.shape, prediction.min(), prediction.max())
+"""
+
+MEANING = {
+    None: "the network's raw prediction",
+    "classification": "one score per class; the largest wins, and its position is the line in `labels/{task}.txt`",
+    "segmentation": "one score per class and pixel; the largest along axis 1 wins, and its position is the line in "
+    "`labels/{task}.txt`",
+    "depth": "distance per pixel, in the unit that it was trained with",
+    "normals": "surface normal per pixel, x, y and z along axis 1; divide by its length",
+}
+
+
+def readme(manifest: Manifest) -> str:
+    """The text; everything in it is said by `manifest`, so it needs no file but that."""
+    sections = [_title(manifest), _input(manifest.input), _outputs(manifest), _example(manifest.input)]
+    return "\n".join([*sections, _costs(manifest), _check(manifest)])
+
+
+def _title(manifest: Manifest) -> str:
+    names = ", ".join(task.name for task in manifest.tasks)
+    several = f"{len(manifest.tasks)} questions about one picture" if len(manifest.tasks) > 1 else "one question"
+    return (
+        f"# A network for {names}\n\n`model.onnx` answers {several} in one pass. `manifest.json` says all of the "
+        "below to programs.\n"
+    )
+
+
+def _input(spec: InputSpec) -> str:
+    mean, std = _moments(spec)
+    order = ", in the order in which it was trained (RGB as a rule)" if spec.channels == 3 else ""
+    return f"""## Input
+
+`{spec.name}`: float32, (batch, {spec.channels}, {spec.height}, {spec.width}), channels first{order}; any batch size.
+Resize a picture to {spec.height} × {spec.width} (height × width), then `(pixel / 255 - mean) / std` for each channel:
+
+* mean {mean}
+* std {std}
+"""
+
+
+def _outputs(manifest: Manifest) -> str:
+    tasks = {task.name: task for task in manifest.tasks}
+    rows = [_row(output, tasks[manifest.task_of[output.name]]) for output in manifest.outputs]
+    return "\n".join(["## Outputs", "", "| output | shape | meaning |", "|---|---|---|", *rows, ""])
+
+
+def _row(output: TensorSpec, task: Task) -> str:
+    shape = ", ".join(map(str, output.shape))
+    meaning = MEANING[task.kind].format(task=task.name)
+    classes = f" ({len(task.classes)} classes)" if task.classes else ""
+    return f"| `{output.name}` | ({shape}) | {task.name}: {meaning}{classes} |"
+
+
+def _example(spec: InputSpec) -> str:
+    mean, std = _moments(spec)
+    sizes = {"height": spec.height, "width": spec.width, "channels": spec.channels}
+    code = EXAMPLE.format(mean=mean, std=std, name=spec.name, **sizes)
+    return f"## Example\n\nIn this folder, after `pip install numpy onnxruntime`:\n\n```python\n{code}```\n"
+
+
+def _costs(manifest: Manifest) -> str:
+    costs = manifest.costs
+    lines = [
+        "## Costs",
+        "",
+        f"* {costs.macs:,} multiply-adds per picture (convolutions and linear layers)",
+        f"* {costs.params:,} parameters, {costs.size_bytes:,} bytes, {manifest.precision}",
+    ]
+    if costs.gated.get("macs") and costs.gated.get("params"):
+        lines.append(f"* as trained, before it was collapsed: {costs.gated['macs']:,} and {costs.gated['params']:,}")
+    return "\n".join([*lines, ""])
+
+
+def _check(manifest: Manifest) -> str:
+    proof = manifest.verification
+    rows = [
+        f"| {batch} | `{output}` | {error:.1e} |"
+        for batch, errors in proof.error.items()
+        for output, error in errors.items()
+    ]
+    table = "\n".join(["| batch | output | error |", "|---|---|---|", *rows])
+    return f"""## Verification
+
+Compared with PyTorch in float64 when it was written, run by {proof.runtime}; the largest difference relative to the
+output's largest value (at most {proof.tolerance:.0e} was allowed):
+
+{table}
+
+`gatedeploy verify .` (`pip install 'gatedeploy[cpu]'`) checks on your machine that no file has changed since, and that
+your runtime computes the same numbers. A changed hash shows damage, not who wrote a file.
+"""
+
+
+def _moments(spec: InputSpec) -> tuple[list[float], list[float]]:
+    return list(spec.mean or (0.0,) * spec.channels), list(spec.std or (1.0,) * spec.channels)

@@ -1,0 +1,105 @@
+"""Batches of pictures: their order, drawn anew each epoch and the same on every run, and the thread that prepares them.
+
+What is asked of a data set is written down as protocols: training takes any object that answers so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatedeploy.errors import InputError
+from gatedeploy.specs import InputSpec, Task
+
+Batch = tuple[Tensor, dict[str, Tensor]]
+"""Pictures `(batch, channels, height, width)` float32, normalised, and the labels of each task (see `Task.kind`)."""
+
+
+class Pictures(Protocol):
+    """A numbered list of pictures with their labels."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int], /) -> Batch:
+        """The pictures of these numbers, in that order, and their labels by task."""
+        ...
+
+
+class Data(Protocol):
+    """Pictures to learn from and others to measure on."""
+
+    @property
+    def input(self) -> InputSpec:
+        """The picture that the network is fed."""
+        ...
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The questions that the labels answer."""
+        ...
+
+    @property
+    def train(self) -> Pictures:
+        """Pictures to learn from."""
+        ...
+
+    @property
+    def val(self) -> Pictures:
+        """Pictures to measure on."""
+        ...
+
+
+def training_batches(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The pictures of one epoch, batch by batch, in an order that follows from seed and epoch alone.
+
+    Pictures that fill no batch are left out, so that no batch is too small for batch norm; others each epoch.
+
+    Args:
+        count: pictures there are.
+        size: pictures a batch.
+        seed: of the run.
+        epoch: from 0.
+
+    Raises:
+        InputError: there are fewer pictures than one batch takes.
+    """
+    if count < size:
+        raise InputError(f"train.batch_size: {size} is more than the {count} pictures there are to train on")
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return order[: count - count % size].reshape(-1, size).tolist()
+
+
+def validation_batches(count: int, size: int) -> list[list[int]]:
+    """All pictures in their order, the last batch as large as it comes out."""
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+
+def prefetched(pictures: Pictures, batches: Sequence[Sequence[int]], device: torch.device) -> Iterator[Batch]:
+    """The batches on `device`; a background thread prepares the next one while one is being used.
+
+    An error of the data set is raised where its batch was asked for.
+    """
+
+    def prepare(indices: Sequence[int]) -> Batch:
+        images, labels = pictures.batch(indices)
+        if device.type == "cuda":  # from pinned memory the copy runs beside the computation
+            return images.pin_memory(), {task: values.pin_memory() for task, values in labels.items()}
+        return images, labels
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        upcoming = [thread.submit(prepare, indices) for indices in batches[:1]]
+        for following in [*batches[1:], None]:
+            if not upcoming:
+                return
+            images, labels = upcoming.pop().result()
+            if following is not None:
+                upcoming = [thread.submit(prepare, following)]
+            yield (
+                images.to(device, non_blocking=True),
+                {task: values.to(device, non_blocking=True) for task, values in labels.items()},
+            )

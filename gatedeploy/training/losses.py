@@ -1,0 +1,90 @@
+"""What each kind of task is trained on: one loss per kind, which looks at valid labels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gatedeploy.errors import InputError
+from gatedeploy.specs import Task, TaskKind
+
+IGNORED_CLASS = 255
+"""The segmentation label that counts nowhere."""
+
+
+def class_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy. `scores`: (batch, classes). `labels`: (batch,) int64."""
+    return F.cross_entropy(scores.float(), labels)
+
+
+def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the pixels that are not 255; 0 if there are none.
+
+    `scores`: (batch, classes, height, width). `labels`: (batch, height, width) int64.
+    """
+    total = F.cross_entropy(scores.float(), labels, ignore_index=IGNORED_CLASS, reduction="sum")
+    return total / (labels != IGNORED_CLASS).sum().clamp_min(1)
+
+
+def depth_loss(depth: Tensor, labels: Tensor) -> Tensor:
+    """Mean absolute error of the pixels that are not NaN, in the labels' unit; 0 if there are none.
+
+    Both: (batch, 1, height, width).
+    """
+    valid = ~labels.isnan()
+    # The hole is filled before subtracting: 0 · NaN would be NaN, in the gradient too.
+    difference = depth.float() - torch.where(valid, labels, 0.0)
+    return torch.where(valid, difference.abs(), 0.0).sum() / valid.sum().clamp_min(1)
+
+
+def normals_loss(normals: Tensor, labels: Tensor) -> Tensor:
+    """Mean absolute difference, per component, of unit vectors; pixels whose label is the zero vector do not count.
+
+    Both: (batch, 3, height, width); the prediction may have any length.
+    """
+    valid = (labels != 0).any(1, keepdim=True)
+    difference = unit(normals) - labels
+    return torch.where(valid, difference.abs(), 0.0).sum() / (3 * valid.sum()).clamp_min(1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """`vectors`: (batch, 3, …) of any length; the result has length 1 along axis 1."""
+    return F.normalize(vectors.float(), dim=1, eps=1e-6)
+
+
+LOSSES: dict[TaskKind, Callable[[Tensor, Tensor], Tensor]] = {
+    "classification": class_loss,
+    "segmentation": segmentation_loss,
+    "depth": depth_loss,
+    "normals": normals_loss,
+}
+"""By kind of task: cross-entropy for classes, L1 for depth and normals (InterroGate supplement B.2)."""
+
+
+def task_loss(task: Task, prediction: Tensor, labels: Tensor) -> Tensor:
+    """The loss of one task on one batch, a scalar of float32, not yet weighted by ω_t.
+
+    Raises:
+        InputError: the task has no kind, or prediction and labels do not fit each other.
+    """
+    if task.kind is None:
+        raise InputError(f"task {task.name} has no kind, so there is no loss for it")
+    check_fit(task, prediction, labels)
+    return LOSSES[task.kind](prediction, labels)
+
+
+def check_fit(task: Task, prediction: Tensor, labels: Tensor) -> None:
+    """Raise `InputError` unless the prediction has the shape that task and labels ask for.
+
+    Without it a map of one pixel would be broadcast over all labels.
+    """
+    places = labels.shape[1:] if task.kind == "segmentation" else labels.shape[2:]
+    expected = (len(labels), task.channels, *places)
+    if tuple(prediction.shape) != expected:
+        raise InputError(
+            f"task {task.name}: the network predicts {tuple(prediction.shape)}, its labels ask for {expected}; "
+            "choose a head that answers at the labels' size"
+        )

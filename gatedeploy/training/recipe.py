@@ -1,0 +1,190 @@
+"""What a recipe says: the data, the network, the tasks, the gates and how they are trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from gatedeploy.errors import InputError, closest
+from gatedeploy.specs import Task
+from gatedeploy.training.sections import Component, Section, Within
+
+Fraction = Annotated[float, Within(0, 1)]
+Positive = Annotated[float, Within(0, above=True)]
+NotNegative = Annotated[float, Within(0)]
+
+
+@dataclass(frozen=True)
+class Model(Section):
+    """The network, whose parts are looked up by name.
+
+    Args:
+        backbone: the trunk, e.g. `{name: resnet20, width: 0.25}`.
+        head: the head of every task that names none of its own.
+        weights: a file of pretrained weights in which every trunk starts, among them the shared branch.
+    """
+
+    backbone: Component
+    head: Component | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskSettings(Section):
+    """How one task is trained.
+
+    Args:
+        weight: ω_t of InterroGate eq. 1.
+        sparsity_target: τ_t of eq. 4.
+        head: its head; None takes `model.head`.
+    """
+
+    weight: Positive = 1.0
+    sparsity_target: Fraction = 0.0
+    head: Component | None = None
+
+
+@dataclass(frozen=True)
+class Gates(Section):
+    """The gates and their end.
+
+    Args:
+        group: how many neighbouring channels share one α.
+        tie: `residual` gives all block outputs on one residual stream one gate.
+        sites: `auto`, or the names of the nodes to gate.
+        learning_rate: of the gates' SGD (supplement B.1).
+        freeze_at: the share of the run after which α and β stand still, so that the weights can follow.
+    """
+
+    group: Annotated[int, Within(1)] = 1
+    tie: Literal["residual"] | None = None
+    sites: Literal["auto"] | tuple[str, ...] = "auto"
+    learning_rate: Positive = 0.1
+    freeze_at: Fraction = 0.5
+
+
+@dataclass(frozen=True)
+class Sparsity(Section):
+    """The penalty that makes tasks share (eq. 4).
+
+    Args:
+        weight: λ_s; 0 leaves the gates to the tasks alone.
+        form: `hinge` (eq. 4) or `l1`, which knows no targets.
+        scale: factor on the gradient; None takes each site's number of channels.
+        ramp: the share of the run over which λ_s grows from 0 to `weight`.
+    """
+
+    weight: NotNegative = 0.0
+    form: Literal["hinge", "l1"] = "hinge"
+    scale: Positive | None = None
+    ramp: Fraction = 0.1
+
+
+@dataclass(frozen=True)
+class Constant(Section):
+    """The learning rate stays."""
+
+    name: Literal["constant"] = "constant"
+
+
+@dataclass(frozen=True)
+class Step(Section):
+    """The learning rate is multiplied by `factor` every `every` epochs (supplement B.1: 20 and 1/3)."""
+
+    name: Literal["step"] = "step"
+    every: Annotated[int, Within(1)] = 20
+    factor: Annotated[float, Within(0, 1, above=True)] = 1 / 3
+
+
+@dataclass(frozen=True)
+class Polynomial(Section):
+    """The learning rate falls as (1 − share of the run)^`power` (supplement B.2: 0.9)."""
+
+    name: Literal["polynomial"] = "polynomial"
+    power: Positive = 0.9
+
+
+@dataclass(frozen=True)
+class Train(Section):
+    """The loop.
+
+    Args:
+        epochs: of the gated network.
+        single_epochs: of each single-task network, from which branches and heads start; 0 starts them afresh.
+        shared_epochs: of a uniform multi-task network, as a baseline; 0 trains none.
+        batch_size: pictures a step; the pictures that fill no batch are left out, others each epoch.
+        learning_rate: of the weights' Adam.
+        weight_decay: likewise.
+        schedule: how the learning rate falls.
+        precision: `16-mixed` needs a GPU.
+        seed: of weights, dropout and the order of pictures.
+        accelerator: `auto` takes a GPU if there is one.
+    """
+
+    epochs: Annotated[int, Within(1)]
+    single_epochs: Annotated[int, Within(0)] = 0
+    shared_epochs: Annotated[int, Within(0)] = 0
+    batch_size: Annotated[int, Within(1)] = 128
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 1e-4
+    schedule: Constant | Step | Polynomial = field(default_factory=Polynomial)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    seed: Annotated[int, Within(0)] = 0
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+
+
+@dataclass(frozen=True)
+class Recipe(Section):
+    """One training, whole.
+
+    Args:
+        data: the data set, e.g. `{name: scenes, train: 2000}`.
+        model: the network.
+        train: the loop.
+        tasks: the tasks to train, in order; empty takes all that the data set offers.
+        gates: the gates.
+        sparsity: the penalty on them.
+    """
+
+    data: Component
+    model: Model
+    train: Train
+    tasks: Mapping[str, TaskSettings] = field(default_factory=dict)
+    gates: Gates = field(default_factory=Gates)
+    sparsity: Sparsity = field(default_factory=Sparsity)
+
+    def chosen_tasks(self, offered: Sequence[Task]) -> tuple[Task, ...]:
+        """The tasks to train, with the recipe's weights and targets.
+
+        Args:
+            offered: the tasks of the data set.
+
+        Raises:
+            InputError: the data set does not offer one of them.
+        """
+        by_name = {task.name: task for task in offered}
+        for name in self.tasks:
+            if name not in by_name:
+                near = closest(name, list(by_name))
+                raise InputError(
+                    f"tasks.{name}: no such task. The data set `{self.data.name}` offers: {', '.join(by_name)}{near}"
+                )
+        settings = self.tasks or {name: TaskSettings() for name in by_name}
+        return tuple(
+            dataclasses.replace(by_name[name], weight=chosen.weight, sparsity_target=chosen.sparsity_target)
+            for name, chosen in settings.items()
+        )
+
+    def head(self, task: str) -> Component:
+        """The head of a task: its own, or that of all.
+
+        Raises:
+            InputError: there is neither.
+        """
+        settings = self.tasks.get(task)
+        head = (settings and settings.head) or self.model.head
+        if head is None:
+            raise InputError(f"tasks.{task}.head: is missing, and there is no model.head for all tasks; name one")
+        return head

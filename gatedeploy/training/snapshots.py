@@ -1,0 +1,124 @@
+"""A training's state on the disk: the network as others read it, and all it takes to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gatedeploy.artifact import ModelInfo, read_checkpoint, write_checkpoint
+from gatedeploy.errors import InputError, located
+from gatedeploy.program import Program
+
+FILE = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint says of a training.
+
+    Args:
+        info: what travels with the network.
+        epochs: how many are done.
+        network: the state dict, more than the program holds: what only training reads is in it too.
+        optimisers: their state dicts, by name.
+        scaler: of 16-bit training; empty without it.
+    """
+
+    info: ModelInfo
+    epochs: int
+    network: dict[str, Tensor]
+    optimisers: dict[str, Any]
+    scaler: dict[str, Any]
+
+
+def write_snapshot(path: Path, skeleton: Program, snapshot: Snapshot) -> None:
+    """Write a checkpoint that `read_snapshot` reads back and that `prune` takes as it is.
+
+    Args:
+        path: the file; what stood there stays until the new one is whole.
+        skeleton: the network's evaluation program, whose graph never changes; its weights are replaced.
+        snapshot: of now.
+    """
+    network = {name: tensor.detach().cpu() for name, tensor in snapshot.network.items()}
+    weights = {name: network.get(name, constant) for name, constant in skeleton.weights.items()}
+    training = {
+        "epochs": snapshot.epochs,
+        "network": network,
+        "optimisers": snapshot.optimisers,
+        "scaler": snapshot.scaler,
+    }
+    write_checkpoint(path, replace(skeleton, weights=weights), snapshot.info, training)
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read what `write_snapshot` wrote.
+
+    Raises:
+        InputError: no checkpoint, a damaged one, or one without the state of a training.
+    """
+    checkpoint = read_checkpoint(path)
+    training = checkpoint.training or {}
+    fields = ("epochs", "network", "optimisers", "scaler")
+    kinds = (int, dict, dict, dict)
+    with located(str(path)):
+        if not all(isinstance(training.get(name), kind) for name, kind in zip(fields, kinds, strict=True)):
+            raise InputError("holds a network but no training that could go on; train without --resume")
+        return Snapshot(checkpoint.info, *(training[name] for name in fields))
+
+
+def load_network(network: nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
+    """Put saved weights into a network.
+
+    Raises:
+        InputError: they are those of another network.
+    """
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"{where}: holds the weights of another network: {reason}") from None
+
+
+def said_nothing_of(form: str) -> tuple[str, ...]:
+    """The keys of a recipe that say nothing of a network of this form, so that another value there is no matter."""
+    of_gates = ("gates", "sparsity", "tasks.*.sparsity_target")
+    return {
+        "single": (*of_gates, "train.epochs", "train.shared_epochs"),
+        "shared": (*of_gates, "train.epochs", "train.single_epochs"),
+    }.get(form, ("train.shared_epochs",))
+
+
+def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any], ignored: Collection[str] = ()) -> str | None:
+    """The dotted key of the first value in which two recipes differ, with both values; None if they are equal.
+
+    Args:
+        saved: plain values of the one.
+        now: and of the other.
+        ignored: dotted keys that may differ; `*` stands for one part.
+    """
+    for key, before, after in _differences(saved, now, ()):
+        starts = [".".join(key[:length]) for length in range(1, len(key) + 1)]
+        if not any(fnmatchcase(start, pattern) for start in starts for pattern in ignored):
+            return f"{'.'.join(key)} was {before!r} and is now {after!r}"
+    return None
+
+
+def _differences(saved: Any, now: Any, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        for part in [*now, *(part for part in saved if part not in now)]:
+            yield from _differences(saved.get(part), now.get(part), (*key, str(part)))
+    elif saved != now:
+        yield key, saved, now
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Whether every weight and statistic is a number."""
+    return all(
+        bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values() if tensor.is_floating_point()
+    )

@@ -1,0 +1,187 @@
+"""The whole road of a recipe: single-task nets, a uniform multi-task net as a baseline, the gated network.
+
+    out/single/<task>/checkpoint.pt   train.single_epochs each; the gated network's branches and heads start from them
+    out/shared/checkpoint.pt          train.shared_epochs; a baseline, nothing starts from it
+    out/gated/checkpoint.pt           train.epochs
+    out/checkpoint.pt                 the gated one, once it is done
+
+TensorBoard's files lie beside the checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gatedeploy.artifact import ModelInfo
+from gatedeploy.errors import InputError
+from gatedeploy.files import replacing_file
+from gatedeploy.gating.network import GatedNetwork, gate
+from gatedeploy.specs import Task
+from gatedeploy.training.batches import Data
+from gatedeploy.training.journal import Journal
+from gatedeploy.training.loop import Form, Run, epoch_seed, fit
+from gatedeploy.training.metrics import delta_mtl, headline, headlines
+from gatedeploy.training.networks import MultiHead
+from gatedeploy.training.recipe import Recipe
+from gatedeploy.training.snapshots import FILE
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recipe names and others build.
+
+    Args:
+        data: the data set.
+        make_backbone: a trunk, with fresh random weights or with the pretrained ones.
+        make_head: a head for a task, with fresh random weights.
+    """
+
+    data: Data
+    make_backbone: Callable[[], nn.Module]
+    make_head: Callable[[Task], nn.Module]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a recipe.
+
+    Args:
+        checkpoint: the gated network.
+        single: the single-task nets, by task; empty if the recipe asks for none.
+        shared: the uniform multi-task net; None if the recipe asks for none.
+        gated: the gated network.
+    """
+
+    checkpoint: Path
+    single: dict[str, ModelInfo]
+    shared: ModelInfo | None
+    gated: ModelInfo
+
+    def delta_mtl(self, info: ModelInfo) -> float | None:
+        """Δ_MTL of `info` over the single-task nets, in percent; None without them, or where one of them reached 0."""
+        tasks = self.gated.tasks
+        single = headlines(tasks, {task: of.metrics[task] for task, of in self.single.items()}) if self.single else {}
+        if not single or 0 in single.values():
+            return None
+        errors = [task.name for task in tasks if headline(task).lower_is_better]
+        return delta_mtl(headlines(tasks, info.metrics), single, errors)
+
+
+def train_recipe(
+    recipe: Recipe, parts: Parts, out: Path, *, resume: bool = False, journal: Journal | None = None
+) -> Trained:
+    """Train everything that a recipe asks for.
+
+    Args:
+        recipe: see `load_recipe`.
+        parts: the data set and what builds the network.
+        out: the folder, laid out as above.
+        resume: skip what is done and go on with what was begun.
+        journal: told of progress; standard error and TensorBoard when None.
+
+    Raises:
+        InputError: recipe, data and network do not fit each other, or `out` holds a training and `resume` is off.
+        CheckError: a loss or a weight is no number; every checkpoint stays as it was.
+    """
+    journal = journal or Journal()
+    tasks = recipe.chosen_tasks(parts.data.tasks)
+    road = _Road(recipe, parts, out, resume, journal)
+    if not resume:
+        _refuse_begun(out, tasks)
+    single = {task.name: road.single(task) for task in tasks} if recipe.train.single_epochs else {}
+    shared = road.shared(tasks) if recipe.train.shared_epochs else None
+    gated = road.gated(tasks, {task: network for task, (network, _) in single.items()})
+    checkpoint = out / FILE
+    _publish(out / "gated" / FILE, checkpoint)
+    trained = Trained(checkpoint, {task: info for task, (_, info) in single.items()}, shared, gated)
+    for info in filter(None, (shared, gated)):
+        gain = trained.delta_mtl(info)
+        if gain is not None:
+            journal.say(f"{info.form}: Δ_MTL over single-task nets {gain:+.2f} %")
+    return trained
+
+
+@dataclass(frozen=True)
+class _Road:
+    recipe: Recipe
+    parts: Parts
+    out: Path
+    resume: bool
+    journal: Journal
+
+    def single(self, task: Task) -> tuple[MultiHead, ModelInfo]:
+        self._seed("single")
+        network = self._multi_head((task,))
+        run = self._run("single", network, (task,), self.recipe.train.single_epochs, f"single/{task.name}")
+        return network, fit(run, self.journal, self.resume)
+
+    def shared(self, tasks: tuple[Task, ...]) -> ModelInfo:
+        self._seed("shared")
+        run = self._run("shared", self._multi_head(tasks), tasks, self.recipe.train.shared_epochs, "shared")
+        return fit(run, self.journal, self.resume)
+
+    def gated(self, tasks: tuple[Task, ...], single: Mapping[str, MultiHead]) -> ModelInfo:
+        self._seed("gated")
+        network = gated_network(self.recipe, self.parts, tasks, single)
+        return fit(self._run("gated", network, tasks, self.recipe.train.epochs, "gated"), self.journal, self.resume)
+
+    def _multi_head(self, tasks: tuple[Task, ...]) -> MultiHead:
+        return MultiHead(self.parts.make_backbone(), {task.name: self.parts.make_head(task) for task in tasks})
+
+    def _run(self, form: Form, network: nn.Module, tasks: tuple[Task, ...], epochs: int, folder: str) -> Run:
+        return Run(form, network, tasks, epochs, self.recipe, self.parts.data, self.out / folder)
+
+    def _seed(self, stage: str) -> None:
+        torch.manual_seed(epoch_seed(self.recipe.train.seed, zlib.crc32(stage.encode())))
+
+
+def gated_network(
+    recipe: Recipe, parts: Parts, tasks: tuple[Task, ...], single: Mapping[str, MultiHead]
+) -> GatedNetwork:
+    """The gated network as its training begins (InterroGate supplement B.3).
+
+    Args:
+        recipe: says how it is gated.
+        parts: the data set and what builds the network; the shared branch starts as `make_backbone` makes it.
+        tasks: of the recipe.
+        single: trained nets by task, from which branches and heads start; without one both start as they are made.
+    """
+    heads = {task.name: parts.make_head(task) for task in tasks}
+    network = gate(
+        parts.make_backbone(),
+        tasks,
+        example_input=torch.zeros(2, *parts.data.input.shape),
+        heads=heads,
+        sites=recipe.gates.sites if isinstance(recipe.gates.sites, str) else list(recipe.gates.sites),
+        group=recipe.gates.group,
+        tie=recipe.gates.tie,
+    )
+    for task, net in single.items():
+        heads[task].load_state_dict(net.heads[task].state_dict())
+        network.load_branch(task, net.backbone.state_dict())
+    return network
+
+
+def _refuse_begun(out: Path, tasks: tuple[Task, ...]) -> None:
+    for folder in (*(f"single/{task.name}" for task in tasks), "shared", "gated", "."):
+        if (out / folder / FILE).is_file():
+            raise InputError(
+                f"{out}: holds a training already ({out / folder / FILE}); go on with --resume, or choose another --out"
+            )
+
+
+def _publish(source: Path, target: Path) -> None:
+    """Let `target` be the file `source`, in one step."""
+    with replacing_file(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, temporary)

@@ -1,0 +1,116 @@
+"""The whole way, from a checkpoint to a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import gatedeploy as gd
+from gatedeploy.benchmarks.bench import bench
+from gatedeploy.benchmarks.flops import file_costs, recipe_costs
+from gatedeploy.benchmarks.latency import Plan
+from gatedeploy.benchmarks.rivals import parts_of
+from gatedeploy.exporters import export
+from gatedeploy.graph.cost import cost
+from gatedeploy.training.recipe import Recipe
+from tests.benchmarks.tiny import BACKBONE_MACS, EXAMPLE, HEAD_MACS, RECIPE, RECIPE_INFO, TASKS, save_gated
+
+PLAN = Plan(seconds=0, min_rounds=3, max_rounds=3, block_ms=1, warm_up_ms=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_gated(tmp_path_factory.mktemp("run") / "checkpoint.pt")
+
+
+@pytest.fixture(scope="module")
+def collapsed(checkpoint: Path) -> Path:
+    path = checkpoint.with_name("collapsed.safetensors")
+    gd.save(gd.collapse(gd.load(checkpoint), example_input=EXAMPLE), path)
+    return path
+
+
+@pytest.mark.slow
+def test_from_a_checkpoint_to_a_report(checkpoint: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    report = bench([checkpoint], tmp_path / "report", quick=True, plan=PLAN, say=said.append)
+    assert [each.name for each in report.candidates] == ["stl", "mtl", "gated", "collapsed"]
+    assert report.baseline == "mtl"
+    plain = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert plain == json.loads(json.dumps(report.plain()))
+    candidates = plain["candidates"]
+    assert candidates["mtl"]["macs"] == BACKBONE_MACS + 2 * HEAD_MACS
+    assert candidates["stl"]["macs"] == 2 * (BACKBONE_MACS + HEAD_MACS)
+    assert candidates["stl"]["passes"] == 2
+    assert candidates["mtl"]["macs"] < candidates["collapsed"]["macs"] < candidates["gated"]["macs"]
+    for each in candidates.values():
+        assert max(each["parity"]["onnx"].values()) < 1e-4
+        assert len(each["latency"]["samples_ms"]) == 3
+        assert each["latency"]["median_ms"] > 0
+        assert each["size_bytes"] > 0
+    assert set(candidates["collapsed"]["parity"]["collapse"]) == {"task0", "task1"}
+    assert plain["command"] == f"gatedeploy bench {checkpoint} --quick --out {tmp_path / 'report'}"
+    assert len(plain["sharing"]["checkpoint.pt"]) == 2
+    assert "plot-ratios" in (tmp_path / "report" / "report.html").read_text()
+    assert said[0].startswith("collapsing and counting: checkpoint.pt")
+
+
+@pytest.mark.slow
+def test_a_bundle_and_a_collapsed_file_are_measured_as_they_are(collapsed: Path, tmp_path: Path) -> None:
+    export(collapsed, tmp_path / "bundle")
+    report = bench([collapsed, tmp_path / "bundle"], tmp_path / "report", plan=PLAN, threads=2)
+    assert [each.name for each in report.candidates] == ["collapsed", "bundle"]
+    assert report.baseline == "collapsed"
+    assert report.candidates[0].cost.macs == report.candidates[1].cost.macs
+    assert report.notes[0].startswith("Single-task networks and uniform MTL could not be made")
+    assert "--threads 2" in report.command
+    assert list(report.sharing) == ["collapsed.safetensors"]
+
+
+@pytest.mark.slow
+def test_the_costs_of_files(checkpoint: Path, collapsed: Path, tmp_path: Path) -> None:
+    costs = file_costs(checkpoint)
+    assert list(costs) == ["stl", "mtl", "gated", "collapsed"]
+    thin, gated = gd.load(collapsed), costs["gated"]
+    assert isinstance(thin, gd.Collapsed)
+    counted = cost(thin.program)
+    assert (costs["collapsed"]["macs"], costs["collapsed"]["params"]) == (counted.macs, counted.params)
+    assert sum(gated["per_operator"].values()) == gated["macs"]
+    remembered = file_costs(collapsed)
+    assert list(remembered) == ["gated", "collapsed"]
+    assert remembered["gated"]["macs"] == gated["macs"]
+    assert remembered["gated"]["params"] == gated["params"]
+    export(collapsed, tmp_path / "bundle")
+    assert {form: each["macs"] for form, each in file_costs(tmp_path / "bundle").items()} == {
+        form: each["macs"] for form, each in remembered.items()
+    }
+
+
+@pytest.mark.slow
+def test_the_costs_of_a_recipe_before_it_is_trained() -> None:
+    costs = recipe_costs(Recipe.from_plain(RECIPE), TASKS, RECIPE_INFO.input)
+    assert list(costs) == ["stl", "mtl", "gated"]
+    assert costs["mtl"]["macs"] < costs["stl"]["macs"] < costs["gated"]["macs"]
+
+
+@pytest.mark.slow
+def test_experts_are_measured_where_the_recipe_names_one_of_our_backbones(tmp_path: Path) -> None:
+    make_backbone, make_head = parts_of(Recipe.from_plain(RECIPE), RECIPE_INFO.input)
+    heads = {task.name: make_head(task) for task in TASKS}
+    example = torch.zeros(2, *RECIPE_INFO.input.shape)
+    gd.save(
+        gd.gate(make_backbone(), TASKS, example_input=example, heads=heads, group=4),
+        tmp_path / "checkpoint.pt",
+        info=RECIPE_INFO,
+    )
+    report = bench([tmp_path / "checkpoint.pt"], tmp_path / "report", plan=PLAN)
+    assert [each.name for each in report.candidates] == ["stl", "mtl", "moe", "gated", "collapsed"]
+    assert report.notes == ()
+    stl, moe = report.candidates[0], report.candidates[2]
+    assert moe.passes == 2
+    assert stl.cost.macs < moe.cost.macs < 1.01 * stl.cost.macs
+    # One trunk for all tasks, with 16 experts where 4 are taken.
+    assert moe.cost.params > stl.cost.params

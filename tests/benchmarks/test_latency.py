@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatedeploy.benchmarks.latency import Latency, Measurement, Plan, measure
+from gatedeploy.errors import InputError
+from gatedeploy.runner import Runner
+from tests.benchmarks.tiny import Clock, Sleeper, image
+
+PLAN = Plan(seconds=60, min_rounds=5, max_rounds=9, block_ms=0.001, warm_up_ms=0)
+
+
+def run(times: dict[str, list[list[float]]], plan: Plan = PLAN, log: list[str] | None = None) -> Latency:
+    """Measure candidates whose runners take the milliseconds in `times`, one list for each runner."""
+    clock = Clock()
+    candidates: dict[str, list[Runner]] = {
+        name: [Sleeper(clock, each, log, name) for each in runners] for name, runners in times.items()
+    }
+    return measure(candidates, image(), next(iter(times)), plan, clock=clock)
+
+
+def rounds(*times: float) -> list[float]:
+    """What a runner takes so that its rounds take `times`: once to warm up, and once before each timed request."""
+    return [times[0], *itertools.chain.from_iterable((1000.0, time) for time in times)]
+
+
+def test_medians_percentiles_and_ratios_of_known_times() -> None:
+    plan = Plan(seconds=60, min_rounds=5, max_rounds=5, block_ms=0.001, warm_up_ms=0)
+    measured = run({"mtl": [rounds(2, 4, 2, 2, 2)], "thin": [rounds(3, 6, 3, 3, 30)]}, plan)
+    assert measured.of("mtl").samples_ms == tuple((pytest.approx(time),) for time in (2, 4, 2, 2, 2))
+    assert measured.of("thin").median_ms == pytest.approx(3)
+    assert measured.of("thin").p90_ms == pytest.approx(6 + 0.6 * 24)
+    ratio = measured.ratio("thin")
+    # The second round was slow for both, and the ratio does not mind.
+    assert ratio.value == pytest.approx(1.5)
+    assert ratio.low == pytest.approx(1.5)
+    assert ratio.high == pytest.approx(15)
+    assert measured.ratio("mtl").value == measured.ratio("mtl").high == 1
+    assert measured.ratio("mtl", "thin").value == pytest.approx(1 / 1.5)
+
+
+def test_several_passes_are_one_request() -> None:
+    measured = run({"mtl": [[1.0]], "stl": [[1.0], [2.0], [4.0]]})
+    assert measured.of("stl").median_ms == pytest.approx(7)
+    assert measured.ratio("stl").value == pytest.approx(7)
+
+
+def test_requests_fill_a_turn_and_the_first_of_it_does_not_count() -> None:
+    log: list[str] = []
+    plan = Plan(seconds=60, min_rounds=1, max_rounds=4, block_ms=10, warm_up_ms=3)
+    measured = run({"fast": [[1.0]], "slow": [[25.0]]}, plan, log)
+    assert [len(turn) for turn in measured.of("fast").samples_ms] == [10] * 4
+    assert [len(turn) for turn in measured.of("slow").samples_ms] == [1] * 4
+    # Warm-up: 3 ms, or one request.
+    assert log.count("fast") == 3 + 4 * (1 + 10)
+    assert log.count("slow") == 1 + 4 * (1 + 1)
+
+
+def test_candidates_take_turns_in_an_order_that_the_seed_decides() -> None:
+    logs: list[list[str]] = [[], []]
+    for log in logs:
+        run({"a": [[1.0]], "b": [[1.0]], "c": [[1.0]]}, log=log)
+    assert logs[0] == logs[1]
+    turns = [name for name, _ in itertools.groupby(logs[0][3:])]
+    by_round = [tuple(logs[0][3:][start : start + 6 : 2]) for start in range(0, 6 * PLAN.max_rounds, 6)]
+    assert all(sorted(names) == ["a", "b", "c"] for names in by_round)
+    assert len(set(by_round)) > 1
+    assert turns != sorted(turns)
+
+
+def test_measuring_ends_when_the_time_is_up_but_not_before_the_least_rounds() -> None:
+    for seconds, expected in ((0.0, 5), (0.7, 7), (100.0, 9)):
+        plan = Plan(seconds=seconds, min_rounds=5, max_rounds=9, block_ms=0.001, warm_up_ms=0)
+        measured = run({"a": [[50.0]]}, plan)  # 100 ms a round, half of it not counted
+        assert len(measured.of("a").samples_ms) == expected
+
+
+def of_rounds(*times: float) -> Measurement:
+    return Measurement("thin", tuple((time,) for time in times))
+
+
+def test_a_quiet_measurement_does_not_complain() -> None:
+    quiet = of_rounds(1.0, 1.02, 0.99, 1.01, 1.0, 1.03, 0.98)
+    assert quiet.complaint == ""
+    assert Latency((quiet,), "thin", 0).complaints == []
+
+
+def test_a_large_spread_is_complained_of() -> None:
+    noisy = of_rounds(1.0, 1.5, 1.0, 1.5, 1.0, 1.5, 1.0)
+    assert noisy.complaint == "thin: rounds differ by 50% (interquartile range over median; quiet is up to 10%)."
+    assert Latency((of_rounds(1, 1, 1), noisy), "thin", 0).complaints == [noisy.complaint]
+
+
+@pytest.mark.parametrize(("last", "word"), [(1.2, "slower"), (0.8, "faster")])
+def test_a_drift_is_complained_of(last: float, word: str) -> None:
+    drifting = of_rounds(*[1.0] * 3, *[1.0] * 8, *[last] * 3, *[last] * 1)
+    assert drifting.complaint == f"thin: became 20% {word} while it was measured (quiet is up to 10%)."
+
+
+def test_one_disturbed_round_is_no_noise() -> None:
+    assert of_rounds(1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 1.0).complaint == ""
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=5, max_size=9), st.floats(0.1, 10))
+def test_the_ratio_of_a_constant_factor_is_that_factor_whatever_the_machine_does(
+    times: list[float], factor: float
+) -> None:
+    base = of_rounds(*times)
+    scaled = Measurement("scaled", tuple((factor * time,) for time in times))
+    ratio = Latency((base, scaled), "thin", 0).ratio("scaled")
+    assert ratio.value == pytest.approx(factor)
+    assert ratio.low == pytest.approx(factor)
+    assert ratio.high == pytest.approx(factor)
+
+
+def test_impossible_measurements_are_explained() -> None:
+    with pytest.raises(InputError, match="the baseline 'mtl' is none of the candidates thin"):
+        measure({"thin": [Sleeper(Clock(), [1.0])]}, image(), "mtl", PLAN, clock=Clock())
+    with pytest.raises(InputError, match="the clock stands still, so nothing can be measured with it"):
+        measure({"thin": [Sleeper(Clock(), [1.0])]}, image(), "thin", PLAN, clock=Clock())

@@ -1,0 +1,186 @@
+"""The report as JSON, Markdown and a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gatedeploy.benchmarks import page
+from gatedeploy.benchmarks.page import render_json, render_markdown, render_page, write_report
+from gatedeploy.benchmarks.sections import human, sections, tiles
+from gatedeploy.errors import GatedeployError
+from tests.benchmarks.tiny import EVIL, some_report
+
+KEYS = {
+    *("format", "version", "created", "command", "paths", "tasks", "input", "baseline", "candidates", "sharing"),
+    *("accuracy", "latency", "environment", "warnings", "notes"),
+}
+CANDIDATE_KEYS = {
+    *("kind", "title", "passes", "macs", "params", "per_operator", "products", "unsupported", "size_bytes"),
+    *("macs_ratio", "latency", "realisation", "parity"),
+}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements, ids and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.links += [values[key] or "" for key in ("href", "src", "xlink:href", "action") if key in values]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_keys_of_the_json_are_those_that_are_documented() -> None:
+    plain = json.loads(render_json(some_report(("noisy",))))
+    assert set(plain) == KEYS
+    assert (plain["format"], plain["version"]) == ("gatedeploy.report", 1)
+    for candidate in plain["candidates"].values():
+        assert set(candidate) == CANDIDATE_KEYS
+        assert set(candidate["latency"]) == {"median_ms", "p90_ms", "spread", "drift", "ratio", "samples_ms"}
+        assert set(candidate["latency"]["ratio"]) == {"value", "low", "high"}
+    thin = plain["candidates"]["collapsed"]
+    assert thin["realisation"] == pytest.approx(1.5 / 1.3)
+    assert thin["latency"]["samples_ms"] == [[1.5, 1.515], [1.485, 1.5]]
+    assert thin["parity"] == {"onnx": {"depth": 1e-6}, "collapse": {"depth": 1e-12}}
+    assert set(plain["environment"]) == {
+        *("cpu", "cores", "threads", "system", "versions", "load_before", "load_after")
+    }
+
+
+def test_every_key_of_the_json_is_described() -> None:
+    from gatedeploy.benchmarks import report
+
+    described = re.findall(r"^    ([a-z]+(?:, [a-z]+)*)  ", report.__doc__ or "", re.MULTILINE)
+    assert {key for line in described for key in line.split(", ")} == KEYS
+
+
+def test_the_page_holds_every_picture_and_table_and_nothing_from_elsewhere() -> None:
+    text = render_page(some_report())
+    parsed = Page(text)
+    assert parsed.tags.count("svg") == 4
+    for name in ("plot-ratios", "plot-realisation", "plot-specific-0", "plot-mix-0"):
+        assert name in parsed.ids
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert all(link.startswith("#") for link in parsed.links)
+    assert "://" not in text
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert not {"script", "img", "iframe", "link", "object"} & set(parsed.tags)
+    headings = ("Cost and latency", "MACs by operator", "Accuracy", "Sharing by site", "Parity", "Tasks", "Environment")
+    for heading in (*headings, "1 MAC is one multiply-add", "gatedeploy bench 'a <b>.pt'", "Δ_MTL"):
+        assert heading in parsed.text
+    assert all(f"#{identifier}" in text for identifier in ("plot-",))
+
+
+def test_references_inside_pictures_lead_somewhere() -> None:
+    text = render_page(some_report())
+    ids = set(Page(text).ids)
+    referred = re.findall(r'(?:url\(#|href="#)([^")]+)', text)
+    assert referred
+    assert set(referred) <= ids
+
+
+def test_names_are_text_on_the_page() -> None:
+    parsed = Page(render_page(some_report(("noise of </li><script>",))))
+    assert "script" not in parsed.tags
+    for text in (EVIL, "](", "|", "no experts <here>", "some <cpu>", "noise of </li><script>"):
+        assert text in parsed.text
+
+
+def test_names_are_text_in_markdown() -> None:
+    text = render_markdown(some_report(("noise\nof <b> | *stars*",)))
+    assert "<script" not in text
+    assert "<b>" not in text.replace("'a <b>.pt'", "")
+    assert r"&lt;b&gt; \| \*stars\*" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    for line in tables:
+        assert line.rstrip().endswith("|")
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
+    assert all(width > 2 for width in widths)
+
+
+def test_the_noise_warning_is_there_when_there_is_noise_and_only_then() -> None:
+    assert "noise" not in Page(render_page(some_report())).ids
+    noisy = some_report(("collapsed: rounds differ by 50%",))
+    assert "noise" in Page(render_page(noisy)).ids
+    assert "rounds differ by 50%" in Page(render_page(noisy)).text
+    assert "**Noisy:** collapsed: rounds differ by 50%" in render_markdown(noisy)
+
+
+def test_rendering_is_deterministic() -> None:
+    assert render_page(some_report()) == render_page(some_report())
+
+
+def test_dark_and_light_share_the_pictures() -> None:
+    text = render_page(some_report())
+    assert "prefers-color-scheme: dark" in text
+    pictures = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "var(--ours)" in pictures
+    assert not re.findall(r"#[0-9a-f]{6}\b", pictures)
+
+
+def test_the_headline_figures() -> None:
+    shown = [(tile.value.replace("\u00a0", " "), tile.meaning) for tile in tiles(some_report())]
+    assert shown == [
+        ("1.30 ×", "the MACs of one shared encoder"),
+        ("1.50 ×", "the latency of one shared encoder"),
+        ("0.71 ×", "the latency of 2 single-task networks"),
+        ("1.15", "realisation: latency ratio ÷ MAC ratio; 1 is what MACs promise"),
+    ]
+
+
+def test_a_report_of_one_network_alone() -> None:
+    whole = some_report()
+    alone = replace(whole, baseline="collapsed", candidates=whole.candidates[2:], sharing={}, accuracy=())
+    assert tiles(alone) == []
+    assert "Accuracy" not in [section.heading for section in sections(alone)]
+    assert Page(render_page(alone)).tags.count("svg") == 2
+    assert "# gatedeploy: depth, kind" in render_markdown(alone)
+
+
+def test_an_interrupted_writing_leaves_the_old_report_and_no_half_of_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(some_report(), tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert set(before) == {"report.json", "report.md", "report.html"}
+
+    def fails(report: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page, "render_page", fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(some_report(("changed",)), tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_disk_that_refuses_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(GatedeployError, match=r"report.json: could not be written: "):
+        write_report(some_report(), tmp_path / "file")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (1234, "1.23 k"), (36292608, "36.3 M"), (683e9, "683 G"), (2e12, "2,000 G")],
+)
+def test_counts_for_people(number: float, text: str) -> None:
+    assert human(number).replace("\u00a0", " ").strip() == text

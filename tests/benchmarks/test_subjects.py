@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import gatedeploy as gd
+from gatedeploy.artifact import ModelInfo, write_checkpoint
+from gatedeploy.benchmarks.accuracy import SINGLE, accuracies
+from gatedeploy.benchmarks.candidates import assemble
+from gatedeploy.benchmarks.subjects import labels, read_subjects
+from gatedeploy.errors import InputError
+from gatedeploy.graph.capture import capture
+from gatedeploy.specs import Task
+from tests.benchmarks.tiny import EXAMPLE, SPEC, Backbone, Dict, gated, head, save_gated, tasks
+
+
+def save_plain(path: Path, form: str, asked: tuple[Task, ...], metrics: dict[str, dict[str, float]]) -> None:
+    net = Dict({task.name: torch.nn.Sequential(Backbone(), head()) for task in asked}).eval()
+    write_checkpoint(path, capture(net, EXAMPLE), ModelInfo(asked, SPEC, form, metrics=metrics))
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `gatedeploy train` leaves it."""
+    folder = tmp_path_factory.mktemp("runs") / "night"
+    save_gated(folder / "checkpoint.pt", {"task0": {"accuracy": 0.9}, "task1": {"accuracy": 0.5}})
+    for task in tasks():
+        save_plain(folder / "single" / task.name / "checkpoint.pt", "single", (task,), {task.name: {"accuracy": 0.8}})
+    save_plain(folder / "shared" / "checkpoint.pt", "shared", tasks(), {})
+    return folder
+
+
+def test_a_training_folder_stands_for_its_checkpoints(training: Path) -> None:
+    subjects = read_subjects([training, training / "checkpoint.pt"])
+    assert [subject.form for subject in subjects] == ["gated", "shared", "single", "single"]
+    assert [subject.label for subject in subjects] == [
+        "night/checkpoint.pt",
+        "shared/checkpoint.pt",
+        "task0/checkpoint.pt",
+        "task1/checkpoint.pt",
+    ]
+
+
+@pytest.mark.slow
+def test_trained_rivals_are_taken_where_they_exist(training: Path) -> None:
+    candidates, notes = assemble(read_subjects([training]))
+    assert [each.name for each in candidates] == ["stl", "mtl", "gated", "collapsed"]
+    assert notes == [
+        "There is no mixture of experts to compare with: the file names no recipe, so its backbone is not known."
+    ]
+    picture = torch.randn(1, 3, 8, 8)
+    single = read_subjects([training / "single" / "task1" / "checkpoint.pt"])[0].program
+    assert single is not None
+    with torch.no_grad():
+        expected = gd.collapse(single)(picture)["task1"]
+        torch.testing.assert_close(candidates[0].networks[1](picture)["task1"], expected)
+
+
+@pytest.mark.slow
+def test_a_collapsed_file_and_its_checkpoint_are_one_candidate(training: Path, tmp_path: Path) -> None:
+    thin = gd.collapse(gd.load(training / "checkpoint.pt"), example_input=EXAMPLE)
+    gd.save(thin, tmp_path / "thin.safetensors")
+    other = gated()
+    other.gate(other.sites[0], "task0").choose([True] * 4)
+    gd.save(gd.collapse(other, example_input=EXAMPLE), tmp_path / "other.safetensors")
+    one, _ = assemble(read_subjects([training / "checkpoint.pt", tmp_path / "thin.safetensors"]), experts=False)
+    assert [each.name for each in one] == ["stl", "mtl", "gated", "collapsed"]
+    two, notes = assemble(read_subjects([tmp_path / "thin.safetensors", tmp_path / "other.safetensors"]))
+    assert [each.name for each in two] == ["collapsed thin.safetensors", "collapsed other.safetensors"]
+    assert notes[0].startswith("Single-task networks and uniform MTL could not be made: thin.safetensors: the file")
+
+
+def test_accuracies_of_single_task_networks_are_one_row_and_what_gains_refer_to(training: Path) -> None:
+    rows = accuracies(read_subjects([training]))
+    assert [row.name for row in rows] == [SINGLE, "night/checkpoint.pt"]
+    assert rows[0].metrics == {"task0": {"accuracy": 0.8}, "task1": {"accuracy": 0.8}}
+    assert rows[1].delta_mtl == pytest.approx(100 * ((0.9 - 0.8) / 0.8 + (0.5 - 0.8) / 0.8) / 2)
+
+
+def test_metrics_that_are_no_numbers_are_refused(training: Path) -> None:
+    (subject,) = read_subjects([training / "checkpoint.pt"])
+    broken = replace(subject, info=replace(subject.info, metrics={"task0": {"accuracy": "<b>"}}))  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"checkpoint.pt: its metrics of task 'task0' are .*; expected numbers by"):
+        accuracies([broken])
+
+
+def test_labels_are_as_short_as_they_can_be_and_all_different() -> None:
+    paths = [Path("a/x.pt"), Path("b/x.pt"), Path("c/b/x.pt"), Path("y")]
+    assert labels(paths)[3] == "y"
+    assert labels(paths)[0] == "a/x.pt"
+    assert len(set(labels(paths))) == 4
+
+
+def test_what_does_not_fit_is_explained(training: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to measure was given"):
+        read_subjects([])
+    with pytest.raises(InputError, match=r"neither a bundle \(no manifest.json\) nor a training \(no checkpoint.pt\)"):
+        read_subjects([tmp_path])
+    save_plain(tmp_path / "three.pt", "shared", tasks(3), {})
+    with pytest.raises(InputError, match="three.pt: answers task0, task1, task2, .* answers task0, task1; compare"):
+        read_subjects([training / "checkpoint.pt", tmp_path / "three.pt"])
+    larger = torch.zeros(1, 3, 12, 8)
+    net = Dict({task.name: torch.nn.Sequential(Backbone(), head()) for task in tasks()}).eval()
+    write_checkpoint(tmp_path / "large.pt", capture(net, larger), ModelInfo(tasks(), gd.InputSpec(3, 12, 8), "shared"))
+    with pytest.raises(InputError, match=r"large.pt: takes a picture of \(3, 12, 8\), .* one of \(3, 8, 8\); compare"):
+        read_subjects([training / "checkpoint.pt", tmp_path / "large.pt"])
+    with pytest.raises(InputError, match=r"nowhere.pt: no such file"):
+        read_subjects([tmp_path / "nowhere.pt"])

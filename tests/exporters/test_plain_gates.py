@@ -1,0 +1,84 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gatedeploy as gd
+from gatedeploy.exporters import export_onnx, plain_gates
+from gatedeploy.graph.capture import capture
+from gatedeploy.graph.cost import cost
+from gatedeploy.graph.modules import network
+from gatedeploy.parity import FLOAT32, FLOAT64, compare
+from gatedeploy.program import evaluate
+from gatedeploy.program_json import graph_to_json
+from gatedeploy.runner import OnnxRuntimeRunner
+from tests.exporters.networks import INFO, example, gated
+
+
+class ByHand(nn.Module):
+    """Channels last; groups of 3 among 7 channels; a gate over the whole tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.shared = nn.Linear(3, 7), nn.Linear(3, 7)
+        self.gate, self.whole, self.mix = gd.ChannelGate(7, group=3, axis=-1), gd.TensorGate(), gd.Mix(2, 7, axis=-1)
+
+    def forward(self, image: Tensor) -> Any:
+        pixels = image.permute(0, 2, 3, 1)
+        own, shared = self.own(pixels), self.shared(pixels)
+        chosen = self.gate(own, shared)
+        return {"mixed": self.mix(chosen, shared), "whole": self.whole(own, shared), "chosen": chosen}
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"depth": self.layer(image)}
+
+
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_plain_gates_compute_what_the_gates_do(group: int) -> None:
+    program = capture(gated(group), example())
+    plain = plain_gates(program)
+    pictures = torch.randn(3, *program.input.shape)
+    compare(evaluate(program, pictures), evaluate(plain, pictures), FLOAT64).check("plain gates")
+    assert cost(plain) == cost(program), "every branch is still computed"
+    assert "gatedeploy" not in str(graph_to_json(plain)), "only operators that everybody has"
+
+
+def test_gates_by_hand_on_other_axes_and_sizes() -> None:
+    net = ByHand()
+    net.gate.choose([True, False, True])
+    net.whole.choose([False])
+    nn.init.normal_(net.mix.mix_logits)
+    program = capture(net, example())
+    pictures = torch.randn(2, *program.input.shape)
+    got = evaluate(plain_gates(program), pictures)
+    compare(evaluate(program, pictures), got, FLOAT64).check("plain gates")
+    # By hand: groups are channels 0-2, 3-5 and 6; the first and the last are the task's own.
+    pixels = pictures.double().permute(0, 2, 3, 1)
+    own, shared = (layer.double()(pixels) for layer in (net.own, net.shared))
+    expected = torch.cat([own[..., :3], shared[..., 3:6], own[..., 6:]], -1)
+    assert torch.allclose(got["chosen"], expected)
+    assert torch.allclose(got["whole"], shared)
+
+
+def test_the_network_as_trained_exports_and_runs(tmp_path: Path) -> None:
+    net = gated(group=3)
+    plain = network(plain_gates(capture(net, example(), INFO.input)))
+    export_onnx(plain, INFO, tmp_path / "gated.onnx")
+    pictures = example(3)
+    with OnnxRuntimeRunner(tmp_path / "gated.onnx") as runner, torch.no_grad():
+        compare(net(pictures), runner.infer({"image": pictures.numpy()}), FLOAT32).check("the gated network in ONNX")
+
+
+def test_a_program_without_gates_stays_as_it_is() -> None:
+    program = capture(Plain(), example())
+    again = plain_gates(program)
+    assert graph_to_json(again) == graph_to_json(program)
+    assert again.graph is not program.graph
