@@ -18,6 +18,7 @@ from gatedeploy.errors import InputError
 from gatedeploy.exporters.plain_gates import plain_gates
 from gatedeploy.graph.cost import cost as cost_by_shapes
 from gatedeploy.graph.modules import network
+from gatedeploy.models.moe import MoENetwork
 from gatedeploy.program import Program
 from gatedeploy.specs import InputSpec
 
@@ -85,6 +86,14 @@ def gated_candidate(program: Program) -> Candidate:
 def candidate(kind: str, networks: Sequence[nn.Module], input: InputSpec) -> Candidate:
     """A candidate of networks that share no parameter, and its cost."""
     return Candidate(kind, kind, total(count(each, input) for each in networks), tuple(networks))
+
+
+def mixture_candidate(mixture: MoENetwork, input: InputSpec) -> Candidate:
+    """A mixture of experts, asked once per task."""
+    asked = candidate("moe", [_Named(mixture.ask(task), task).eval() for task in mixture.tasks], input)
+    # The passes share the trunk.
+    params = sum(parameter.numel() for parameter in mixture.parameters())
+    return replace(asked, cost=replace(asked.cost, params=params))
 
 
 def title(kind: str, tasks: int) -> str:
@@ -186,11 +195,7 @@ def _mixture(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
     if mixture is None:
         notes.append(f"There is no mixture of experts to compare with: {reason}.")
         return []
-    passes = [_Named(mixture.ask(task.name), task.name).eval() for task in first.info.tasks]
-    mixed = candidate("moe", passes, first.info.input)
-    # The passes share the trunk.
-    params = sum(parameter.numel() for parameter in mixture.parameters())
-    return [replace(mixed, cost=replace(mixed.cost, params=params))]
+    return [mixture_candidate(mixture, first.info.input)]
 
 
 class _Named(nn.Module):

@@ -65,7 +65,8 @@ def _simplify(model: Any) -> None:
     optimizer.fold_constants(model)
     common.ShapeInferencePass()(model)
     for node in list(model.graph):
-        _fix_sizes(model.graph, node)
+        _write_sizes(model.graph, node)
+        _skip_cast(model.graph, node)
     for step in (
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),
@@ -79,59 +80,71 @@ def _simplify(model: Any) -> None:
         step(model)
 
 
-def _fix_sizes(graph: Any, node: Any) -> None:
-    """Give a reshape or resize its sizes as constants; the exporter lets it read the batch size from the picture.
+def _write_sizes(graph: Any, node: Any) -> None:
+    """Give a reshape or resize its sizes as constants.
 
     Legal when
     1. all sizes of a reshape's result but one are known: that one becomes −1; or
-    2. a resize changes known sizes by factors that float32 holds exactly, so that a factor says what a size does.
+    2. a resize changes known sizes by factors that float32 holds exactly, so that a factor says what a size says.
     """
-    sizes = list(node.outputs[0].shape or ())
-    if node.op_type == "Reshape" and node.inputs[1].const_value is None:
-        free = [not isinstance(size, int) for size in sizes]
-        if sizes and sum(free) <= 1 and 0 not in sizes:  # 1
-            node.replace_input_with(
-                1,
-                _constant(graph, [-1 if isfree else size for size, isfree in zip(sizes, free, strict=True)], np.int64),
-            )
+    after = list(node.outputs[0].shape or ())
+    known = [isinstance(size, int) and size > 0 for size in after]
+    if node.op_type == "Reshape" and node.inputs[1].const_value is None and after and sum(known) >= len(after) - 1:  # 1
+        sizes = [size if fixed else -1 for size, fixed in zip(after, known, strict=True)]
+        node.replace_input_with(1, _constant(graph, np.array(sizes, dtype=np.int64)))
     if node.op_type == "Resize" and len(node.inputs) == 4 and node.inputs[3] is not None:
         before = list(node.inputs[0].shape or ())
-        if len(before) != len(sizes) or not all(isinstance(size, int) for size in (*before[1:], *sizes[1:])):
+        if len(before) != len(after) or not all(isinstance(size, int) for size in before[1:]) or not all(known[1:]):
             return
-        factors = [1.0, *(after / size for size, after in zip(before[1:], sizes[1:], strict=True))]
+        pairs = list(zip(before[1:], after[1:], strict=True))
+        factors = np.array([1.0, *(new / old for old, new in pairs)], dtype=np.float32)
         if all(
-            Fraction(float(np.float32(factor))) * size == after
-            for factor, size, after in zip(factors[1:], before[1:], sizes[1:], strict=True)
+            Fraction(float(factor)) * old == new for factor, (old, new) in zip(factors[1:], pairs, strict=True)
         ):  # 2
-            node.replace_input_with(2, _constant(graph, factors, np.float32))
+            node.replace_input_with(2, _constant(graph, factors))
             node.resize_inputs(3)
 
 
-def _constant(graph: Any, values: Sequence[float], dtype: Any) -> Any:
-    """A new initializer; `_rename` gives it its final name."""
+def _skip_cast(graph: Any, node: Any) -> None:
+    """Let the readers of a cast to the type that a value already has read the value itself."""
     import onnx_ir
 
-    name = f"fixed:{len(graph.initializers)}"
-    tensor = onnx_ir.tensor(np.array(values, dtype=dtype), name=name)
+    if node.op_type not in ("Cast", "CastLike") or node.inputs[0].dtype is None:
+        return
+    (result,) = node.outputs
+    if node.inputs[0].dtype == result.dtype and not any(result is output for output in graph.outputs):
+        onnx_ir.convenience.replace_all_uses_with(result, node.inputs[0])
+
+
+def _constant(graph: Any, array: Any) -> Any:
+    import onnx_ir
+
+    name = f"size:{len(graph.initializers)}"
+    tensor = onnx_ir.tensor(array, name=name)
     value = onnx_ir.Value(name=name, shape=tensor.shape, type=onnx_ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 
 
 def _rename(model: Any, input: str, outputs: Sequence[str], weights: Collection[str]) -> None:
-    """Give every value a name of its own; weights keep theirs, inputs and outputs get those asked for."""
+    """Give every value a name of its own.
+
+    Inputs and outputs get those asked for, weights keep theirs, other constants and values are called after the
+    nodes that read and make them. No task and no weight has a colon in its name, so nothing collides.
+    """
     graph = model.graph
-    constants = 0
-    for value in list(graph.initializers.values()):
-        if value.name not in weights:
-            value.name = f"constant:{constants}"  # no weight and no task has a colon in its name
-            constants += 1
-        elif value.name in (input, *outputs):
-            value.name = f"{value.name}:weight"
     ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
     counts: dict[str, int] = {}
+    named: set[int] = set()
     for node in graph.all_nodes():
         node.name = _unique(_node_name(node), counts)
+        for position, value in enumerate(node.inputs):
+            if value is not None and value.is_initializer() and id(value) not in named:
+                named.add(id(value))
+                if value.name not in weights:
+                    value.name = f"{node.name}:in{position}"
+                elif value.name in (input, *outputs):
+                    value.name = f"{value.name}:weight"
         for position, value in enumerate(node.outputs):
             if id(value) not in ends:
                 value.name = f"{node.name}:{position}"
@@ -143,7 +156,7 @@ def _node_name(node: Any) -> str:
     """`layer/Operator`, or the operator alone outside of layers."""
     found = re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))
     layer = found[-2] if len(found) > 1 else ""
-    return f"{layer}/{node.op_type}" if layer else str(node.op_type)
+    return f"{layer}/{node.op_type}" if layer and not layer.startswith("_") else str(node.op_type)
 
 
 def _unique(name: str, counts: dict[str, int]) -> str:

@@ -15,6 +15,8 @@ from gatedeploy.cli.train import train
 for command in (demo, train, prune, export, verify, inspect, flops, bench):
     app.command()(command)
 
+__all__ = ["app", "main"]
+
 
 def main() -> None:
     """Run the command line of this process."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import torch
 
 import gatedeploy as gd
 from gatedeploy.benchmarks.bench import bench
+from gatedeploy.benchmarks.candidates import mixture_candidate
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
-from gatedeploy.benchmarks.latency import Plan
-from gatedeploy.benchmarks.rivals import parts_of
+from gatedeploy.benchmarks.latency import Plan, measure
+from gatedeploy.benchmarks.rivals import mixture_of_recipe
+from gatedeploy.benchmarks.runners import open_candidate, picture
 from gatedeploy.exporters import export
 from gatedeploy.graph.cost import cost
 from gatedeploy.training.recipe import Recipe
@@ -97,20 +99,14 @@ def test_the_costs_of_a_recipe_before_it_is_trained() -> None:
 
 
 @pytest.mark.slow
-def test_experts_are_measured_where_the_recipe_names_one_of_our_backbones(tmp_path: Path) -> None:
-    make_backbone, make_head = parts_of(Recipe.from_plain(RECIPE), RECIPE_INFO.input)
-    heads = {task.name: make_head(task) for task in TASKS}
-    example = torch.zeros(2, *RECIPE_INFO.input.shape)
-    gd.save(
-        gd.gate(make_backbone(), TASKS, example_input=example, heads=heads, group=4),
-        tmp_path / "checkpoint.pt",
-        info=RECIPE_INFO,
-    )
-    report = bench([tmp_path / "checkpoint.pt"], tmp_path / "report", plan=PLAN)
-    assert [each.name for each in report.candidates] == ["stl", "mtl", "moe", "gated", "collapsed"]
-    assert report.notes == ()
-    stl, moe = report.candidates[0], report.candidates[2]
-    assert moe.passes == 2
-    assert stl.cost.macs < moe.cost.macs < 1.01 * stl.cost.macs
-    # One trunk for all tasks, with 16 experts where 4 are taken.
-    assert moe.cost.params > stl.cost.params
+def test_experts_are_asked_once_per_task_and_own_one_trunk(tmp_path: Path) -> None:
+    mixture = mixture_of_recipe(RECIPE_INFO)
+    moe = mixture_candidate(mixture, RECIPE_INFO.input)
+    assert moe.cost.params == sum(parameter.numel() for parameter in mixture.parameters())
+    with ExitStack() as stack:
+        ran = open_candidate(moe, RECIPE_INFO, tmp_path, 1, stack)
+        assert [runner.outputs[0].name for runner in ran.runners] == ["kind", "depth"]
+        assert ran.runners[0].inputs[0].shape == (1, 1, 16, 16)
+        assert max(ran.parity.values()) < 1e-4
+        latency = measure({"moe": ran.runners}, picture(RECIPE_INFO.input), "moe", PLAN)
+        assert latency.of("moe").median_ms > 0

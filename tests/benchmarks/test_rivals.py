@@ -9,6 +9,7 @@ import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.costs import count, total
 from gatedeploy.benchmarks.rivals import (
+    PlainRivals,
     mixture_of_recipe,
     rivals_of_gates,
     rivals_of_parts,
@@ -92,21 +93,25 @@ def test_a_gate_that_is_computed_is_explained() -> None:
         rivals_of_gates(capture(Computed(), EXAMPLE))
 
 
-def test_rivals_of_a_recipe_have_its_backbone_and_heads() -> None:
-    rivals = rivals_of_recipe(RECIPE_INFO)
+@pytest.fixture(scope="module")
+def by_recipe() -> PlainRivals:
+    return rivals_of_recipe(RECIPE_INFO)
+
+
+def test_rivals_of_a_recipe_have_its_backbone_and_heads(by_recipe: PlainRivals) -> None:
     backbone = build_backbone("resnet20", width=0.25, in_channels=1)
     size = (16, 16)
     heads = {
         "kind": build_head("linear", backbone.out_channels, TASKS[0], size),
         "depth": build_head("dense", backbone.out_channels, TASKS[1], size, width=8),
     }
-    for task, net in rivals.single.items():
+    for task, net in by_recipe.single.items():
         plain = torch.nn.Sequential(backbone, heads[task])
         assert count(net, RECIPE_INFO.input).macs == count(plain, RECIPE_INFO.input).macs
 
 
-def test_passes_of_experts_cost_as_much_as_single_task_networks_and_the_routers() -> None:
-    single = total(count(net, RECIPE_INFO.input) for net in rivals_of_recipe(RECIPE_INFO).single.values())
+def test_passes_of_experts_cost_as_much_as_single_task_networks_and_the_routers(by_recipe: PlainRivals) -> None:
+    single = total(count(net, RECIPE_INFO.input) for net in by_recipe.single.values())
     mixture = mixture_of_recipe(RECIPE_INFO)
     passes = total(count(mixture.ask(task.name), RECIPE_INFO.input) for task in TASKS)
     routers = sum(

@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_explained(training: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither a bundle \(no manifest.json\) nor a training \(no checkpoint.pt\)"):
         read_subjects([tmp_path])
     save_plain(tmp_path / "three.pt", "shared", tasks(3), {})
-    with pytest.raises(InputError, match="three.pt: answers task0, task1, task2, .* answers task0, task1; compare"):
+    with pytest.raises(InputError, match=r"three.pt: answers task0, task1, task2, .* answers task0, task1; compare"):
         read_subjects([training / "checkpoint.pt", tmp_path / "three.pt"])
     larger = torch.zeros(1, 3, 12, 8)
     net = Dict({task.name: torch.nn.Sequential(Backbone(), head()) for task in tasks()}).eval()
