@@ -3,6 +3,10 @@
 On a machine that does other things too, no absolute time is worth much. So the candidates take turns, in a new random
 order each round, and what is reported first are ratios within a round. A request is everything that answers all tasks:
 the passes of T networks are timed as one.
+
+Taking turns does not help where other processes want the same cores all the time: a request that fits between two
+switches of the scheduler is not hurt at all, and a longer one is held up again and again. So processor time is taken
+beside the time that passes; where the two differ a measurement says so.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ NOISY_SPREAD = 0.10
 
 NOISY_DRIFT = 0.10
 """The same for a relative change from the first third of the rounds to the last."""
+
+NOISY_WAIT = 0.10
+"""The same for the share of the time in which other processes had the processor."""
 
 MAX_REPEATS = 50
 """Requests in one turn, so that raw samples of a tiny network still fit a report."""
@@ -65,15 +72,22 @@ class Measurement:
     Args:
         candidate: its name.
         samples_ms: the time of every request, round by round.
+        cpu_ms: the processor time of the same requests, all threads together.
     """
 
     candidate: str
     samples_ms: tuple[tuple[float, ...], ...]
+    cpu_ms: tuple[tuple[float, ...], ...]
 
     @property
     def rounds_ms(self) -> npt.NDArray[np.float64]:
         """`(rounds,)`: the median request of each round."""
-        return np.array([np.median(turn) for turn in self.samples_ms])
+        return _medians(self.samples_ms)
+
+    @property
+    def waiting(self) -> float:
+        """The share of the time in which no thread of this process ran: others had the processor."""
+        return max(0.0, float(1 - np.concatenate(self.cpu_ms).sum() / np.concatenate(self.samples_ms).sum()))
 
     @property
     def median_ms(self) -> float:
@@ -100,6 +114,11 @@ class Measurement:
     @property
     def complaint(self) -> str:
         """What makes it doubtful, in a sentence; empty for a quiet measurement."""
+        if self.waiting > NOISY_WAIT:
+            return (
+                f"{self.candidate}: other processes had the processor for {self.waiting:.0%} of the time (quiet is up "
+                f"to {NOISY_WAIT:.0%}), which hurts long requests more than short ones. Compare processor times."
+            )
         if self.spread > NOISY_SPREAD:
             return (
                 f"{self.candidate}: rounds differ by {self.spread:.0%} (interquartile range over median; "
@@ -148,7 +167,14 @@ class Latency:
 
     def ratio(self, candidate: str, baseline: str | None = None) -> Ratio:
         """A candidate's latency over another's (the baseline's when None), round against round."""
-        paired = self.of(candidate).rounds_ms / self.of(baseline or self.baseline).rounds_ms
+        return self._ratio(self.of(candidate).rounds_ms / self.of(baseline or self.baseline).rounds_ms)
+
+    def cpu_ratio(self, candidate: str) -> Ratio | None:
+        """A candidate's processor time over the baseline's; None where the system's clock for it is too coarse."""
+        ours, theirs = _medians(self.of(candidate).cpu_ms), _medians(self.of(self.baseline).cpu_ms)
+        return self._ratio(ours / theirs) if ours.min() > 0 and theirs.min() > 0 else None
+
+    def _ratio(self, paired: npt.NDArray[np.float64]) -> Ratio:
         drawn = np.random.default_rng(self.seed).integers(len(paired), size=(RESAMPLES, len(paired)))
         tails = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
         low, high = np.percentile(np.median(paired[drawn], axis=1), tails)
@@ -168,6 +194,7 @@ def measure(
     *,
     seed: int = 0,
     clock: Clock = time.perf_counter,
+    cpu_clock: Clock = time.process_time,
 ) -> Latency:
     """Time candidates in turns, in this process.
 
@@ -178,6 +205,7 @@ def measure(
         plan: how long.
         seed: of the order of turns and of the bootstrap.
         clock: tells the time.
+        cpu_clock: tells how much processor time this process has used.
 
     Raises:
         InputError: there is nothing to measure, the baseline is none of the candidates, or the clock stands still.
@@ -188,7 +216,7 @@ def measure(
     repeats = {name: _warm_up(request, plan, clock) for name, request in requests.items()}
     order = list(requests)
     shuffle = random.Random(seed).shuffle
-    samples: dict[str, list[tuple[float, ...]]] = {name: [] for name in requests}
+    turns: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in requests}
     start = clock()
     for number in range(plan.max_rounds):
         if number >= plan.min_rounds and clock() - start >= plan.seconds:
@@ -196,8 +224,8 @@ def measure(
         shuffle(order)
         for name in order:
             requests[name]()  # brings the network back into the caches, and does not count
-            samples[name].append(tuple(_time_ms(requests[name], clock) for _ in range(repeats[name])))
-    measurements = tuple(Measurement(name, tuple(turns)) for name, turns in samples.items())
+            turns[name].append([_times_ms(requests[name], clock, cpu_clock) for _ in range(repeats[name])])
+    measurements = tuple(_measurement(name, taken) for name, taken in turns.items())
     if any(each.rounds_ms.min() <= 0 for each in measurements):
         raise InputError("the clock stands still, so nothing can be measured with it")
     return Latency(measurements, baseline, seed)
@@ -216,13 +244,24 @@ def _request(runners: Sequence[Runner], image: Array) -> Callable[[], None]:
 
 def _warm_up(request: Callable[[], None], plan: Plan, clock: Clock) -> int:
     """Run for a while; returns how many requests fill a turn."""
-    times = [_time_ms(request, clock)]
+    times = [_times_ms(request, clock, clock)[0]]
     while sum(times) < plan.warm_up_ms and len(times) < MAX_WARM_UPS:
-        times.append(_time_ms(request, clock))
+        times.append(_times_ms(request, clock, clock)[0])
     return min(MAX_REPEATS, max(1, round(plan.block_ms / max(float(np.median(times)), 1e-3))))
 
 
-def _time_ms(request: Callable[[], None], clock: Clock) -> float:
-    start = clock()
+def _times_ms(request: Callable[[], None], clock: Clock, cpu_clock: Clock) -> tuple[float, float]:
+    """The time that a request takes, and the processor time that it uses."""
+    cpu_start, start = cpu_clock(), clock()
     request()
-    return 1e3 * (clock() - start)
+    end, cpu_end = clock(), cpu_clock()
+    return 1e3 * (end - start), 1e3 * (cpu_end - cpu_start)
+
+
+def _measurement(name: str, turns: Sequence[Sequence[tuple[float, float]]]) -> Measurement:
+    samples, cpu = (tuple(tuple(times[which] for times in turn) for turn in turns) for which in (0, 1))
+    return Measurement(name, samples, cpu)
+
+
+def _medians(turns: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
+    return np.array([np.median(turn) for turn in turns])

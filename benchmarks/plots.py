@@ -97,7 +97,8 @@ def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
             axes.plot([point.macs] * 2, [point.low, point.high], color=colour, linewidth=1.2)
             axes.plot(point.macs, point.latency, "o", color=colour, markersize=7)
         for point, height in zip(points, _apart([point.latency for point in points], 0.06 * end), strict=True):
-            _label(axes, (point.macs, height), _short(point.label), leftwards=point.macs > 0.6 * end, away=7)
+            axes.plot([point.macs] * 2, [point.latency, height], color=COLOURS["muted"], linewidth=0.5)
+            _label(axes, (point.macs, height), _short(point.label), leftwards=point.macs > 0.5 * end, away=7)
         axes.set(xlim=(0, end), ylim=(0, end))
         axes.set_xlabel(f"MACs, × {_short(baseline)}")
         axes.set_ylabel("latency, likewise")
@@ -124,10 +125,13 @@ def heat(rows: Sequence[str], columns: Sequence[str], panels: Mapping[str, Share
             for row, shares in enumerate(values):
                 for column, share in enumerate(shares):
                     _cell(axes, row, column, share, said=len(columns) <= 8)
-            axes.set_xticks([column + 0.5 for column in range(len(columns))], [_short(name) for name in columns])
+            slanted: dict[str, Any] = (
+                {} if len(columns) <= 3 else {"rotation": 30, "ha": "left", "rotation_mode": "anchor"}
+            )
+            axes.set_xticks([column + 0.5 for column in range(len(columns))], [*map(_short, columns)], **slanted)
             axes.xaxis.tick_top()
-            axes.tick_params("x", labelcolor=COLOURS["ink"], labelrotation=0 if len(columns) <= 3 else 30)
-            axes.set_yticks([row + 0.5 for row in range(len(rows))], [_short(name) for name in rows], size=8)
+            axes.tick_params("x", labelcolor=COLOURS["ink"])
+            axes.set_yticks([row + 0.5 for row in range(len(rows))], [*map(_short, rows)], size=8)
             _bare(axes, grid="")
     return figure
 

@@ -50,6 +50,7 @@ class CandidateReport:
         size_bytes: of its ONNX files.
         measurement: its times.
         ratio: its latency over the baseline's.
+        cpu_ratio: its processor time over the baseline's; None where the system cannot tell.
         macs_ratio: its MACs over the baseline's; None if the baseline has none.
         onnx_parity: per output, how far ONNX Runtime is from PyTorch, relative to the output's scale; for a bundle how
             far it is from what its manifest remembers.
@@ -65,6 +66,7 @@ class CandidateReport:
     size_bytes: int
     measurement: Measurement
     ratio: Ratio
+    cpu_ratio: Ratio | None
     macs_ratio: float | None
     onnx_parity: dict[str, float]
     collapse_parity: dict[str, float]
@@ -86,8 +88,11 @@ class CandidateReport:
                 "p90_ms": round(measured.p90_ms, DIGITS),
                 "spread": measured.spread,
                 "drift": measured.drift,
+                "waiting": measured.waiting,
                 "ratio": asdict(self.ratio),
-                "samples_ms": [[round(sample, DIGITS) for sample in turn] for turn in measured.samples_ms],
+                "cpu_ratio": asdict(self.cpu_ratio) if self.cpu_ratio else None,
+                "samples_ms": _rounded(measured.samples_ms),
+                "cpu_ms": _rounded(measured.cpu_ms),
             },
             "realisation": self.realisation,
             "parity": {"onnx": self.onnx_parity, "collapse": self.collapse_parity},
@@ -155,12 +160,17 @@ def candidate_reports(
                 ran.size_bytes,
                 latency.of(candidate.name),
                 latency.ratio(candidate.name),
+                latency.cpu_ratio(candidate.name),
                 candidate.cost.macs / baseline if baseline else None,
                 ran.parity,
                 _collapse_parity(candidate),
             )
         )
     return tuple(reports)
+
+
+def _rounded(turns: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [[round(sample, DIGITS) for sample in turn] for turn in turns]
 
 
 def _collapse_parity(candidate: Candidate) -> dict[str, float]:

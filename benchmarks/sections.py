@@ -98,7 +98,7 @@ def human(count: float) -> str:
 def _cost_and_latency(report: Report) -> Section:
     beside = _lower(_named(report, report.baseline).title)
     ratios = (f"MACs ÷ {beside}", f"latency ÷ {beside}", "95 % interval", "realisation")
-    columns = ("", *ratios, "MACs", "parameters", "file", "median", "p90", "spread")
+    columns = ("", *ratios, f"processor time ÷ {beside}", "MACs", "parameters", "file", "median", "p90", "spread")
     rows = [_candidate_row(each) for each in report.candidates]
     latency = report.latency
     text = (
@@ -114,6 +114,7 @@ def _candidate_row(each: CandidateReport) -> tuple[str, ...]:
     return (
         *(each.title, _figure(each.macs_ratio, ".2f"), _figure(ratio.value, ".2f")),
         *(f"{ratio.low:.2f}{NBSP}to{NBSP}{ratio.high:.2f}", _figure(each.realisation, ".2f")),
+        _figure(each.cpu_ratio.value if each.cpu_ratio else None, ".2f"),
         *(human(each.cost.macs), human(each.cost.params), f"{human(each.size_bytes)}B"),
         *(f"{measured.median_ms:.3g}{NBSP}ms", f"{measured.p90_ms:.3g}{NBSP}ms", f"{measured.spread:.1%}"),
     )

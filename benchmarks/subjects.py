@@ -22,7 +22,7 @@ class Subject:
 
     Args:
         path: as it was given.
-        label: the shortest end of the path that no other subject has.
+        label: a short name that no other subject has, see `labels`.
         form: "gated", "shared", "single" (checkpoints), "collapsed" or "bundle".
         info: what travels with the network.
         sha256: of the file; of a bundle's manifest, which holds the hashes of all its files.
@@ -58,12 +58,13 @@ def read_subjects(paths: Sequence[Path | str]) -> list[Subject]:
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """The shortest end of each path that tells it from all the others.
+    """The shortest end of each path that tells it from all the others; a `checkpoint.pt` goes by its folder's name.
 
     >>> labels([Path("runs/a/checkpoint.pt"), Path("runs/b/checkpoint.pt"), Path("thin.safetensors")])
-    ['a/checkpoint.pt', 'b/checkpoint.pt', 'thin.safetensors']
+    ['a', 'b', 'thin.safetensors']
     """
-    parts = [path.absolute().parts for path in paths]
+    whole = [path.absolute() for path in paths]
+    parts = [(path.parent if path.name == CHECKPOINT else path).parts for path in whole]
 
     def alone(own: tuple[str, ...], length: int) -> bool:
         return sum(other[-length:] == own[-length:] for other in parts) == 1

@@ -234,7 +234,9 @@ def _fitting(info: ModelInfo, program: Program) -> ModelInfo:
         for name in task.classes:
             if not name or name.splitlines() != [name]:
                 raise InputError(f"task {task.name}: class name {name!r} does not fit on a line of its own")
-    return replace(info, tasks=tasks, metrics={name: info.metrics[name] for name in known if name in info.metrics})
+    return replace(
+        info, tasks=tasks, metrics={task.name: info.metrics[task.name] for task in tasks if task.name in info.metrics}
+    )
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

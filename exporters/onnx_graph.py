@@ -121,7 +121,8 @@ def _constant(graph: Any, array: Any) -> Any:
 
     name = f"size:{len(graph.initializers)}"
     tensor = onnx_ir.tensor(array, name=name)
-    value = onnx_ir.Value(name=name, shape=tensor.shape, type=onnx_ir.TensorType(tensor.dtype), const_value=tensor)
+    shape, type_ = onnx_ir.Shape(array.shape), onnx_ir.TensorType(tensor.dtype)
+    value = onnx_ir.Value(name=name, shape=shape, type=type_, const_value=tensor)
     graph.register_initializer(value)
     return value
 

@@ -116,12 +116,16 @@ def _weights(network: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _output_names(exported: torch.export.ExportedProgram, info: ModelInfo) -> list[str]:
-    spec = exported.call_spec.out_spec
-    leaves = [output.arg for output in exported.graph_signature.output_specs]
-    names = list(flat_predictions(pytree.tree_unflatten(leaves, spec)))
-    if info.input.name in names:
+    arguments = [output.arg for output in exported.graph_signature.output_specs]
+    # A tensor stands for whatever is computed; constants stand for themselves.
+    leaves = [getattr(arg, "value", None) if hasattr(arg, "value") else torch.empty(0) for arg in arguments]
+    predictions = flat_predictions(pytree.tree_unflatten(leaves, exported.call_spec.out_spec))
+    for name, leaf in predictions.items():
+        if not isinstance(leaf, torch.Tensor):
+            raise InputError(f"prediction {name!r} is {leaf!r}; expected a tensor")
+    if info.input.name in predictions:
         raise InputError(f"the input and a task are both called {info.input.name!r}; rename one of them")
-    return names
+    return list(predictions)
 
 
 def _convert(exported: torch.export.ExportedProgram, opset: int) -> Any:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from gatedeploy.gating.operators import along
 from gatedeploy.graph.channels import ChannelGraph, Ids, Operand, Operation, Value
 
 Numbers = npt.NDArray[np.float64]
+
+RESERVED = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
+"""What no weight may be called, because a network has an attribute of that name already."""
 
 
 class Constants:
@@ -111,21 +114,32 @@ class Constants:
         return name
 
     def _unique_layer(self, source: str) -> str:
-        """A free name for the layer whose weight is cut from `source`."""
+        """A free name for the layer whose weight is cut from `source`; its bias must be free with it."""
         home = source.removeprefix("branches.").removesuffix(".weight")
-        return self._unique(f"{home}.weight").removesuffix(".weight")
+        number, candidate = 1, self._allowed(home)
+        while not (self._free(f"{candidate}.weight") and self._free(f"{candidate}.bias")):
+            number += 1
+            candidate = f"{self._allowed(home)}_{number}"
+        return candidate
 
     def _unique(self, name: str) -> str:
-        """A name that is free: `layer`, then `layer_2`, …; for a leaf `layer.mean` its home counts up."""
-        first, dot, rest = name.partition(".")
-        if hasattr(fx.GraphModule, first):  # such as `graph` and `code`
-            name = f"{first}_{dot}{rest}"
-        home, dot, leaf = name.rpartition(".")
-        number, candidate = 1, name
-        while candidate in self._taken or candidate.rpartition(".")[0] in self.weights:
+        """A name that is free for a weight: `layer.mean`, then `layer_2.mean` and so on."""
+        home, dot, leaf = self._allowed(name).rpartition(".")
+        number, candidate = 1, f"{home}{dot}{leaf}"
+        while not self._free(candidate):
             number += 1
             candidate = f"{home}_{number}.{leaf}" if dot else f"{leaf}_{number}"
         return candidate
+
+    def _free(self, name: str) -> bool:
+        """Whether nothing has this name, hangs below it, or has the name of what it would hang below."""
+        return name not in self._taken and name.rpartition(".")[0] not in self.weights
+
+    @staticmethod
+    def _allowed(name: str) -> str:
+        """`name`, unless it begins with an attribute that every network has, such as `graph` or `code`."""
+        first, dot, rest = name.partition(".")
+        return f"{first}_{dot}{rest}" if first in RESERVED else name
 
 
 def _reorder(tensor: Tensor, columns: int, data: Value, order: Ids) -> Tensor:

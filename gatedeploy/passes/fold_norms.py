@@ -38,7 +38,7 @@ class FoldNorms(Pass):
         kept: list[Operation] = []
         for operation in graph.operations:
             renaming.read_by(operation)
-            if operation.target is not BATCH_NORM:
+            if operation.target is not BATCH_NORM or not _constant(graph, operation):  # 1
                 kept.append(operation)
                 continue
             scale, shift = _affine(graph, operation)
@@ -59,10 +59,10 @@ class FoldNorms(Pass):
         renaming.finish()
 
     def ensures(self, graph: ChannelGraph) -> bool:
-        """Every batch norm that is left reads something that others read too, or that no layer made."""
+        """Every batch norm of constants that is left reads what others read too, or what no layer made."""
         readers, made = _count_readers(graph), graph.makers()
         for operation in graph.operations:
-            if operation.target is BATCH_NORM:
+            if operation.target is BATCH_NORM and _constant(graph, operation):
                 for id_ in operation.operands[0].value.ids.tolist():
                     layer = made.get(id_, (None,))[0]
                     if layer is not None and is_layer(layer) and readers[id_] == 1:
@@ -83,6 +83,10 @@ def _count_readers(graph: ChannelGraph) -> np.ndarray:
 def is_layer(operation: Operation) -> bool:
     """Whether `operation` is a convolution or linear layer of the form that `operators_mixing` describes."""
     return any(operand.need is Need.ANY_ORDER for operand in operation.operands)
+
+
+def _constant(graph: ChannelGraph, norm: Operation) -> bool:
+    return all(id_ in graph.weight_of for operand in norm.operands[1:] for id_ in operand.value.ids.tolist())
 
 
 def _affine(graph: ChannelGraph, norm: Operation) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,18 +51,29 @@ class ResolveGates(Pass):
 
 
 def _chosen(gate_logits: Tensor, operation: Operation) -> np.ndarray:
-    group = operation.args[3]
-    return per_channel(gate_logits > 0, group, len(operation.output.ids)).cpu().numpy()
+    group, channels = operation.args[3], len(operation.output.ids)
+    _check_width(operation, gate_logits, (math.ceil(channels / group),), channels)
+    return per_channel(gate_logits > 0, group, channels).cpu().numpy()
 
 
 def _blend(graph: ChannelGraph, operation: Operation) -> None:
     features = [operand for operand in operation.operands if operand.need is Need.ALIGNED]
     (logits,) = (operand for operand in operation.operands if operand.need is Need.WHOLE)
-    shares = _constant(graph, operation, logits.value.ids).double().softmax(0)
+    mix_logits = _constant(graph, operation, logits.value.ids)
+    channels = len(operation.output.ids)
+    _check_width(operation, mix_logits, (len(features), channels), channels)
     operation.target = BLEND
     operation.args = tuple(Slot(position) for position in range(len(features)))
     operation.operands = tuple(features)
-    operation.constants["share"] = shares.cpu().numpy()
+    operation.constants["share"] = mix_logits.double().softmax(0).cpu().numpy()
+
+
+def _check_width(operation: Operation, logits: Tensor, expected: tuple[int, ...], channels: int) -> None:
+    if tuple(logits.shape) != expected:
+        raise InputError(
+            f"{operation.name}: its logits have shape {tuple(logits.shape)}; features of {channels} channels need "
+            f"{expected}. Make the gate or mix for as many channels as the features have"
+        )
 
 
 def _constant(graph: ChannelGraph, operation: Operation, ids: np.ndarray) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from gatedeploy.graph.channels import BLEND, ChannelGraph, Need, Operand, Operation, Value
+from gatedeploy.graph.channels import BLEND, ChannelGraph, Need, Operand, Operation
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.share_duplicates import ShareDuplicates
 
@@ -26,37 +28,49 @@ class UniteChannelwise(Pass):
     def run(self, graph: ChannelGraph) -> None:
         """See the class."""
         united: dict[object, Operation] = {}
-        tensor_of = np.zeros(graph.created, dtype=np.int64)  # by the address of the operation that makes it
+        tensors = _Tensors(graph)
         kept: list[Operation] = []
         for operation in graph.operations:
             if not _unary(operation):  # 1
                 kept.append(operation)
-                _note(operation, tensor_of)
+                tensors.note(operation)
                 continue
-            tensors = tensor_of[operation.operands[0].value.ids]
-            for tensor in dict.fromkeys(tensors.tolist()):
-                part = _part(operation, np.flatnonzero(tensors == tensor))
+            read = tensors.of[_feature(operation).value.ids]
+            for tensor in dict.fromkeys(read.tolist()):
+                part = _part(operation, np.flatnonzero(read == tensor))
                 twin = united.setdefault((tensor, _arguments(part)), part)  # 2
                 if twin is part:
                     kept.append(part)
                 else:
                     _join(twin, part)
-                _note(twin, tensor_of)
+                tensors.note(twin)
         graph.operations = kept
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Every operation of the kind reads one tensor."""
-        tensor_of = np.zeros(graph.created, dtype=np.int64)
+        tensors = _Tensors(graph)
         for operation in graph.operations:
-            if _unary(operation) and len(np.unique(tensor_of[operation.operands[0].value.ids])) > 1:
+            if _unary(operation) and len(np.unique(tensors.of[_feature(operation).value.ids])) > 1:
                 return False
-            _note(operation, tensor_of)
+            tensors.note(operation)
         return True
 
 
-def _note(operation: Operation, tensor_of: np.ndarray) -> None:
-    for value in operation.outputs:
-        tensor_of[value.ids] = id(operation)
+class _Tensors:
+    """Which tensor each identity is a channel of, by number: the picture is 0, weights come first."""
+
+    def __init__(self, graph: ChannelGraph) -> None:
+        self.of = np.zeros(graph.created, dtype=np.int64)
+        self.numbers: dict[object, int] = {}
+        for id_, (*weight, _) in graph.weight_of.items():
+            self.of[id_] = self._number(tuple(weight))
+
+    def note(self, operation: Operation) -> None:
+        for position, value in enumerate(operation.outputs):
+            self.of[value.ids] = self._number((id(operation), position))
+
+    def _number(self, key: object) -> int:
+        return self.numbers.setdefault(key, len(self.numbers) + 1)
 
 
 def _unary(operation: Operation) -> bool:
@@ -64,9 +78,15 @@ def _unary(operation: Operation) -> bool:
     return operation.divisible and operation.target != BLEND and needs == [Need.ALIGNED]
 
 
+def _feature(operation: Operation) -> Operand:
+    """The one operand of a unary operation that has channels; a number may stand before it."""
+    (feature,) = (operand for operand in operation.operands if operand.need is Need.ALIGNED)
+    return feature
+
+
 def _arguments(operation: Operation) -> object:
-    value = operation.operands[0].value
-    others = tuple(operand.value.ids.tobytes() for operand in operation.operands[1:])
+    value = _feature(operation).value
+    others = tuple(operand.value.ids.tobytes() for operand in operation.operands if operand.need is Need.WHOLE)
     arguments = (str(operation.target), repr(operation.args), repr(sorted(operation.kwargs.items())))
     return (*arguments, value.axis, value.block, others)
 
@@ -81,9 +101,10 @@ def _part(operation: Operation, positions: np.ndarray) -> Operation:
 
 def _join(twin: Operation, part: Operation) -> None:
     """Let `twin` compute the channels of `part` too. `ShareDuplicates` has seen to it that they are others."""
-    read = np.concatenate([twin.operands[0].value.ids, part.operands[0].value.ids])
     made = np.concatenate([twin.output.ids, part.output.ids])
-    old, new = twin.operands[0], twin.output
-    value = Value(read, old.value.axis, old.value.block, old.value.ndim)
-    twin.operands = (Operand(value, Need.ALIGNED), *twin.operands[1:])
-    twin.outputs = (Value(made, new.axis, new.block, new.ndim),)
+    twin.outputs = (replace(twin.output, ids=made),)
+    read = np.concatenate([_feature(twin).value.ids, _feature(part).value.ids])
+    twin.operands = tuple(
+        replace(operand, value=replace(operand.value, ids=read)) if operand.need is Need.ALIGNED else operand
+        for operand in twin.operands
+    )

@@ -241,7 +241,7 @@ def _shown(value: Any) -> str:
     try:
         text = repr(value)
     except ValueError:  # Python does not write whole numbers of thousands of digits
-        return f"a number too large to show"
+        return "a number too large to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -55,9 +55,9 @@ def test_from_a_checkpoint_to_a_report(checkpoint: Path, tmp_path: Path) -> None
         assert each["size_bytes"] > 0
     assert set(candidates["collapsed"]["parity"]["collapse"]) == {"task0", "task1"}
     assert plain["command"] == f"gatedeploy bench {checkpoint} --quick --out {tmp_path / 'report'}"
-    assert len(plain["sharing"]["checkpoint.pt"]) == 2
+    assert len(plain["sharing"][checkpoint.parent.name]) == 2
     assert "plot-ratios" in (tmp_path / "report" / "report.html").read_text()
-    assert said[0].startswith("collapsing and counting: checkpoint.pt")
+    assert said[0].startswith(f"collapsing and counting: {checkpoint.parent.name}")
 
 
 @pytest.mark.slow

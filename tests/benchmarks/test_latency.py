@@ -20,7 +20,7 @@ def run(times: dict[str, list[list[float]]], plan: Plan = PLAN, log: list[str] |
     candidates: dict[str, list[Runner]] = {
         name: [Sleeper(clock, each, log, name) for each in runners] for name, runners in times.items()
     }
-    return measure(candidates, image(), next(iter(times)), plan, clock=clock)
+    return measure(candidates, image(), next(iter(times)), plan, clock=clock, cpu_clock=clock)
 
 
 def rounds(*times: float) -> list[float]:
@@ -80,7 +80,8 @@ def test_measuring_ends_when_the_time_is_up_but_not_before_the_least_rounds() ->
 
 
 def of_rounds(*times: float) -> Measurement:
-    return Measurement("thin", tuple((time,) for time in times))
+    turns = tuple((time,) for time in times)
+    return Measurement("thin", turns, turns)
 
 
 def test_a_quiet_measurement_does_not_complain() -> None:
@@ -101,6 +102,29 @@ def test_a_drift_is_complained_of(last: float, word: str) -> None:
     assert drifting.complaint == f"thin: became 20% {word} while it was measured (quiet is up to 10%)."
 
 
+def test_a_processor_that_others_have_is_complained_of_and_processor_times_are_not_hurt() -> None:
+    # Each request of 4 ms is held up for 6 ms by others; those of 1 ms fit between.
+    short = Measurement("mtl", ((1.0, 1.0),) * 5, ((1.0, 1.0),) * 5)
+    held_up = Measurement("thin", ((10.0, 10.0),) * 5, ((4.0, 4.0),) * 5)
+    latency = Latency((short, held_up), "mtl", 0)
+    assert latency.complaints == [
+        "thin: other processes had the processor for 60% of the time (quiet is up to 10%), which hurts long requests "
+        "more than short ones. Compare processor times."
+    ]
+    assert latency.ratio("thin").value == 10
+    cpu_ratio = latency.cpu_ratio("thin")
+    assert cpu_ratio is not None
+    assert cpu_ratio.value == 4
+
+
+def test_processor_time_is_taken_from_its_own_clock() -> None:
+    clock = Clock()
+    measured = measure({"a": [Sleeper(clock, [2.0])]}, image(), "a", PLAN, clock=clock, cpu_clock=lambda: clock.now / 2)
+    assert measured.of("a").waiting == pytest.approx(0.5)
+    coarse = measure({"a": [Sleeper(clock, [2.0])]}, image(), "a", PLAN, clock=clock, cpu_clock=lambda: 0.0)
+    assert coarse.cpu_ratio("a") is None
+
+
 def test_one_disturbed_round_is_no_noise() -> None:
     assert of_rounds(1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 1.0).complaint == ""
 
@@ -110,7 +134,8 @@ def test_the_ratio_of_a_constant_factor_is_that_factor_whatever_the_machine_does
     times: list[float], factor: float
 ) -> None:
     base = of_rounds(*times)
-    scaled = Measurement("scaled", tuple((factor * time,) for time in times))
+    turns = tuple((factor * time,) for time in times)
+    scaled = Measurement("scaled", turns, turns)
     ratio = Latency((base, scaled), "thin", 0).ratio("scaled")
     assert ratio.value == pytest.approx(factor)
     assert ratio.low == pytest.approx(factor)

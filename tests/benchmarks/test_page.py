@@ -53,7 +53,9 @@ def test_the_keys_of_the_json_are_those_that_are_documented() -> None:
     assert (plain["format"], plain["version"]) == ("gatedeploy.report", 1)
     for candidate in plain["candidates"].values():
         assert set(candidate) == CANDIDATE_KEYS
-        assert set(candidate["latency"]) == {"median_ms", "p90_ms", "spread", "drift", "ratio", "samples_ms"}
+        assert set(candidate["latency"]) == {
+            *("median_ms", "p90_ms", "spread", "drift", "waiting", "ratio", "cpu_ratio", "samples_ms", "cpu_ms")
+        }
         assert set(candidate["latency"]["ratio"]) == {"value", "low", "high"}
     thin = plain["candidates"]["collapsed"]
     assert thin["realisation"] == pytest.approx(1.5 / 1.3)

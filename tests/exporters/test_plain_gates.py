@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import gatedeploy as gd
+from gatedeploy.artifact import ModelInfo
 from gatedeploy.exporters import export_onnx, plain_gates
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
@@ -14,7 +16,7 @@ from gatedeploy.parity import FLOAT32, FLOAT64, compare
 from gatedeploy.program import evaluate
 from gatedeploy.program_json import graph_to_json
 from gatedeploy.runner import OnnxRuntimeRunner
-from tests.exporters.networks import INFO, example, gated
+from tests.exporters.networks import example, gated
 
 
 class ByHand(nn.Module):
@@ -54,7 +56,7 @@ def test_plain_gates_compute_what_the_gates_do(group: int) -> None:
 def test_gates_by_hand_on_other_axes_and_sizes() -> None:
     net = ByHand()
     net.gate.choose([True, False, True])
-    net.whole.choose([False])
+    nn.init.constant_(net.whole.gate_logits, -0.1)
     nn.init.normal_(net.mix.mix_logits)
     program = capture(net, example())
     pictures = torch.randn(2, *program.input.shape)
@@ -68,10 +70,12 @@ def test_gates_by_hand_on_other_axes_and_sizes() -> None:
     assert torch.allclose(got["whole"], shared)
 
 
-def test_the_network_as_trained_exports_and_runs(tmp_path: Path) -> None:
-    net = gated(group=3)
-    plain = network(plain_gates(capture(net, example(), INFO.input)))
-    export_onnx(plain, INFO, tmp_path / "gated.onnx")
+@pytest.mark.parametrize("make", [ByHand, pytest.param(lambda: gated(group=3), marks=pytest.mark.slow)])
+def test_the_network_as_trained_exports_and_runs(tmp_path: Path, make: Callable[[], nn.Module]) -> None:
+    net = make()
+    program = capture(net, example())
+    info = ModelInfo(tuple(gd.Task(name) for name in program.outputs), program.input)
+    export_onnx(network(plain_gates(program)), info, tmp_path / "gated.onnx")
     pictures = example(3)
     with OnnxRuntimeRunner(tmp_path / "gated.onnx") as runner, torch.no_grad():
         compare(net(pictures), runner.infer({"image": pictures.numpy()}), FLOAT32).check("the gated network in ONNX")

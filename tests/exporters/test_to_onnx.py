@@ -14,11 +14,9 @@ import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.exporters import Bundle, export_onnx, to_onnx
-from gatedeploy.graph.capture import capture
-from gatedeploy.graph.modules import network
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.runner import OnnxRuntimeRunner, flat_predictions
-from tests.exporters.networks import INFO, INPUT, TwoHeads, collapsed, example, gated
+from tests.exporters.networks import INPUT, TwoHeads, collapsed, example
 
 
 def model_of(path: Path) -> Any:
@@ -27,6 +25,12 @@ def model_of(path: Path) -> Any:
 
 def operators(path: Path) -> dict[str, int]:
     return dict(collections.Counter(node.op_type for node in model_of(path).graph.node))
+
+
+def constant(path: Path, name: str) -> list[float]:
+    (found,) = (tensor for tensor in model_of(path).graph.initializer if tensor.name == name)
+    values: list[float] = onnx.numpy_helper.to_array(found).tolist()
+    return values
 
 
 def shapes(values: Any) -> dict[str, list[Any]]:
@@ -100,12 +104,16 @@ def test_the_file_holds_plain_operators_and_none_of_the_exporters_notes(exported
     assert b"pkg.torch" not in content
 
 
-def test_an_unshared_slice_costs_one_node(tmp_path: Path) -> None:
-    # By hand: all gates shared. One branch is left: a convolution and a ReLU for each layer, the norm folded.
+def test_all_shared_is_one_branch_and_nothing_else(tmp_path: Path) -> None:
+    # By hand: a convolution and a ReLU for each layer, the norm folded, then the heads. A resize knows its factors.
     shared = collapsed(chosen=0.0)
     path = tmp_path / "shared.onnx"
     export_onnx(shared, info_of(shared), path)
     assert operators(path) == {"Conv": 3, "Relu": 2, "ReduceMean": 1, "Gemm": 1, "Resize": 1}
+    (resize,) = (node for node in model_of(path).graph.node if node.op_type == "Resize")
+    assert constant(path, resize.input[2]) == [1, 1, 2, 2]
+    with OnnxRuntimeRunner(path) as runner, torch.no_grad():
+        compare(shared(example(3)), runner.infer({"image": example(3).numpy()}), FLOAT32).check("the ONNX file")
 
 
 def test_nested_predictions_are_numbered_and_the_exporter_is_silent(
@@ -156,13 +164,16 @@ def test_a_network_in_float64_leaves_as_float32(tmp_path: Path) -> None:
         compare(net(example().double()), got, FLOAT32).check("the ONNX file")
 
 
-def test_large_weights_stand_in_one_file_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_weights_stand_in_one_file_beside(
+    thin: gd.Collapsed, exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx_ir
+
     monkeypatch.setattr(to_onnx, "EXTERNAL_DATA_ABOVE", 100)
-    net = Small()
-    export_onnx(net, SMALL, tmp_path / "net.onnx")
+    to_onnx._write(onnx_ir.load(exported.model), tmp_path / "net.onnx")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.onnx.data"]
     with OnnxRuntimeRunner(tmp_path / "net.onnx") as runner, torch.no_grad():
-        compare(net(example()), runner.infer({"image": example().numpy()}), FLOAT32).check("the ONNX file")
+        compare(thin(example()), runner.infer({"image": example().numpy()}), FLOAT32).check("the ONNX file")
 
 
 class Bessel(nn.Module):
@@ -170,32 +181,48 @@ class Bessel(nn.Module):
         return torch.special.bessel_j0(features)
 
 
+class WithBessel(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = nn.Sequential(nn.ReLU(), Bessel())
+
+    def answer(self, features: Tensor) -> Any:
+        return {"depth": self.odd(features)}
+
+
 def test_an_operator_without_onnx_form_is_named_with_its_layer(tmp_path: Path) -> None:
-    net = nn.Sequential(Small())
-    net[0].answer = lambda features: {"depth": net[0].odd(features)}
-    net[0].odd = Bessel()
-    with pytest.raises(InputError, match=r"layer '0.odd': ONNX has no form of the operator \w+::bessel_j0; replace"):
-        export_onnx(net, SMALL, tmp_path / "net.onnx")
+    with pytest.raises(InputError, match=r"layer 'odd.1': ONNX has no form of the operator \w+::bessel_j0; replace"):
+        export_onnx(WithBessel(), SMALL, tmp_path / "net.onnx")
     assert not any(tmp_path.iterdir())
 
 
 def test_an_operator_outside_of_layers_is_placed_by_the_layer_before(tmp_path: Path) -> None:
     net = Small()
     net.answer = lambda features: {"depth": torch.special.bessel_j0(features)}  # type: ignore[method-assign]
-    program = capture(net, example(), INPUT)
     with pytest.raises(InputError, match="after layer 'layer': ONNX has no form of the operator"):
-        export_onnx(network(program), SMALL, tmp_path / "net.onnx")
+        export_onnx(net, SMALL, tmp_path / "net.onnx")
+
+
+class Gated(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = gd.ChannelGate(4)
+
+    def answer(self, features: Tensor) -> Any:
+        return {"depth": self.gate(features, -features)}
 
 
 def test_gates_are_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gatedeploy::select; collapse the network first, or write its gates with"):
-        export_onnx(gated(), INFO, tmp_path / "net.onnx")
+        export_onnx(Gated(), SMALL, tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
         (lambda x: x, "the network returns a Tensor; expected a dict of predictions by task"),
+        (lambda x: {"depth": x, "scale": 3}, "prediction 'scale' is 3; expected a tensor"),
+        (lambda x: {"depth": ()}, "task 'depth' predicts nothing"),
         (lambda x: {"image": x}, "the input and a task are both called 'image'; rename one of them"),
         (lambda x: {"a": (x, x + 1), "a_1": x}, "two outputs would be called 'a_1'; rename a task"),
         (lambda x: {"depth": x if x.sum() > 0 else -x}, r"Small cannot be exported for pictures of \(3, 8, 8\) with"),
@@ -220,6 +247,30 @@ def test_predictions_are_float32_and_one_per_picture(tmp_path: Path, answer: Any
     net.answer = answer  # type: ignore[method-assign]
     with pytest.raises(InputError, match=message):
         export_onnx(net, SMALL, tmp_path / "net.onnx")
+
+
+class Shapes(Small):
+    """Reads its sizes from its input, resizes by odd factors, and casts to the type that it has."""
+
+    def answer(self, features: Tensor) -> Any:
+        batch, channels, height, width = features.shape
+        pixels = features.reshape(batch, channels, height * width).transpose(1, 2).to(torch.float32)
+        odd = nn.functional.interpolate(features, (7, 5), mode="bilinear", align_corners=True)
+        return {"pixels": pixels, "odd": odd, "even": nn.functional.interpolate(features, scale_factor=0.5)}
+
+
+def test_sizes_are_constants_where_they_are_known(tmp_path: Path) -> None:
+    net = Shapes()
+    path = tmp_path / "net.onnx"
+    export_onnx(net, ModelInfo((), INPUT), path)
+    nodes = {node.op_type: node for node in model_of(path).graph.node}
+    assert constant(path, nodes["Reshape"].input[1]) == [-1, 4, 36]
+    assert "Cast" not in nodes
+    # By hand: 6 → 7 is no factor of float32, so that resize goes on computing its sizes; 6 → 3 is.
+    resizes = [node for node in model_of(path).graph.node if node.op_type == "Resize"]
+    assert sorted(len(node.input) for node in resizes) == [3, 4]
+    with OnnxRuntimeRunner(path) as runner, torch.no_grad():
+        compare(net(example(3)), runner.infer({"image": example(3).numpy()}), FLOAT32).check("the ONNX file")
 
 
 def test_a_full_disk_leaves_nothing_behind(exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,69 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gatedeploy as gd
+from gatedeploy.errors import CheckError, InputError
+from gatedeploy.exporters import Bundle, open_runner
+from gatedeploy.parity import FLOAT32, compare
+from gatedeploy.runner import OnnxRuntimeRunner, TorchRunner
+from tests.exporters.networks import INFO, example, gated
+
+
+def test_every_kind_of_file_answers_alike(thin: gd.Collapsed, exported: Bundle, tmp_path: Path) -> None:
+    collapsed, checkpoint, alone = tmp_path / "c.safetensors", tmp_path / "checkpoint.pt", tmp_path / "alone.onnx"
+    gd.save(thin, collapsed, info=INFO)
+    gd.save(gated(), checkpoint, info=INFO)
+    shutil.copy(exported.model, alone)
+    feed = {"image": example(3).numpy()}
+    answers = []
+    for path, runtime, kind in (
+        (collapsed, "torch", TorchRunner),
+        (checkpoint, "torch", TorchRunner),
+        (exported.path, "onnxruntime", OnnxRuntimeRunner),
+        (alone, "onnxruntime", OnnxRuntimeRunner),
+    ):
+        with open_runner(str(path), runtime, threads=1) as runner:
+            assert isinstance(runner, kind)
+            assert [spec.shape for spec in runner.inputs] == [("batch", 3, 8, 8)]
+            assert [spec.name for spec in runner.outputs] == ["scene", "parts"]
+            answers.append(runner.infer(feed))
+    for answer in answers[1:]:
+        compare(answers[0], answer, FLOAT32).check("another runtime")
+
+
+def test_a_damaged_bundle_is_not_opened(bundle: Bundle) -> None:
+    with bundle.model.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(CheckError, match=r"model.onnx has"):
+        open_runner(bundle.path)
+
+
+def test_runtimes_that_do_not_exist_or_not_yet(exported: Bundle) -> None:
+    with pytest.raises(
+        InputError, match=r"there is no runtime 'onnxruntim'; known are torch, .*; did you mean 'onnxrun"
+    ):
+        open_runner(exported.path, "onnxruntim")
+    for planned in ("openvino", "tensorrt", "onnxruntime-cuda"):
+        with pytest.raises(
+            InputError, match=f"the runtime '{planned}' is planned; this version of gatedeploy has torch"
+        ):
+            open_runner(exported.path, planned)
+
+
+def test_files_that_a_runtime_cannot_run(exported: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere: no such file or folder; expected a bundle, an ONNX file or"):
+        open_runner(tmp_path / "nowhere")
+    for path in (exported.path, exported.model):
+        with pytest.raises(InputError, match=r"PyTorch runs no ONNX; open the collapsed.safetensors it was made of"):
+            open_runner(path, "torch")
+    (tmp_path / "c.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"onnxruntime runs bundles and ONNX files; export this first .*c.safetensors"):
+        open_runner(tmp_path / "c.safetensors")
+    with pytest.raises(InputError, match=r"c.safetensors: not a complete safetensors file"):
+        open_runner(tmp_path / "c.safetensors", "torch")
+    (tmp_path / "m.onnx").write_bytes(np.zeros(10).tobytes())
+    with pytest.raises(InputError, match=r"m.onnx: onnxruntime cannot load it"):
+        open_runner(tmp_path / "m.onnx")
