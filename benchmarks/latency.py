@@ -113,12 +113,7 @@ class Measurement:
 
     @property
     def complaint(self) -> str:
-        """What makes it doubtful, in a sentence; empty for a quiet measurement."""
-        if self.waiting > NOISY_WAIT:
-            return (
-                f"{self.candidate}: other processes had the processor for {self.waiting:.0%} of the time (quiet is up "
-                f"to {NOISY_WAIT:.0%}), which hurts long requests more than short ones. Compare processor times."
-            )
+        """What makes it doubtful beside `waiting`, in a sentence; empty for a quiet measurement."""
         if self.spread > NOISY_SPREAD:
             return (
                 f"{self.candidate}: rounds differ by {self.spread:.0%} (interquartile range over median; "
@@ -182,8 +177,16 @@ class Latency:
 
     @property
     def complaints(self) -> list[str]:
-        """What makes the measurement doubtful, candidate by candidate; empty when it was quiet."""
-        return [each.complaint for each in self.measurements if each.complaint]
+        """What makes the measurement doubtful, in sentences; empty when it was quiet."""
+        said = [each.complaint for each in self.measurements if each.complaint]
+        waiting = max(each.waiting for each in self.measurements)
+        if waiting > NOISY_WAIT:
+            said.insert(
+                0,
+                f"Other processes had the processor for up to {waiting:.0%} of the time (quiet is up to "
+                f"{NOISY_WAIT:.0%}), which hurts long requests more than short ones: compare processor times instead.",
+            )
+        return said
 
 
 def measure(

@@ -63,6 +63,8 @@ def tiles(report: Report) -> list[Tile]:
     beside = _lower(baseline.title)
     shown = [Tile(_times(ours.macs_ratio), f"the MACs of {beside}")] if ours.macs_ratio else []
     shown.append(Tile(_times(ours.ratio.value), f"the latency of {beside}"))
+    if report.warnings and ours.cpu_ratio:
+        shown.append(Tile(_times(ours.cpu_ratio.value), f"the processor time of {beside}, which noise hurts less"))
     single = next((each for each in report.candidates if each.kind == "stl"), None)
     if single is not None:
         ratio = ours.ratio.value / single.ratio.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from gatedeploy.exporters.manifest import MANIFEST, Manifest, manifest_from_json
 from gatedeploy.exporters.reference import difference, fingerprint, reference_picture
 from gatedeploy.exporters.to_onnx import check_onnx
 from gatedeploy.files import sha256
-from gatedeploy.parity import Parity
+from gatedeploy.parity import FLOAT32, Parity
 from gatedeploy.runner import Array, OnnxRuntimeRunner, Runner
 
 MODEL = "model.onnx"
@@ -69,7 +70,7 @@ def read_bundle(path: Path | str) -> Bundle:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    with located(str(path)):
+    with located(str(path)), _readable():
         found = dict(_files(path, path))
         del found[MANIFEST]
         missing, added = sorted(set(manifest.files) - set(found)), sorted(set(found) - set(manifest.files))
@@ -103,7 +104,7 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if file.is_symlink() or not file.is_file():
         raise InputError(f"{path}: not a bundle (no {MANIFEST} in it); gatedeploy export writes one")
-    with located(str(file)):
+    with located(str(file)), _readable():
         size = file.stat().st_size
         if size > MAX_MANIFEST_BYTES:
             raise InputError(f"has {size:,} bytes; no bundle's manifest is that large")
@@ -148,8 +149,6 @@ def compare_with_reference(manifest: Manifest, got: Mapping[str, Array]) -> Pari
     Raises:
         CheckError: an output has another shape.
     """
-    from gatedeploy.parity import FLOAT32
-
     error = {}
     for name, expected in manifest.reference.outputs.items():
         seen = fingerprint(got[name])
@@ -159,11 +158,19 @@ def compare_with_reference(manifest: Manifest, got: Mapping[str, Array]) -> Pari
     return Parity(error, min(FLOAT32, manifest.verification.tolerance))
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from error
+
+
 def _check_ports(manifest: Manifest, runner: Runner) -> None:
-    (image,) = manifest.input.name, *()
+    image = manifest.input.name
     ports = {spec.name: spec for spec in (*runner.inputs, *runner.outputs)}
     said = {spec.name: spec for spec in manifest.outputs}
-    names = [*(spec.name for spec in runner.inputs)], [*(spec.name for spec in runner.outputs)]
+    names = [spec.name for spec in runner.inputs], [spec.name for spec in runner.outputs]
     if names != ([image], list(said)):
         raise CheckError(
             f"takes {', '.join(names[0])} and returns {', '.join(names[1])}; its manifest says {image} and "

@@ -106,8 +106,7 @@ class TorchRunner(Runner):
 
     def __init__(self, network: nn.Module, input: InputSpec, threads: int | None = None, name: str = "torch") -> None:
         _check_threads(threads)
-        self.name = name
-        self.threads = threads
+        self.name, self.threads = name, threads
         self._threads_before = torch.get_num_threads()
         self._network: nn.Module | None = network.eval()
         weights = [*network.parameters(), *network.buffers()]
@@ -181,8 +180,7 @@ class OnnxRuntimeRunner(Runner):
         name: str = "onnxruntime",
     ) -> None:
         _check_threads(threads)
-        self.name = name
-        self.threads = threads
+        self.name, self.threads = name, threads
         with located(str(path)):
             self._session = _session(Path(path), threads, list(providers))
             self.providers = tuple(self._session.get_providers())

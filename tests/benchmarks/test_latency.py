@@ -108,8 +108,8 @@ def test_a_processor_that_others_have_is_complained_of_and_processor_times_are_n
     held_up = Measurement("thin", ((10.0, 10.0),) * 5, ((4.0, 4.0),) * 5)
     latency = Latency((short, held_up), "mtl", 0)
     assert latency.complaints == [
-        "thin: other processes had the processor for 60% of the time (quiet is up to 10%), which hurts long requests "
-        "more than short ones. Compare processor times."
+        "Other processes had the processor for up to 60% of the time (quiet is up to 10%), which hurts long requests "
+        "more than short ones: compare processor times instead."
     ]
     assert latency.ratio("thin").value == 10
     cpu_ratio = latency.cpu_ratio("thin")

@@ -146,6 +146,8 @@ def test_the_headline_figures() -> None:
         ("0.71 ×", "the latency of 2 single-task networks"),
         ("1.15", "realisation: latency ratio ÷ MAC ratio; 1 is what MACs promise"),
     ]
+    noisy = [tile.meaning for tile in tiles(some_report(("noisy",)))]
+    assert "the processor time of one shared encoder, which noise hurts less" in noisy
 
 
 def test_a_report_of_one_network_alone() -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from gatedeploy.errors import CheckError, InputError
-from gatedeploy.exporters import Bundle, read_bundle, verify_bundle
+from gatedeploy.exporters import Bundle, read_bundle, reading, verify_bundle
 from gatedeploy.exporters.manifest import manifest_from_json, manifest_to_json
 from gatedeploy.files import sha256
 
@@ -54,6 +54,15 @@ def test_a_flipped_byte_is_found_and_named(bundle: Bundle) -> None:
     with pytest.raises(
         CheckError, match=f"model.onnx was changed or damaged: its SHA-256 is .*, expected {good[:12]}…"
     ):
+        read_bundle(bundle.path)
+
+
+def test_a_file_that_cannot_be_read_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(reading, "sha256", denied)
+    with pytest.raises(InputError, match="bundle: cannot be read: Permission denied"):
         read_bundle(bundle.path)
 
 

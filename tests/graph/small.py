@@ -48,7 +48,7 @@ class Net(nn.Module):
         return {"y": predictions} if isinstance(predictions, Tensor) else predictions
 
 
-def conv(inputs: int = 3, outputs: int = 4, kernel: int = 1, **options: Any) -> nn.Conv2d:
+def conv(inputs: int = 3, outputs: int = 4, kernel: int | tuple[int, int] = 1, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, **options)
 
 
