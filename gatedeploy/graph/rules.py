@@ -103,7 +103,7 @@ class Call:
 
     def barrier(self) -> Value:
         """The call as it stands: everything read whole, everything made together; a tuple for several results."""
-        _refuse_random(self.node)
+        _refuse_random(self.node, self.arguments)
         several = isinstance(self.shape, (list, tuple)) and any(isinstance(part, tuple) for part in self.shape)
         outputs = tuple(self._opaque(shape) for shape in (self.shape if several else [self.shape]))
         self._append(self.node.target, {}, outputs, {})
@@ -158,9 +158,11 @@ def _replace(item: Any, values: Mapping[fx.Node, Any]) -> Any:
     return item
 
 
-def _refuse_random(node: fx.Node) -> None:
+def _refuse_random(node: fx.Node, arguments: Mapping[str, Any]) -> None:
+    """Operators that may draw random numbers do not when they are told to drop out nothing, or not to train."""
     tags = getattr(node.target, "tags", [])
-    if torch.Tag.nondeterministic_seeded in tags:
+    told_not_to = arguments.get("dropout_p") == 0 or arguments.get("training") is False
+    if torch.Tag.nondeterministic_seeded in tags and not told_not_to:
         raise InputError(
             f"the network draws random numbers when it is evaluated ({node.name}: {node.target}); "
             "only deterministic networks can be collapsed"

@@ -131,23 +131,23 @@ class _Emitter:
             node, order = self._gather_any_order(value)
             place = {id_: position for position, id_ in enumerate(order.tolist())}
             return self._index(node, np.array([place[id_] for id_ in value.ids.tolist()]), value)
-        parts = [self._take(int(tensors[run[0]]), positions[run], value) for run in runs]
+        parts = [part for run in runs for part in self._take(int(tensors[run[0]]), positions[run], value)]
         return parts[0] if len(parts) == 1 else self.graph.call_function(aten.cat.default, (parts, value.axis))
 
-    def _take(self, tensor: int, positions: Ids, value: Value) -> fx.Node:
-        """Some channels of one tensor: itself, slices of it, or a gather by index."""
+    def _take(self, tensor: int, positions: Ids, value: Value) -> list[fx.Node]:
+        """Some channels of one tensor, to be joined: itself, slices of it, or a gather by index."""
         node, held = self.tensors[tensor]
         runs = _runs(positions, step=1)
         if len(runs) == 1 and len(positions) == len(held.ids):
-            return node
+            return [node]
         if len(runs) > MAX_SLICES:
-            return self._index(node, positions, value)
+            return [self._index(node, positions, value)]
         slices = []
         for run in runs:
             first, last = int(positions[run[0]]), int(positions[run[-1]]) + 1
             bounds = (value.axis, first * value.block, last * value.block)
             slices.append(self.graph.call_function(aten.slice.Tensor, (node, *bounds)))
-        return slices[0] if len(slices) == 1 else self.graph.call_function(aten.cat.default, (slices, value.axis))
+        return slices
 
     def _index(self, node: fx.Node, positions: Ids, value: Value) -> fx.Node:
         entries = (positions[:, None] * value.block + np.arange(value.block)).reshape(-1)

@@ -355,11 +355,6 @@ WRONG: dict[str, tuple[str, Case]] = {
         "pooling of (channels, height, width) is taken for (batch, channels, …)",
         whole(lambda n, y: F.max_pool2d(y.flatten(2), 3, 1, 1)),
     ),
-    "attention": (
-        "scaled_dot_product_attention is refused as random though its dropout is 0",
-        whole(lambda n, y: F.scaled_dot_product_attention(y, y.abs(), y * 2)),
-    ),
-    "rrelu": ("refused as random, though in evaluation it is not", whole(lambda n, y: F.rrelu(y))),
     "rounding_mode": (
         "a None that a call must name is left out",
         apart(lambda n, y: torch.div(y, y.abs() + 1, rounding_mode=None)),
@@ -390,6 +385,20 @@ WRONG: dict[str, tuple[str, Case]] = {
         apart(lambda n, y: torch.cat([n.p.expand(y.shape[0], -1, -1), y.flatten(2).mT], 1), axis=2, p=p(1, 1, 8)),
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        whole(lambda n, y: F.scaled_dot_product_attention(y, y.abs(), y * 2)),
+        whole(lambda n, y: F.rrelu(y)),
+    ],
+    ids=["attention", "rrelu"],
+)
+def test_operators_that_could_draw_numbers_and_do_not(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CASES, "quiet", case)
+    thin = collapsed(Cases(("quiet",)))
+    assert thin.program.weights["cases.0.own.weight"].shape[0] == case.kept
 
 
 @pytest.mark.parametrize(
