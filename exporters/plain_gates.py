@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from gatedeploy.graph.shapes import shapes_of
 from gatedeploy.program import Program
+from gatedeploy.shapes import shapes_of
 
 aten = torch.ops.aten
 SELECT = torch.ops.gatedeploy.select.default

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from gatedeploy.errors import InputError, located
 from gatedeploy.files import replacing_file
 from gatedeploy.program import Program
 from gatedeploy.program_json import graph_from_json, graph_to_json
-from gatedeploy.specs import InputSpec, Task, input_from_plain, task_from_plain, to_plain
+from gatedeploy.specs import InputSpec, Task, check_tasks, input_from_plain, task_from_plain, to_plain
 
 CHECKPOINT_FORMAT = "gatedeploy.checkpoint"
 COLLAPSED_FORMAT = "gatedeploy.collapsed"
@@ -95,15 +96,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
                 "not a gatedeploy checkpoint (no format version). If it holds the weights of a backbone, name it in "
                 "the recipe as model.weights"
             )
-        _check_version(document.get("version"))
-        try:
+        _check_version(document.get("version"), VERSION)
+        with _damage("a damaged checkpoint", "train or copy it again"):
             weights, training = document["weights"], document["training"]
             info = _info_from_plain(json.loads(document["info"]))
             program = graph_from_json(json.loads(document["graph"]), _tensors(weights), info.input)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"a damaged checkpoint ({type(error).__name__}: {error}); train or copy it again"
-            ) from None
         return Checkpoint(program, info, training)
 
 
@@ -142,13 +139,11 @@ def read_collapsed(path: Path | str) -> tuple[Program, ModelInfo]:
             raise InputError(
                 "not a collapsed network of gatedeploy (no format version); gatedeploy prune makes one of a checkpoint"
             )
-        _check_version(int(metadata.get("version", "0")) if metadata.get("version", "0").isdigit() else None)
-        try:
+        _check_version(metadata.get("version"), str(VERSION))
+        with _damage("a damaged network", "write or copy it again"):
             document = json.loads(metadata["document"])
             info = _info_from_plain(document["info"])
             return graph_from_json(document["graph"], weights, info.input), info
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"a damaged network ({type(error).__name__}: {error}); write or copy it again") from None
 
 
 def is_checkpoint(path: Path | str) -> bool:
@@ -182,7 +177,7 @@ def _load(path: Path) -> Any:
             "holds Python objects other than tensors and plain values, which could run code; refused. "
             "gatedeploy writes no such file: get it from whoever wrote it as a checkpoint of weights only"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever the bytes lead the unpickler to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"not a complete PyTorch file ({reason}); train or copy it again") from None
 
@@ -194,15 +189,28 @@ def _require_file(path: Path) -> None:
         raise InputError(f"{path}: no such file")
 
 
-def _check_version(version: object) -> None:
-    if version != VERSION:
+def _check_version(version: object, expected: int | str) -> None:
+    if type(version) is not type(expected) or version != expected:
+        found = str(version)[:50]
         raise InputError(
-            f"format version {version}; this gatedeploy reads version {VERSION}: install the one that wrote it"
+            f"format version {found}; this gatedeploy reads version {VERSION}: install the one that wrote it"
         )
 
 
-def _tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()):
+@contextmanager
+def _damage(what: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise InputError(f"{what} (nested too deep); {remedy}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{what} ({type(error).__name__}: {error}); {remedy}") from None
+
+
+def _tensors(weights: Any) -> dict[str, Tensor]:
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
+    ):
         raise TypeError("weights must be tensors by name")
     return dict(weights)
 
@@ -227,4 +235,8 @@ def _info_from_plain(plain: Mapping[str, Any]) -> ModelInfo:
     known = {key: plain[key] for key in ("form", "recipe", "metrics", "report")}
     if not isinstance(known["form"], str) or not all(isinstance(known[key], dict) for key in known if key != "form"):
         raise TypeError("its description is not of the expected form")
-    return ModelInfo(tuple(task_from_plain(task) for task in plain["tasks"]), input_from_plain(plain["input"]), **known)
+    for values in known["metrics"].values():
+        if not isinstance(values, dict) or not all(isinstance(number, (int, float)) for number in values.values()):
+            raise TypeError("its metrics are not numbers by task and metric")
+    tasks = check_tasks(tuple(task_from_plain(task) for task in plain["tasks"]))
+    return ModelInfo(tasks, input_from_plain(plain["input"]), **known)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ class CollapseReport:
         gated: cost of the network as trained: all its branches.
         collapsed: cost of what is left.
         parity: the collapsed network against the gated one, in float64.
-        parity_float32: the same in the precision in which it is returned.
+        parity_float32: the same in the precision in which it is returned; in float32 where that is a half precision,
+            whose rounding no bound holds.
         sites: how much each task keeps for itself, site by site.
         barriers: operators that no rule knows, with how often each occurs; what feeds them could not be pruned.
         seconds: time taken by "capture", "passes" and "verification".
@@ -88,6 +90,7 @@ class Collapsed(nn.Module):
         return replace(self._skeleton, weights={name: state[name].detach() for name in self._names})
 
 
+@torch.inference_mode(False)  # or nobody could train what it returns
 def collapse(
     gated: nn.Module | Program, *, example_input: Tensor | None = None, tasks: Sequence[str] | None = None
 ) -> Collapsed:
@@ -109,21 +112,20 @@ def collapse(
     clock = _Clock()
     if isinstance(gated, Program):
         program = gated
+        _check_example(program, example_input)
     elif example_input is None:
         raise InputError("collapse needs an example_input to see how the network runs")
     else:
         program = capture(gated, example_input)
     clock.lap("capture")
     wanted = program if tasks is None else _only(program, tasks)
-    exact, graph = lower(wanted)
+    dtype = _precision(wanted)
+    collapsed, graph = lower(wanted)
     clock.lap("passes")
-    dtype = _float_type(program)
     pictures = _verification_pictures(wanted, example_input)
     expected = [evaluate(wanted, picture) for picture in pictures]
-    parity = _verify(exact, pictures, expected, torch.float64, FLOAT64)
-    collapsed = exact.to(dtype)
-    tolerance = FLOAT64 if dtype == torch.float64 else FLOAT32
-    parity_float32 = _verify(collapsed, pictures, expected, dtype, tolerance)
+    parity = _verify(partial(evaluate, collapsed.program), pictures, expected, FLOAT64)
+    parity_float32 = _round(collapsed, dtype, pictures, expected)
     clock.lap("verification")
     costs = cost(program), cost(collapsed.program)
     sites = tuple(site_shares(program))
@@ -138,9 +140,20 @@ def lower(program: Program) -> tuple[Collapsed, ChannelGraph]:
     return Collapsed(emit(graph)), graph
 
 
+def _check_example(program: Program, example_input: Tensor | None) -> None:
+    if example_input is not None and tuple(example_input.shape[1:]) != program.input.shape:
+        expected = ", ".join(map(str, program.input.shape))
+        raise InputError(
+            f"example_input: expected (batch, {expected}), the picture that the program was made for; "
+            f"got {tuple(example_input.shape)}"
+        )
+
+
 def _only(program: Program, tasks: Sequence[str]) -> Program:
     """The program with these outputs alone; passes drop what only the others needed."""
     known = list(program.outputs)
+    if isinstance(tasks, str):
+        raise InputError(f"tasks: expected a list of names, got the text {tasks!r}")
     for task in tasks:
         if task not in known:
             raise InputError(f"no task {task!r} in this network; it has {', '.join(known)}{closest(task, known)}")
@@ -154,33 +167,50 @@ def _only(program: Program, tasks: Sequence[str]) -> Program:
 
 
 def _verification_pictures(program: Program, example_input: Tensor | None) -> list[Tensor]:
-    """The example, or a made-up picture without one, and two seeded pictures of noise in one batch."""
+    """The example, or a made-up picture without one, and two seeded pictures of noise in one batch.
+
+    One of the two has no number below 0, for networks that are undefined there.
+    """
     generator = torch.Generator().manual_seed(0)
-    first, *rest = torch.randn(3, 1, *program.input.shape, generator=generator)
-    return [first if example_input is None else example_input[:1].detach().cpu().float(), torch.cat(rest)]
+    first, second = torch.randn(2, 1, *program.input.shape, generator=generator)
+    third = torch.rand(1, *program.input.shape, generator=generator)
+    return [first if example_input is None else example_input[:1].detach().cpu().float(), torch.cat([second, third])]
+
+
+def _round(
+    collapsed: Collapsed, dtype: torch.dtype, pictures: Sequence[Tensor], expected: Sequence[dict[str, Any]]
+) -> Parity:
+    """Round the network to `dtype` and verify it as it is then; one of half precision in float32, before."""
+    if dtype in (torch.float32, torch.float64):
+        collapsed.to(dtype)
+        tolerance = FLOAT64 if dtype == torch.float64 else FLOAT32
+        return _verify(lambda picture: collapsed(picture.to(dtype)), pictures, expected, tolerance)
+    parity = _verify(partial(evaluate, collapsed.program, dtype=torch.float32), pictures, expected, FLOAT32)
+    collapsed.to(dtype)
+    return parity
+
+
+def _precision(program: Program) -> torch.dtype:
+    """The precision that the collapsed network is returned in."""
+    kinds = {weight.dtype for weight in program.weights.values() if weight.is_floating_point()}
+    if len(kinds) > 1 and any(kind.itemsize < torch.float32.itemsize for kind in kinds):
+        names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        raise InputError(f"the network has weights of several precisions ({names}); give it in one, e.g. net.float()")
+    return program.dtype
 
 
 def _verify(
-    collapsed: Collapsed,
+    run: Callable[[Tensor], dict[str, Any]],
     pictures: Sequence[Tensor],
     expected: Sequence[dict[str, Any]],
-    dtype: torch.dtype,
     tolerance: float,
 ) -> Parity:
     """The worst parity over `pictures`; raises `CheckError` unless it holds."""
     with torch.no_grad():
-        found = [
-            compare(wanted, collapsed(picture.to(dtype)), tolerance)
-            for picture, wanted in zip(pictures, expected, strict=True)
-        ]
+        found = [compare(wanted, run(picture), tolerance) for picture, wanted in zip(pictures, expected, strict=True)]
     for parity in found:
         parity.check("the collapsed network")
     return Parity({task: max(parity.error[task] for parity in found) for task in found[0].error}, tolerance)
-
-
-def _float_type(program: Program) -> torch.dtype:
-    types = [weight.dtype for weight in program.weights.values() if weight.is_floating_point()]
-    return types[0] if types else torch.float32
 
 
 class _Clock:

@@ -18,8 +18,11 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; it becomes `path` when the block ends without an error.
 
     Raises:
+        InputError: `path` is a folder.
         GatedeployError: the file system refuses: no space, no permission. Nothing is left behind then.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: could not be written: a folder; name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _explained(path):
@@ -37,9 +40,11 @@ def replacing_folder(path: Path, marker: str) -> Iterator[Path]:
     """The same for a folder. One that is already there is replaced only if it holds the file `marker`.
 
     Raises:
-        InputError: `path` exists and is something else.
+        InputError: `path` exists and is something else, or has no name.
         GatedeployError: the file system refuses.
     """
+    if not path.name:
+        raise InputError(f"{path}: the folder is replaced as a whole, which the current one cannot be; name another")
     if path.exists() and not (path / marker).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path}: exists and was not written by gatedeploy (no {marker} in it); choose another folder")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

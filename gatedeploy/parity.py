@@ -24,7 +24,8 @@ class Parity:
     """How far one network's predictions are from another's.
 
     Args:
-        error: per task, the largest absolute difference divided by the largest absolute value expected.
+        error: per task, the largest absolute difference divided by the largest finite absolute value expected; what is
+            undefined (NaN) or infinite must be so in both.
         tolerance: what was allowed.
     """
 
@@ -65,19 +66,23 @@ def compare(expected: Mapping[str, Any], got: Mapping[str, Any], tolerance: floa
 def _error(task: str, expected: Any, got: Any) -> float:
     worst = 0.0
     ours, theirs = pytree.tree_leaves(expected), pytree.tree_leaves(got)
+    if len(ours) != len(theirs):
+        raise CheckError(f"task {task!r}: expected a prediction of {len(ours)} tensors, got {len(theirs)}")
     for one, other in zip(ours, theirs, strict=True):
         one, other = torch.as_tensor(one), torch.as_tensor(other)
         if one.shape != other.shape:
             raise CheckError(
                 f"task {task!r}: expected a prediction of shape {tuple(one.shape)}, got {tuple(other.shape)}"
             )
-        worst = max(worst, _relative_to_scale(one.double(), other.double()), key=lambda error: (error != error, error))
+        worst = max(worst, _relative_to_scale(one.double(), other.double()))
     return worst
 
 
 def _relative_to_scale(expected: Tensor, got: Tensor) -> float:
+    """0 where both are the same infinity or both NaN, infinite where only one is."""
     if expected.numel() == 0:
         return 0.0
-    scale = float(expected.abs().max())
-    difference = float((expected - got).abs().max())
+    same = (expected == got) | (expected.isnan() & got.isnan())
+    difference = float((expected - got).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(same, 0).max())
+    scale = float(expected.abs().nan_to_num(nan=0, posinf=0).max())
     return difference / scale if scale > 0 else difference

@@ -6,13 +6,28 @@ defined them.
 
 from __future__ import annotations
 
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from gatedeploy.specs import InputSpec
+
+IMAGE = "image"
+"""What every program calls its picture; how others call it, `InputSpec.name`, is no name in generated code."""
+
+MODULE_ATTRIBUTES = frozenset(dir(nn.Module()))
+NETWORK_ATTRIBUTES = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
+"""What no weight and no module may be called, in a module and at the top of a network: there is such an attribute."""
+
+MAX_DEPTH = 40
+"""How many modules deep a weight may lie."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +36,9 @@ class Program:
 
     Args:
         graph: an fx graph of one placeholder (the picture), `get_attr` nodes (weights, by name), `call_function` nodes
-            (ATen overloads, gatedeploy's two operators, arithmetic on sizes) and an output that is a
-            `dict[str, …]` of predictions.
-        weights: parameters and buffers by name.
+            (ATen overloads, gatedeploy's two operators, arithmetic on sizes), arguments by position where the schema
+            allows it, and an output that is a `dict[str, …]` of predictions.
+        weights: parameters and buffers by name; the names are such that `is_weight_name` holds.
         trainable: the names of those that are parameters.
         input: the picture; its batch size is free.
     """
@@ -39,31 +54,77 @@ class Program:
         structure: dict[str, Any] = self.graph.output_node().args[0]  # type: ignore[assignment]
         return structure
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision in which it computes: that of its parameters, without any that of its buffers."""
+        names = sorted(self.weights, key=lambda name: name not in self.trainable)
+        kinds = (self.weights[name].dtype for name in names)
+        return next((kind for kind in kinds if kind.is_floating_point), torch.float32)
+
     def example(self, batch: int = 2) -> Tensor:
         """A picture of zeros of the right shape, for tools that only look at shapes."""
         return torch.zeros(batch, *self.input.shape)
 
 
+def arguments_of(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a call by its schema's names, defaults filled in; by position for functions without a schema."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {str(position): argument for position, argument in enumerate(node.args)}
+    named = {argument.name: argument.default_value for argument in schema.arguments}
+    return {**named, **dict(zip(named, node.args, strict=False)), **node.kwargs}
+
+
+def is_weight_name(name: str) -> bool:
+    """Whether a weight may have this name: its dotted parts become attributes that generated code reads.
+
+    Of an identifier the code says `self.part`, and Python would read another spelling of the same letters; of any
+    other part, such as `0` or `fc-1`, it says `getattr(self, "part")`.
+    """
+    parts = name.split(".")
+    return len(parts) <= MAX_DEPTH and all(_is_free(part, top=place == 0) for place, part in enumerate(parts))
+
+
+def weight_name(name: str, taken: Iterable[str] = ()) -> str:
+    """The name nearest to `name` that a weight may have and that is not among `taken`."""
+    parts = (
+        part if _is_free(part, top=place == 0) else re.sub(r"\W", "_", unicodedata.normalize("NFKC", part)) + "_"
+        for place, part in enumerate(name.split("."))
+    )
+    made = ".".join(parts)
+    while made in taken:
+        made += "_"
+    return made
+
+
+def _is_free(part: str, top: bool) -> bool:
+    if part.isidentifier():
+        taken = keyword.iskeyword(part) or part in (NETWORK_ATTRIBUTES if top else MODULE_ATTRIBUTES)
+        return not taken and unicodedata.normalize("NFKC", part) == part
+    return part != "" and part.isprintable() and not set(part) & set('"\\')
+
+
 class _Evaluation(fx.Interpreter):
-    """Runs a program node by node, converting each weight only while it is needed."""
+    """Runs a program node by node in one precision, converting each weight only while it is needed."""
 
     def __init__(self, program: Program, dtype: torch.dtype) -> None:
         super().__init__(torch.nn.Module(), graph=program.graph)
         self.weights = program.weights
         self.dtype = dtype
 
-    def _convert(self, value: Any) -> Any:
-        if isinstance(value, torch.dtype) and value.is_floating_point:
-            return self.dtype  # a cast that the network writes down must not cost the precision asked for
-        return value
-
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Tensor:
-        weight = self.weights[target].detach()
-        return weight.to(self.dtype) if weight.is_floating_point() else weight
+        return self._converted(self.weights[target].detach())
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        args, kwargs = fx.node.map_aggregate((args, kwargs), self._convert)
-        return super().call_function(target, args, kwargs)
+        # A cast that the network writes down must not cost the precision asked for, nor numbers that it makes.
+        args, kwargs = fx.node.map_aggregate((args, kwargs), self._asked_for)
+        return pytree.tree_map_only(Tensor, self._converted, super().call_function(target, args, kwargs))
+
+    def _asked_for(self, value: Any) -> Any:
+        return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
+
+    def _converted(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
 
 @torch.no_grad()

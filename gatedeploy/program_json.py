@@ -6,50 +6,72 @@ else, names are checked before they become names in a network, and the graph mus
 
 from __future__ import annotations
 
-import keyword
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError
-from gatedeploy.program import Program
+from gatedeploy.errors import InputError, located
+from gatedeploy.program import IMAGE, Program, is_weight_name
+from gatedeploy.shapes import shapes_of
 from gatedeploy.specs import InputSpec
 
 OPERATORS = frozenset(
     (
         # layers
-        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear matmul mm "
-        "bmm addmm baddbmm einsum batch_norm layer_norm native_layer_norm group_norm native_group_norm "
-        "instance_norm rms_norm _native_batch_norm_legit_no_training embedding scaled_dot_product_attention "
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear bilinear embedding "
+        "batch_norm _native_batch_norm_legit_no_training layer_norm native_layer_norm group_norm native_group_norm "
+        "instance_norm rms_norm _weight_norm scaled_dot_product_attention "
         "dropout feature_dropout alpha_dropout feature_alpha_dropout "
-        # activations and arithmetic
-        "relu relu6 leaky_relu prelu elu celu selu gelu silu mish glu hardswish hardsigmoid hardtanh sigmoid "
-        "tanh softplus log_sigmoid hardshrink softshrink threshold softmax _softmax log_softmax _log_softmax "
-        "clamp clamp_min clamp_max abs neg exp log sqrt rsqrt square reciprocal erf sin cos floor ceil round "
-        "sign add sub rsub mul div pow maximum minimum where lerp eq ne lt le gt ge addcmul logical_and "
-        "logical_or logical_not bitwise_and bitwise_not masked_fill type_as to _to_copy "
-        # pooling, resizing, reductions
-        "max_pool1d max_pool2d max_pool2d_with_indices avg_pool1d avg_pool2d adaptive_avg_pool1d "
-        "adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d upsample_nearest1d upsample_nearest2d "
-        "_upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d grid_sampler "
-        "grid_sampler_2d pad constant_pad_nd reflection_pad2d replication_pad2d mean sum amax amin max min "
-        "argmax argmin var var_mean std norm linalg_vector_norm cumsum topk sort "
+        # products
+        "matmul mm mv bmm dot outer addmm addmv baddbmm einsum tensordot cross cdist cosine_similarity "
+        # activations
+        "relu relu6 leaky_relu prelu elu celu selu gelu silu mish glu hardswish hardsigmoid hardtanh sigmoid tanh "
+        "softplus log_sigmoid logit hardshrink softshrink threshold softmax _softmax log_softmax _log_softmax "
+        # arithmetic
+        "add sub rsub mul div floor_divide remainder fmod pow float_power square sqrt rsqrt reciprocal neg abs sign "
+        "sgn exp exp2 expm1 log log2 log10 log1p logaddexp xlogy erf sin cos tan asin acos atan atan2 sinh cosh "
+        "hypot floor ceil round trunc frac clamp clamp_min clamp_max maximum minimum lerp addcmul addcdiv nan_to_num "
+        "type_as to _to_copy "
+        # comparisons and choices
+        "eq ne lt le gt ge isnan isinf isfinite logical_and logical_or logical_xor logical_not "
+        "bitwise_and bitwise_or bitwise_xor bitwise_not where masked_fill "
+        # pooling, resizing and padding
+        "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices max_unpool2d "
+        "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+        "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+        "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+        "_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d "
+        "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler grid_sampler_2d grid_sampler_3d "
+        "affine_grid_generator pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d "
+        "replication_pad1d replication_pad2d replication_pad3d "
+        # reductions and orders
+        "mean sum prod amax amin aminmax max min argmax argmin any all count_nonzero var var_mean std std_mean median "
+        "nansum nanmean logsumexp norm linalg_norm linalg_vector_norm cumsum cumprod cummax cummin diff topk sort "
         # shapes
-        "clone contiguous alias detach lift_fresh_copy view reshape _unsafe_view flatten unflatten permute "
-        "transpose t squeeze unsqueeze expand expand_as repeat cat concat stack slice narrow select split "
-        "split_with_sizes chunk unbind index_select gather index roll flip movedim swapaxes pixel_shuffle "
-        "pixel_unshuffle unfold im2col col2im tile repeat_interleave tril triu diagonal view_as meshgrid "
+        "clone contiguous alias detach lift_fresh_copy view view_as reshape reshape_as _unsafe_view flatten unflatten "
+        "ravel squeeze unsqueeze permute transpose t mT numpy_T movedim swapaxes flip fliplr flipud rot90 roll "
+        "expand expand_as broadcast_to repeat repeat_interleave tile meshgrid tril triu diagonal "
+        "pixel_shuffle pixel_unshuffle channel_shuffle unfold im2col col2im "
+        # joining, cutting, looking up and writing into a copy
+        "cat concat stack hstack vstack slice narrow select split split_with_sizes chunk tensor_split unbind "
+        "index index_select gather take_along_dim one_hot bucketize slice_scatter select_scatter scatter scatter_add "
+        "index_put copy fill "
         # made from nothing, and sizes
-        "full full_like zeros zeros_like ones ones_like arange linspace scalar_tensor eye new_zeros new_ones "
+        "full full_like zeros zeros_like zero ones ones_like arange linspace scalar_tensor eye new_zeros new_ones "
         "new_full sym_size sym_numel "
+        # second names of some of these
+        "absolute clip subtract multiply divide true_divide negative not_equal less less_equal greater greater_equal "
+        "moveaxis swapdims concatenate"
     ).split()
 )
-"""ATen operators that a saved graph may call, any overload that writes into nothing."""
+"""ATen operators that a saved graph may call, any overload that writes into nothing: they compute, and read no memory
+but that of their arguments."""
 
 PYTHON = {
     "getitem": operator.getitem,
@@ -62,8 +84,12 @@ DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool)
 }
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
-WEIGHT = re.compile(r"[A-Za-z0-9_]{1,200}(\.[A-Za-z0-9_]{1,200}){0,40}")
+MEMORY_FORMATS = {
+    str(layout).removeprefix("torch."): layout
+    for layout in (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
+}
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+TEXT = re.compile(r"[A-Za-z_,.> -]{0,200}")
 MAX_NODES = 1_000_000
 
 
@@ -71,7 +97,7 @@ def graph_to_json(program: Program) -> dict[str, Any]:
     """The graph of `program` in JSON types: nodes in order, and the output structure.
 
     Raises:
-        InputError: it calls an operator that saved graphs may not call.
+        InputError: it calls an operator that saved graphs may not call, or holds something that JSON cannot say.
     """
     nodes = []
     for node in program.graph.nodes:
@@ -92,7 +118,7 @@ def graph_to_json(program: Program) -> dict[str, Any]:
 
 
 def graph_from_json(plain: Mapping[str, Any], weights: Mapping[str, Tensor], input: InputSpec) -> Program:
-    """Read what `graph_to_json` wrote.
+    """Read what `graph_to_json` wrote, and follow it once from shape to shape.
 
     Args:
         plain: the JSON value; nothing in it is trusted.
@@ -100,12 +126,18 @@ def graph_from_json(plain: Mapping[str, Any], weights: Mapping[str, Tensor], inp
         input: the picture.
 
     Raises:
-        InputError: it is no graph, or calls what a saved graph may not call, or does not fit the weights.
+        InputError: it is no graph, or calls what a saved graph may not call, or its calls, its weights and the picture
+            do not fit each other.
     """
     try:
-        return _Reader(weights).read(plain, input)
+        program = _Reader(weights).read(plain, input)
+    except RecursionError:
+        raise InputError("its graph is malformed: nested too deep") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"its graph is malformed ({type(error).__name__}: {error})") from None
+    with located("its graph does not fit"):
+        shapes_of(program)
+    return program
 
 
 class _Reader:
@@ -117,9 +149,6 @@ class _Reader:
     def read(self, plain: Mapping[str, Any], input: InputSpec) -> Program:
         if len(plain["nodes"]) > MAX_NODES:
             raise InputError(f"its graph has {len(plain['nodes'])} nodes; at most {MAX_NODES} are read")
-        if not NAME.fullmatch(input.name) or keyword.iskeyword(input.name):
-            raise InputError(f"its input is called {input.name!r}, which is no identifier")
-        used: dict[str, Tensor] = {}
         for item in plain["nodes"]:
             name = str(item["name"])
             if not NAME.fullmatch(name) or name in self.nodes:
@@ -127,38 +156,52 @@ class _Reader:
                     f"its graph has a node called {name[:50]!r}: no identifier, or one that was there before"
                 )
             if "weight" in item:
-                target = str(item["weight"])
-                if target not in self.weights or not WEIGHT.fullmatch(target):
-                    raise InputError(f"its graph reads a weight {target[:50]!r} that is not in the file")
-                used[target] = self.weights[target]
-                self.nodes[name] = self.graph.create_node("get_attr", target, name=name)
+                self.nodes[name] = self.graph.create_node("get_attr", self._weight(str(item["weight"])), name=name)
             elif "call" in item:
                 self.nodes[name] = self._call(name, item)
             else:
-                self.nodes[name] = self.graph.placeholder(input.name)
+                self.nodes[name] = self.graph.placeholder(IMAGE)
         outputs = self._decode(plain["outputs"])
         if not isinstance(outputs, dict) or not outputs:
             raise InputError("its graph has no outputs by task")
+        if not all(isinstance(leaf, fx.Node) for leaf in pytree.tree_leaves(outputs)):
+            raise InputError("its graph has outputs that it does not compute")
         self.graph.output(outputs)
         self.graph.lint()
-        trainable = frozenset(str(name) for name in plain["trainable"])
-        return Program(self.graph, used, trainable & set(used), input)
+        if len(self.graph.find_nodes(op="placeholder")) != 1:
+            raise InputError("its graph must have one input, the picture")
+        used = {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
+        trainable = frozenset(str(name) for name in plain["trainable"]) & used
+        self._check_weights(used, trainable)
+        return Program(self.graph, {name: self.weights[name] for name in used}, trainable, input)
+
+    def _weight(self, name: str) -> str:
+        if name not in self.weights:
+            raise InputError(f"its graph reads a weight {name[:50]!r} that is not in the file")
+        if not is_weight_name(name):
+            raise InputError(f"its graph reads a weight {name[:50]!r}; no module can have an attribute of that name")
+        return name
+
+    def _check_weights(self, used: Collection[str], trainable: Collection[str]) -> None:
+        homes = {name[:end] for name in used for end, letter in enumerate(name) if letter == "."}
+        for name in homes & set(used):
+            raise InputError(f"its graph reads a weight {name[:50]!r} and others that lie in a module of that name")
+        for name in trainable:
+            if not self.weights[name].is_floating_point():
+                raise InputError(f"its weight {name[:50]!r} is to be trained, but holds whole numbers")
 
     def _call(self, name: str, item: Mapping[str, Any]) -> fx.Node:
         target = _target(str(item["call"]))
-        args = tuple(self._decode(arg) for arg in item["args"])
+        args = [self._decode(arg) for arg in item["args"]]
         kwargs = {str(key): self._decode(value) for key, value in item.get("kwargs", {}).items()}
-        schema = getattr(target, "_schema", None)
-        known = {argument.name for argument in schema.arguments} if schema else set()
-        if not set(kwargs) <= known or (schema and len(args) > len(schema.arguments)):
-            raise InputError(f"its graph calls {item['call']} with arguments that it does not have")
-        return self.graph.create_node("call_function", target, args, kwargs, name=name)
+        _by_position(target, args, kwargs)
+        return self.graph.create_node("call_function", target, tuple(args), kwargs, name=name)
 
     def _decode(self, item: Any) -> Any:
         if item is None or isinstance(item, (bool, int, float)):
             return item
         if isinstance(item, str):
-            if not re.fullmatch(r"[a-z_]{0,30}", item):
+            if not TEXT.fullmatch(item):
                 raise InputError(f"its graph has a text argument {item[:50]!r}; expected a mode such as 'bilinear'")
             return item
         if isinstance(item, list):
@@ -170,6 +213,8 @@ class _Reader:
             return self.nodes[value]
         if kind == "dtype":
             return DTYPES[value]
+        if kind == "memory_format":
+            return MEMORY_FORMATS[value]
         if kind == "float":
             return float(value)
         if kind == "tuple":
@@ -190,15 +235,24 @@ def _encode(item: Any) -> Any:
         return item if math.isfinite(item) else {"float": str(item)}  # JSON has no infinity
     if isinstance(item, torch.dtype):
         return {"dtype": str(item).removeprefix("torch.")}
-    if isinstance(item, (torch.memory_format, torch.layout, torch.device)):
-        return None  # where and how a tensor lies is for whoever loads it to decide
-    if isinstance(item, dict):
+    if isinstance(item, torch.memory_format):
+        return {"memory_format": str(item).removeprefix("torch.")}
+    if isinstance(item, dict) and all(isinstance(key, str) for key in item):
         return {"dict": {key: _encode(part) for key, part in item.items()}}
     if isinstance(item, tuple) and type(item) is tuple:
         return {"tuple": [_encode(part) for part in item]}
     if isinstance(item, (list, tuple)):
         return [_encode(part) for part in item]
-    raise InputError(f"an argument {item!r} of its graph cannot be saved")
+    raise InputError(f"{item!r} in its graph cannot be saved; a saved graph holds numbers, modes and dicts by text")
+
+
+def _by_position(target: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Move the arguments that a call names, but need not, to the positions where readers of graphs look for them."""
+    schema = getattr(target, "_schema", None)
+    by_position = [argument for argument in schema.arguments if not argument.kwarg_only] if schema else []
+    last = max((place for place, argument in enumerate(by_position) if argument.name in kwargs), default=-1)
+    for argument in by_position[len(args) : last + 1]:
+        args.append(kwargs.pop(argument.name, argument.default_value))
 
 
 def _target_name(target: Any) -> str:

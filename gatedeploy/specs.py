@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -42,19 +42,21 @@ class Task:
     sparsity_target: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or keyword.iskeyword(self.name) or self.name.startswith("_"):
+        if not _is_identifier(self.name) or self.name.startswith("_"):
             raise InputError(f"task name {self.name!r}: expected an identifier such as 'depth' or 'human_parts'")
         if self.name == SHARED:
             raise InputError(f"task name {SHARED!r} is taken by the shared branch; choose another")
         if self.kind is not None and self.kind not in TASK_KINDS:
             near = closest(str(self.kind), TASK_KINDS)
             raise InputError(f"task {self.name}: no such kind {self.kind!r}; there are {', '.join(TASK_KINDS)}{near}")
+        if not (isinstance(self.classes, tuple) and all(isinstance(name, str) for name in self.classes)):
+            raise InputError(f"task {self.name}: classes must be a tuple of names, got {self.classes!r}")
         if self.kind in ("classification", "segmentation") and len(self.classes) < 2:
             raise InputError(f"task {self.name}: {self.kind} needs the names of at least 2 classes, got {self.classes}")
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise InputError(f"task {self.name}: weight must be a positive number, got {self.weight}")
-        if not 0 <= self.sparsity_target <= 1:
-            raise InputError(f"task {self.name}: sparsity_target must be in [0, 1], got {self.sparsity_target}")
+        if not (_is_number(self.weight) and self.weight > 0):
+            raise InputError(f"task {self.name}: weight must be a positive number, got {self.weight!r}")
+        if not (_is_number(self.sparsity_target) and 0 <= self.sparsity_target <= 1):
+            raise InputError(f"task {self.name}: sparsity_target must be in [0, 1], got {self.sparsity_target!r}")
 
     @property
     def channels(self) -> int:
@@ -96,17 +98,32 @@ class InputSpec:
     name: str = "image"
 
     def __post_init__(self) -> None:
-        for size in (self.channels, self.height, self.width):
-            if size < 1:
-                raise InputError(f"input {self.shape}: channels, height and width must be at least 1")
+        if not _is_identifier(self.name):
+            raise InputError(f"the input is called {self.name!r}, which is no identifier such as 'image'")
+        for size in self.shape:
+            if type(size) is not int or size < 1:
+                raise InputError(f"input {self.shape}: channels, height and width must be whole numbers, at least 1")
         for field, values in (("mean", self.mean), ("std", self.std)):
+            if not (isinstance(values, tuple) and all(_is_number(value) for value in values)):
+                raise InputError(f"input {field} must be a tuple of numbers, one per channel; got {values!r}")
             if values and len(values) != self.channels:
                 raise InputError(f"input {field} has {len(values)} values for {self.channels} channels")
+        if not all(value > 0 for value in self.std):
+            raise InputError(f"input std must be positive, since pixels are divided by it; got {self.std}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """`(channels, height, width)` of one picture."""
         return (self.channels, self.height, self.width)
+
+
+def _is_identifier(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _is_number(value: object) -> bool:
+    """Whether `value` is a number that a float can hold; a file may hold anything."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def to_plain(spec: Any) -> dict[str, Any]:
@@ -129,6 +146,8 @@ def input_from_plain(plain: Mapping[str, Any]) -> InputSpec:
 
 
 def _from_plain(cls: Callable[..., Spec], plain: Mapping[str, Any]) -> Spec:
+    if not isinstance(plain, Mapping):
+        raise InputError(f"not a {cls.__name__}: expected its fields by name, got {plain!r}")
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in plain:
         if key not in known:
@@ -137,5 +156,5 @@ def _from_plain(cls: Callable[..., Spec], plain: Mapping[str, Any]) -> Spec:
             )
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
-    except (TypeError, AttributeError) as error:
+    except TypeError as error:  # a field is missing
         raise InputError(f"not a {cls.__name__}: {error}") from None

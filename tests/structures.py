@@ -344,6 +344,21 @@ class LayerNormed(nn.Module):
         return tokens + self.fc(self.norm(tokens))
 
 
+class Tokens(nn.Module):
+    """A class token before the patches, tokens before the batch: attention is a barrier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.token = nn.Conv2d(3, 4, 4, 4), nn.Parameter(torch.randn(1, 1, 4))
+        self.attention, self.fc = nn.MultiheadAttention(4, 2), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        patches = self.stem(x).flatten(2).mT
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), patches], 1).transpose(0, 1)
+        tokens = tokens + self.attention(tokens, tokens, tokens)[0]
+        return self.fc(tokens).transpose(0, 1)[:, 0]
+
+
 class SpatialAttention(nn.Module):
     """A map of one channel scales all others."""
 
@@ -519,6 +534,7 @@ STRUCTURES = [
     Structure(Split, 3),
     Structure(ChannelsLast, 2),
     Structure(LayerNormed, 2),
+    Structure(Tokens, 2),
     Structure(SpatialAttention, 2),
     Structure(Repeated, 2),
     Structure(Padded, 2),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
-from gatedeploy.gating.operators import mix, per_channel, select
+from gatedeploy.gating.operators import channel_axis, mix, per_channel, select
 
 START = 0.1
 """Where every α starts: a little above the threshold, so that every channel begins task-specific.
@@ -73,8 +73,9 @@ class TensorGate(nn.Module):
         self.gate_logits = nn.Parameter(torch.full((1,), START))
 
     def forward(self, specific: Tensor, shared: Tensor) -> Tensor:
-        """Both inputs and the result: equal shapes, channels along axis 1."""
-        chosen: Tensor = select(specific, shared, self.gate_logits, specific.shape[1], 1)
+        """Both inputs and the result: equal shapes, (batch, tokens, channels) or (batch, channels, …)."""
+        axis = channel_axis(specific.ndim)
+        chosen: Tensor = select(specific, shared, self.gate_logits, specific.shape[axis], axis)
         return chosen
 
 

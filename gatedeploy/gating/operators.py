@@ -14,6 +14,8 @@ from torch import Tensor
 
 def per_channel(values: Tensor, group: int, channels: int) -> Tensor:
     """One value per channel from one value per `group` neighbouring channels; the last group may be smaller."""
+    if len(values) == 1:
+        return values.expand(channels)
     return values if group == 1 else values.repeat_interleave(group)[:channels]
 
 
@@ -22,6 +24,11 @@ def along(values: Tensor, axis: int, ndim: int) -> Tensor:
     shape = [1] * ndim
     shape[axis] = -1
     return values.view(shape)
+
+
+def channel_axis(ndim: int) -> int:
+    """Where channels are looked for: (batch, tokens, channels), else (batch, channels, …)."""
+    return 2 if ndim == 3 else 1
 
 
 @torch.library.custom_op("gatedeploy::select", mutates_args=())

@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from gatedeploy.errors import InputError, closest
+from gatedeploy.gating.operators import channel_axis
 
 MIXING_MODULES = (nn.modules.conv._ConvNd, nn.Linear)
 MIXING_FUNCTIONS = (
@@ -105,7 +106,7 @@ def _site(node: fx.Node, axis: int | None, gate: str) -> Site:
             f"{node.name!r} cannot be a gate site: expected a tensor with a batch and channels, got {shape}"
         )
     if axis is None:
-        axis = 2 if len(shape) == 3 else 1  # (batch, tokens, channels), else (batch, channels, …)
+        axis = channel_axis(len(shape))
     mixes = any(user.op != "output" for user in node.users)
     return Site(node.name, gate, shape[axis], axis, mixes)
 

@@ -10,8 +10,8 @@ from torch import fx
 from gatedeploy.graph import operators, operators_mixing, operators_shape  # noqa: F401  they fill the table of rules
 from gatedeploy.graph.channels import ChannelGraph, Value
 from gatedeploy.graph.rules import RULES, Call
-from gatedeploy.graph.shapes import shapes_of
 from gatedeploy.program import Program
+from gatedeploy.shapes import shapes_of
 
 
 def channel_graph(program: Program) -> ChannelGraph:
@@ -41,7 +41,8 @@ def _call(graph: ChannelGraph, node: fx.Node, values: dict[fx.Node, Any], shapes
     call = Call(graph, node, values, shapes)
     packet = getattr(node.target, "overloadpacket", None)
     if packet in RULES:
-        result: Value = RULES[packet](call)
+        # A tensor without entries has no channels that a rule could follow.
+        result: Value = call.barrier() if call.reads_empty() else RULES[packet](call)
         return result
     if call.shape is not None and not isinstance(call.shape, int):
         name = str(packet or node.target)

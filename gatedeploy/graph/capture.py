@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError
-from gatedeploy.program import Program
+from gatedeploy.errors import InputError, located
+from gatedeploy.graph.writes import needs_rewriting, plain, refuse_lost_writes, writes
+from gatedeploy.program import IMAGE, Program, weight_name
+from gatedeploy.shapes import shapes_of
 from gatedeploy.specs import InputSpec
 
 aten = torch.ops.aten
@@ -19,9 +22,6 @@ CHECKS = (
     torch.sym_not,
 )
 """What export inserts to guard its assumptions; a program states them in its input spec instead."""
-
-IDENTITIES = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
-"""Return their very input in evaluation mode, though their schemas do not say so."""
 
 
 def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = None) -> Program:
@@ -33,11 +33,23 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
         spec: what the picture is; made from the example when None.
 
     Raises:
-        InputError: the network cannot be exported, fixes its batch size, or does not return a dict.
+        InputError: the network cannot be exported, fixes its batch size, does not return a dict of tensors, or decides
+            by what the picture shows what to compute.
     """
-    if example_input.ndim != 4:
-        raise InputError(f"example input: expected (batch, channels, height, width), got {tuple(example_input.shape)}")
-    spec = spec or InputSpec(*example_input.shape[1:])
+    if not isinstance(module, nn.Module):
+        raise InputError(f"expected a network, a torch.nn.Module; got a {type(module).__name__}")
+    if not isinstance(example_input, Tensor) or example_input.ndim != 4:
+        got = tuple(example_input.shape) if isinstance(example_input, Tensor) else f"a {type(example_input).__name__}"
+        raise InputError(f"example input: expected a tensor (batch, channels, height, width), got {got}")
+    name = type(module).__name__
+    exported = _export(module, example_input, name)
+    with located(name):
+        program = _Writer(exported, spec or InputSpec(*example_input.shape[1:])).program()
+        shapes_of(program)
+    return program
+
+
+def _export(module: nn.Module, example_input: Tensor, name: str) -> torch.export.ExportedProgram:
     # A batch of 1 would be taken for a constant.
     example = torch.cat([example_input, example_input]) if len(example_input) == 1 else example_input
     modes = [(part, part.training) for part in module.modules()]
@@ -45,95 +57,116 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
         exported = torch.export.export(
             module.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
         )
-        if any(_writes(node) and not _harmless(node) for node in exported.graph.nodes):
+        if needs_rewriting(exported.graph):
+            refuse_lost_writes(exported.graph)
             exported = exported.run_decompositions({})
+    except InputError:
+        raise
     except Exception as error:  # the user's own code runs in here
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"{type(module).__name__} cannot be exported with a free batch size: {reason}") from error
+        raise InputError(f"{name} cannot be exported with a free batch size: {reason}") from error
     finally:
         for part, mode in modes:
             part.training = mode
-    return _program(exported, spec, type(module).__name__)
+    return exported
 
 
-def _writes(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+class _Writer:
+    """Writes an exported graph down as a program: weights by their names, one batch size, plain operators."""
 
+    def __init__(self, exported: torch.export.ExportedProgram, spec: InputSpec) -> None:
+        self.exported = exported
+        self.signature: ExportGraphSignature = exported.graph_signature
+        self.spec = spec
+        self.graph = fx.Graph()
+        self.values: dict[fx.Node, fx.Node] = {}
+        self.source_of: dict[str, str] = {}
+        self.batch: Any = None
+        self.symbol: Any = None
 
-def _harmless(node: fx.Node) -> bool:
-    """Whether `node` writes into a fresh tensor that nobody else sees, before or after.
+    def program(self) -> Program:
+        arguments = {item.arg.name: item for item in self.signature.input_specs}
+        for node in self.exported.graph.nodes:
+            if node.op == "placeholder":
+                self._argument(node, arguments[node.name])
+            elif node.op == "output":
+                self.graph.output(self._predictions(node.args[0]))
+            elif node.target not in CHECKS:
+                self._value(node)
+        _erase_unread(self.graph)
+        self.graph.lint()
+        read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
+        sources = {name: source for name, source in self.source_of.items() if name in read}
+        self._refuse_memory(sources.values())
+        state = {**self.exported.state_dict, **self.exported.constants}
+        weights = {name: state[source].detach() for name, source in sources.items()}
+        parameters = set(self.signature.parameters)
+        trainable = frozenset(name for name, source in sources.items() if source in parameters)
+        return Program(self.graph, weights, trainable, self.spec)
 
-    Then the in-place operator says the same as its plain form, and export's general rewriting, which takes longer
-    than the export itself, can be left out.
-    """
-    written: Any = node.args[0]
-    schema = getattr(written.target, "_schema", None)
-    if schema is None or len(written.users) > 1 or _plain(node) is None:
-        return False
-    if _writes(written):
-        return _harmless(written)
-    return _packet(written.target) not in IDENTITIES and all(result.alias_info is None for result in schema.returns)
+    def _argument(self, node: fx.Node, item: Any) -> None:
+        if item.kind == InputKind.USER_INPUT:
+            self.values[node] = self.graph.placeholder(IMAGE)
+            self.batch = self.graph.call_function(aten.sym_size.int, (self.values[node], 0))
+            self.symbol = node.meta["val"].shape[0].node.expr
+        elif node.users:
+            name = weight_name(item.target, self.source_of)
+            self.source_of[name] = item.target
+            self.values[node] = self.graph.get_attr(name)
 
+    def _value(self, node: fx.Node) -> None:
+        value = node.meta.get("val")
+        if isinstance(value, torch.SymInt) and value.node.expr == self.symbol:
+            self.values[node] = self.batch  # whatever tensor it was read from
+            return
+        if node.op != "call_function" or isinstance(node.target, torch._ops.HigherOrderOperator):
+            kind = next(iter(node.users)).target if node.op == "get_attr" else node.target
+            raise InputError(
+                f"it has graphs within its graph ({kind}), such as branches that are chosen at run time; only networks "
+                "that call the same operators for every picture can be captured"
+            )
+        target: Any = plain(node) if writes(node) else node.target
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self.values.__getitem__)
+        # Where a tensor lies is for whoever runs the program to decide.
+        kwargs = {key: value for key, value in kwargs.items() if key not in ("device", "pin_memory", "layout")}
+        if target is aten.to.device:
+            target, args = aten.to.dtype, (args[0], *args[2:])
+        self.values[node] = self.graph.create_node("call_function", target, args, kwargs, name=node.name)
 
-def _plain(node: fx.Node) -> Any:
-    """The functional overload of an in-place one, None where there is none."""
-    packet, _, overload = str(node.target).removeprefix("aten.").partition(".")
-    return getattr(getattr(aten, packet.removesuffix("_"), None), overload, None)
+    def _predictions(self, results: Sequence[Any]) -> dict[str, Any]:
+        specs = self.signature.output_specs
+        leaves = [leaf for leaf, item in zip(results, specs, strict=True) if item.kind == OutputKind.USER_OUTPUT]
+        structure = pytree.tree_unflatten(leaves, self.exported.call_spec.out_spec)
+        if not isinstance(structure, dict):
+            kind = "Tensor" if isinstance(structure, fx.Node) else type(structure).__name__
+            raise InputError(f"it returns a {kind}; expected a dict of predictions by task")
+        for name, prediction in structure.items():
+            for leaf in pytree.tree_leaves(prediction):
+                if not isinstance(leaf, fx.Node):
+                    raise InputError(
+                        f"its prediction {name!r} holds {leaf!r}; expected tensors, alone or in lists, tuples and "
+                        "dicts: leave out what is none"
+                    )
+        return {name: self._plain(prediction) for name, prediction in structure.items()}
 
+    def _plain(self, structure: Any) -> Any:
+        """The structure in dicts, lists and tuples proper; what a file holds knows no others."""
+        if isinstance(structure, dict):
+            return {key: self._plain(part) for key, part in structure.items()}
+        if isinstance(structure, (list, tuple)):
+            parts = [self._plain(part) for part in structure]
+            return parts if isinstance(structure, list) else tuple(parts)
+        return self.values[structure]
 
-def _program(exported: torch.export.ExportedProgram, spec: InputSpec, name: str) -> Program:
-    names = {item.arg.name: item for item in exported.graph_signature.input_specs}
-    state = {**exported.state_dict, **exported.constants}
-    graph = fx.Graph()
-    values: dict[fx.Node, Any] = {}
-    used: dict[str, Tensor] = {}
-    for node in exported.graph.nodes:
-        if node.op == "placeholder" and names[node.name].kind == InputKind.USER_INPUT:
-            values[node] = graph.placeholder(spec.name)
-            batch = graph.call_function(aten.sym_size.int, (values[node], 0))
-            symbol = node.meta["val"].shape[0].node.expr
-        elif node.op == "placeholder":
-            if node.users:
-                target = names[node.name].target
-                values[node] = graph.get_attr(target)
-                used[target] = state[target].detach()
-        elif node.op == "output":
-            _write_output(graph, node, values, exported.call_spec.out_spec, name)
-        elif node.target in CHECKS:
-            continue
-        elif _is_batch(node, symbol):
-            values[node] = batch
-        else:
-            values[node] = _call(graph, node, values)
-    _erase_unread(graph)
-    graph.lint()
-    parameters = set(exported.graph_signature.parameters)
-    return Program(graph, used, frozenset(parameters & set(used)), spec)
-
-
-def _is_batch(node: fx.Node, symbol: Any) -> bool:
-    """Whether the value is the batch size, whatever tensor it was read from."""
-    value = node.meta.get("val")
-    return isinstance(value, torch.SymInt) and value.node.expr == symbol
-
-
-def _call(graph: fx.Graph, node: fx.Node, values: dict[fx.Node, Any]) -> fx.Node:
-    target: Any = _plain(node) if _writes(node) else node.target
-    kwargs = {key: value for key, value in node.kwargs.items() if key not in ("device", "pin_memory", "layout")}
-    args, kwargs = fx.map_arg((node.args, kwargs), values.__getitem__)
-    return graph.create_node("call_function", target, args, kwargs, name=node.name)
-
-
-def _packet(target: Any) -> str:
-    return str(getattr(target, "overloadpacket", target)).rpartition(".")[2]
-
-
-def _write_output(graph: fx.Graph, node: fx.Node, values: dict[fx.Node, Any], spec: Any, name: str) -> None:
-    found: Any = node.args[0]
-    structure = pytree.tree_unflatten([values.get(leaf) for leaf in found], spec)
-    if not isinstance(structure, dict):
-        raise InputError(f"{name} returns a {type(structure).__name__}; expected a dict of predictions by task")
-    graph.output(structure)
+    def _refuse_memory(self, sources: Iterable[str]) -> None:
+        """A buffer that is written and read would make a picture's predictions depend on those before it."""
+        written = {item.target for item in self.signature.output_specs if item.kind == OutputKind.BUFFER_MUTATION}
+        for source in sources:
+            if source in written:
+                raise InputError(
+                    f"it remembers: what it writes into {source!r} changes its next predictions; only networks that "
+                    "treat every picture alike can be captured"
+                )
 
 
 def _erase_unread(graph: fx.Graph) -> None:

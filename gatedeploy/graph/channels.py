@@ -28,9 +28,9 @@ class Value:
 
     Args:
         ids: (channels,) the identity of each channel.
-        axis: the dimension that carries them; None for a value that is taken as a whole (a scalar, a size).
+        axis: the dimension that carries them; None for a value that is taken as a whole (a scalar, a size, a list).
         block: how many neighbouring entries of `axis` make one channel: 1, or height × width behind a flatten.
-        ndim: the tensor's dimensions; 0 for a size.
+        ndim: the tensor's dimensions; 0 for a size or a list.
     """
 
     ids: Ids
@@ -78,9 +78,9 @@ class Operation:
     """One computation: `target(*args, **kwargs)` with operands for slots.
 
     Args:
-        target: an ATen overload, or one of the compiler's own `BLEND` and `VIEW`.
+        target: an ATen overload, `operator.getitem` of a list, or one of the compiler's own `BLEND` and `VIEW`.
         operands: what it reads.
-        outputs: the values it makes; all but barriers make one.
+        output: the value it makes.
         name: where it comes from, for people.
         constants: per-output-channel numbers that a pass attached, each (…, channels).
     """
@@ -89,20 +89,14 @@ class Operation:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     operands: tuple[Operand, ...]
-    outputs: tuple[Value, ...]
+    output: Value
     name: str
     constants: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     @property
-    def output(self) -> Value:
-        """The one value it makes."""
-        (value,) = self.outputs
-        return value
-
-    @property
     def divisible(self) -> bool:
         """Whether each output channel can be computed without the others."""
-        return len(self.outputs) == 1 and any(operand.need is Need.ALIGNED for operand in self.operands)
+        return any(operand.need is Need.ALIGNED for operand in self.operands)
 
     def keep(self, positions: Ids) -> None:
         """Compute only these output channels, in this order."""
@@ -112,7 +106,7 @@ class Operation:
             else operand
             for operand in self.operands
         )
-        self.outputs = (replace(self.output, ids=self.output.ids[positions]),)
+        self.output = replace(self.output, ids=self.output.ids[positions])
         self.constants = {name: values[..., positions] for name, values in self.constants.items()}
 
 
@@ -168,14 +162,12 @@ class ChannelGraph:
         return self._weight_values[key]
 
     def makers(self) -> dict[int, tuple[Operation, int]]:
-        """Which operation makes an identity, and at which of its output channels (−1: one of several outputs)."""
-        made: dict[int, tuple[Operation, int]] = {}
-        for operation in self.operations:
-            single = len(operation.outputs) == 1
-            for value in operation.outputs:
-                for position, id_ in enumerate(value.ids.tolist()):
-                    made[id_] = (operation, position if single else -1)
-        return made
+        """Which operation makes an identity, and at which of its output channels."""
+        return {
+            id_: (operation, position)
+            for operation in self.operations
+            for position, id_ in enumerate(operation.output.ids.tolist())
+        }
 
     def output_values(self) -> Iterator[Value]:
         """The leaves of the output structure."""

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from gatedeploy.graph.shapes import BATCH, shapes_of
 from gatedeploy.program import Program
+from gatedeploy.shapes import BATCH, shapes_of
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution)

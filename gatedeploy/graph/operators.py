@@ -27,10 +27,12 @@ gated = torch.ops.gatedeploy
 def pointwise(call: Call) -> Value:
     """Each entry is a function of the operands' entries at the same place, after broadcasting."""
     for value in call.tensors():
-        if value.axis is not None and not call.is_weight(value):
-            axis = value.axis + len(call.shape) - value.ndim
-            if call.shape_of(value)[value.axis] == call.shape[axis]:
-                return broadcast(call, axis, value.block)
+        if value.axis is None:
+            continue
+        axis = value.axis + len(call.shape) - value.ndim
+        # `type_as` may read a tensor of more dimensions than its result has.
+        if axis >= 0 and call.shape_of(value)[value.axis] == call.shape[axis]:
+            return broadcast(call, axis, value.block)
     return call.barrier()
 
 
@@ -54,7 +56,7 @@ def prelu(call: Call) -> Value:
     if value.axis != 1 or value.block != 1 or not call.is_weight(slope):
         return call.barrier()
     operands = {id(value): Operand(value, Need.ALIGNED)}
-    if call.shape_of(slope)[0] == call.shape[1]:
+    if call.shape_of(slope) == (call.shape[1],):
         operands[id(slope)] = Operand(call.along(slope, 0), Need.ALIGNED)
     return call.make(call.graph.new(len(value.ids), 1, 1, len(call.shape)), operands)
 
@@ -78,24 +80,34 @@ def batch_norm(call: Call) -> Value:
 @rule(aten._native_batch_norm_legit_no_training)
 def functional_batch_norm(call: Call) -> Any:
     """What export's general rewriting makes of `batch_norm`; only the first of its three results is ever read."""
-    call.arguments |= {"training": False, "cudnn_enabled": False}
+    given = call.arguments | {"training": False, "cudnn_enabled": False}
     names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps", "cudnn_enabled")
-    call.arguments = {name: call.arguments[name] for name in names}
+    call.become(aten.batch_norm.default, {name: given[name] for name in names})
     call.shape = call.shape[0]
-    first = batch_norm(call)
-    call.graph.operations[-1].target = aten.batch_norm.default
-    return first, None, None
+    return batch_norm(call), None, None
 
 
 @rule(
-    *(aten.max_pool1d, aten.max_pool2d, aten.avg_pool1d, aten.avg_pool2d),
-    *(aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.upsample_nearest2d, aten.upsample_bilinear2d),
-    *(aten.upsample_bicubic2d, aten._upsample_nearest_exact2d, aten.upsample_nearest1d, aten.upsample_linear1d),
+    *(aten.max_pool1d, aten.avg_pool1d, aten.adaptive_avg_pool1d, aten.upsample_nearest1d, aten.upsample_linear1d),
 )
-def spatial(call: Call) -> Value:
-    """Pooling and resizing of what lies behind the batch and the channels."""
+def along_lines(call: Call) -> Value:
+    """Pooling and resizing of (batch, channels, length)."""
+    return _spatial(call, ndim=3)
+
+
+@rule(
+    *(aten.max_pool2d, aten.avg_pool2d, aten.adaptive_avg_pool2d, aten.upsample_nearest2d),
+    *(aten._upsample_nearest_exact2d, aten.upsample_bilinear2d, aten.upsample_bicubic2d),
+)
+def in_planes(call: Call) -> Value:
+    """Pooling and resizing of (batch, channels, height, width)."""
+    return _spatial(call, ndim=4)
+
+
+def _spatial(call: Call, ndim: int) -> Value:
+    """Channelwise, unless there is a dimension less: then there is no batch, and what lies there are the channels."""
     value = call["input"] if "input" in call.arguments else call["self"]
-    if value.axis != 1 or value.block != 1 or value.ndim != len(call.shape):
+    if value.axis != 1 or value.block != 1 or value.ndim != ndim:
         return call.barrier()
     return call.channelwise(value, 1)
 
@@ -134,15 +146,32 @@ def softmax(call: Call) -> Value:
 
 @rule(gated.select)
 def select(call: Call) -> Value:
-    """Channel c is the specific or the shared feature's channel c; which one is for `ResolveGates` to say."""
-    axis = call["axis"] % len(call.shape)
-    operands = {id(call[name]): Operand(call.along(call[name], axis), Need.ALIGNED) for name in ("specific", "shared")}
-    return call.make(call.graph.new(call.shape[axis], axis, 1, len(call.shape)), operands)
+    """Channel c is the specific or the shared feature's channel c; which one is for `ResolveGates` to say.
+
+    A gate of one α chooses the whole tensor, whichever axis it names, so it follows the channels to theirs.
+    """
+    features = [call["specific"], call["shared"]]
+    axis, block, group = call["axis"] % len(call.shape), 1, call["group"]
+    if call.shape_of(call["gate_logits"]) == (1,):
+        axis, block = next(((value.axis, value.block) for value in features if value.axis is not None), (axis, 1))
+        group = call.shape[axis] // block
+    operands = _aligned(call, features, axis, block)
+    output = call.graph.new(call.shape[axis] // block, axis, block, len(call.shape))
+    return call.make(output, operands, group=group, axis=axis)
 
 
 @rule(gated.mix)
 def mix(call: Call) -> Value:
     """Channel c is a weighted sum of the features' channels c."""
     axis = call["axis"] % len(call.shape)
-    operands = {id(value): Operand(call.along(value, axis), Need.ALIGNED) for value in call["features"]}
+    operands = _aligned(call, call["features"], axis)
     return call.make(call.graph.new(call.shape[axis], axis, 1, len(call.shape)), operands)
+
+
+def _aligned(call: Call, features: list[Value], axis: int, block: int = 1) -> dict[int, Operand]:
+    if len({call.shape_of(value) for value in features}) > 1:
+        raise InputError(
+            f"{call.node.name}: its features differ in shape; gates and mixes take features of one shape, so expand "
+            "what is to be broadcast first"
+        )
+    return {id(value): Operand(call.along(value, axis, block), Need.ALIGNED) for value in features}

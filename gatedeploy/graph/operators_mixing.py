@@ -1,26 +1,33 @@
-"""Rules of operators whose output channels each read all input channels: convolutions and linear layers.
+"""Rules of convolutions and linear layers.
 
 Their operation has the form `target(x, weight, bias, …)`: output channel o needs row o of the weight and of the
-bias, and all channels of x, in any order that the weight's columns then follow.
+bias, and all channels of x, in any order that the weight's columns then follow. Of a depthwise convolution it needs
+channel o of x alone.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from gatedeploy.graph.channels import Count, Need, Operand, Value
+from gatedeploy.graph.channels import Count, Need, Operand, Operation, Value
 from gatedeploy.graph.rules import Call, rule
 
 aten = torch.ops.aten
+CONVOLUTIONS = (aten.conv1d, aten.conv2d, aten.conv3d)
+TRANSPOSED = (aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)
 
 
-@rule(aten.conv1d, aten.conv2d, aten.conv3d)
+def is_layer(operation: Operation) -> bool:
+    """Whether `operation` is a convolution or linear layer that makes each channel from a row of its weight."""
+    packet = getattr(operation.target, "overloadpacket", None)
+    return packet in (*CONVOLUTIONS, *TRANSPOSED, aten.linear) and operation.operands[1].need is Need.ALIGNED
+
+
+@rule(*CONVOLUTIONS)
 def convolution(call: Call) -> Value:
     """Dense: mixes all channels. Depthwise with one filter per channel: channelwise. Other groups: a barrier."""
     groups = call["groups"]
-    if not call.is_weight(call["weight"]) or not _batched(call):
+    if not _has_own_weights(call) or not _batched(call):
         return call.barrier()
     if groups == 1:
         return mixing(call, axis=1, rows=0, columns=1)
@@ -32,10 +39,10 @@ def convolution(call: Call) -> Value:
     return call.barrier()
 
 
-@rule(aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)
+@rule(*TRANSPOSED)
 def transposed_convolution(call: Call) -> Value:
     """Its weight is stored (in, out, …)."""
-    if call["groups"] != 1 or not call.is_weight(call["weight"]) or not _batched(call):
+    if call["groups"] != 1 or not _has_own_weights(call) or not _batched(call):
         return call.barrier()
     return mixing(call, axis=1, rows=1, columns=0)
 
@@ -44,7 +51,7 @@ def transposed_convolution(call: Call) -> Value:
 def linear(call: Call) -> Value:
     """Mixes what lies along the last axis; along any other axis every channel is treated alike and apart."""
     value = call["input"]
-    if not call.is_weight(call["weight"]):
+    if not _has_own_weights(call) or len(call.shape_of(call["weight"])) != 2:
         return call.barrier()
     if value.axis is not None and value.axis != value.ndim - 1:
         return call.channelwise(value, value.axis, value.block)
@@ -68,5 +75,12 @@ def _parameters(call: Call, rows: int, columns: int | None) -> dict[int, Operand
     return operands
 
 
+def _has_own_weights(call: Call) -> bool:
+    """Whether weight and bias are weights of the network, whole and as they are, and not the input as well."""
+    parameters = [call["weight"]] if call["bias"] is None else [call["weight"], call["bias"]]
+    return all(call.is_weight(parameter) and parameter is not call["input"] for parameter in parameters)
+
+
 def _batched(call: Call) -> bool:
-    return len(call.shape) == len(call.shape_of(call["weight"])) and math.prod(call.shape) > 0
+    """Whether the input has a batch, which convolutions can do without."""
+    return len(call.shape) == len(call.shape_of(call["weight"]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from gatedeploy.errors import InputError
 from gatedeploy.graph.channels import Count, Need, Operand, Value
 from gatedeploy.graph.operators import broadcast
 from gatedeploy.graph.rules import Call, rule
+from gatedeploy.shapes import depends_on_batch
 
 aten = torch.ops.aten
 
@@ -41,27 +43,28 @@ def reshape(call: Call) -> Value:
     P = prod(out[:p]) and S is a multiple of prod(out[p+1:]).
     """
     value, out = call["self"], call.shape
+    if "size" in call.arguments:  # `view` does not take what a slice left with gaps, `reshape` does
+        call.become(aten.reshape.default, {"self": value, "shape": call["size"]})
     if value.axis is None:
         return call.barrier()
     shape = call.shape_of(value)
     before = math.prod(shape[: value.axis])
     entries = value.block * math.prod(shape[value.axis + 1 :])
     for axis in range(len(out)):
-        behind = math.prod(out[axis + 1 :])
-        if math.prod(out[:axis]) == before and entries % behind == 0 and out[axis] * behind == len(value.ids) * entries:
-            return _reshaped(call, value, axis, entries // behind)
+        block, rest = divmod(entries, math.prod(out[axis + 1 :]))
+        fits = math.prod(out[:axis]) == before and rest == 0 and out[axis] == len(value.ids) * block
+        # A block that grows with the batch is none: its length must be known here.
+        if fits and not depends_on_batch(block):
+            return _reshaped(call, value, axis, block)
     return call.barrier()
 
 
 def _reshaped(call: Call, value: Value, axis: int, block: int) -> Value:
-    if "size" not in call.arguments and "shape" not in call.arguments:  # flatten works it out by itself
+    if "shape" not in call.arguments:  # flatten works it out by itself
         return call.channelwise(value, axis, block)
-    name = "size" if "size" in call.arguments else "shape"
-    sizes = list(call[name])
+    sizes = list(call["shape"])
     sizes[axis] = Count(block)
-    # `reshape` also takes what a slice left with gaps; `view` does not. It names its sizes otherwise.
-    call.arguments = {"self": value, "shape": sizes}
-    return call.channelwise(value, axis, block, target=aten.reshape.default)
+    return call.channelwise(value, axis, block, shape=sizes)
 
 
 @rule(aten.permute)
@@ -73,13 +76,13 @@ def permute(call: Call) -> Value:
     return call.channelwise(value, [dim % value.ndim for dim in call["dims"]].index(value.axis), value.block)
 
 
-@rule(aten.transpose)
+@rule(aten.transpose, aten.mT)
 def transpose(call: Call) -> Value:
-    """Two dimensions change places."""
+    """Two dimensions change places; `mT` names none and means the last two."""
     value = call["self"]
     if value.axis is None:
         return call.barrier()
-    first, second = call["dim0"] % value.ndim, call["dim1"] % value.ndim
+    first, second = (call.arguments.get(name, dim) % value.ndim for name, dim in (("dim0", -2), ("dim1", -1)))
     axis = {first: second, second: first}.get(value.axis, value.axis)
     return call.channelwise(value, axis, value.block)
 
@@ -125,12 +128,17 @@ def expand(call: Call) -> Value:
 
 @rule(aten.cat, aten.concat)
 def cat(call: Call) -> Value:
-    """Along the channels: their identities, one after the other. Along another dimension: channelwise."""
+    """Along the channels: their identities, one after the other. Along another dimension: channelwise.
+
+    The value of the most channels says where channels lie.
+    """
     values = list(call["tensors"])
     dim = call["dim"] % len(call.shape)
-    if all(value.axis != dim for value in values):
-        axis = next((value.axis for value in values if value.axis is not None), None)
-        return call.barrier() if axis is None else broadcast(call, axis)
+    widest = max(values, key=lambda value: len(value.ids) if value.axis is not None else 0)
+    if widest.axis is None:
+        return call.barrier()
+    if widest.axis != dim:
+        return broadcast(call, widest.axis, widest.block)
     # All parts must count channels in blocks of one size; a block of 1 always fits.
     blocks = {value.block for value in values if value.axis == dim}
     block = blocks.pop() if len(blocks) == 1 and all(value.axis == dim for value in values) else 1
@@ -140,14 +148,16 @@ def cat(call: Call) -> Value:
 
 @rule(aten.slice, aten.narrow)
 def cut(call: Call) -> Value:
-    """Along the channels: some of their identities. Along another dimension: channelwise."""
+    """All of a dimension: nothing. Along the channels: some of their identities. Along another: channelwise."""
     value, dim = call["self"], call["dim"] % call["self"].ndim
-    if value.axis is None:
+    start, step = call["start"] or 0, call.arguments.get("step", 1)
+    if (start, step) == (0, 1) and call.arguments.get("end", 0) in (None, sys.maxsize):
+        return cast(Value, value)
+    if value.axis is None or 0 in call.shape:
         return call.barrier()
     if dim != value.axis:
         return call.channelwise(value, value.axis, value.block)
-    start, step = call["start"] or 0, call.arguments.get("step", 1)
-    if value.block != 1 or not isinstance(start, int):
+    if value.block != 1 or len(list(call.tensors())) > 1:  # where it is cut depends on the batch
         return call.barrier()
     start = start + len(value.ids) if start < 0 else start
     kept: Value = replace(value, ids=value.ids[start::step][: call.shape[dim]])
@@ -158,7 +168,7 @@ def cut(call: Call) -> Value:
 def split(call: Call) -> Any:
     """Along the channels: their identities, in parts."""
     value, dim = call["self"], call["dim"] % call["self"].ndim
-    if value.axis != dim or value.block != 1:
+    if value.axis != dim or value.block != 1 or any(0 in shape for shape in call.shape):
         return call.barrier()
     ends = np.cumsum([shape[dim] for shape in call.shape])
     return tuple(replace(value, ids=ids) for ids in np.split(value.ids, ends[:-1]))

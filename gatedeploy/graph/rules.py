@@ -7,6 +7,7 @@ its output's channels are all needed together. So every network collapses correc
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -15,7 +16,8 @@ from torch import fx
 
 from gatedeploy.errors import InputError
 from gatedeploy.graph.channels import VIEW, ChannelGraph, Need, Operand, Operation, Slot, Value
-from gatedeploy.graph.shapes import BATCH
+from gatedeploy.program import arguments_of
+from gatedeploy.shapes import depends_on_batch
 
 Shape = tuple[int, ...]
 Rule = Callable[["Call"], Any]
@@ -41,7 +43,7 @@ class Call:
         graph: the channel graph under construction.
         node: the call.
         values: the values of the nodes before it.
-        shapes: their shapes, with `BATCH` for the batch.
+        shapes: their shapes, see `shapes_of`.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Call:
     ) -> None:
         self.graph = graph
         self.node = node
+        self.target: Any = node.target
         self.shape: Any = shapes[node]
         self._shapes = {id(values[other]): shapes[other] for other in node.all_input_nodes}
         self.arguments = _named(node, values)
@@ -71,7 +74,11 @@ class Call:
 
     def is_weight(self, value: Any) -> bool:
         """Whether `value` is a whole constant of the network."""
-        return isinstance(value, Value) and len(value.ids) == 1 and int(value.ids[0]) in self.graph.weight_of
+        return isinstance(value, Value) and value.axis is None and int(value.ids[0]) in self.graph.weight_of
+
+    def reads_empty(self) -> bool:
+        """Whether one of the tensors that it reads has no entries."""
+        return any(isinstance(shape, tuple) and 0 in shape for shape in self._shapes.values())
 
     def along(self, value: Value, axis: int, block: int = 1) -> Value:
         """`value` with its channels along `axis`, by a view that takes it as a whole where they lie elsewhere."""
@@ -81,37 +88,21 @@ class Call:
             return self.graph.weight(self.graph.weight_of[int(value.ids[0])][0], axis, block)
         seen = self.graph.new(self.shape_of(value)[axis] // block, axis, block, value.ndim)
         whole = Operand(value, Need.WHOLE)
-        self.graph.operations.append(Operation(VIEW, (Slot(0),), {}, (whole,), (seen,), self.node.name))
+        self.graph.operations.append(Operation(VIEW, (Slot(0),), {}, (whole,), seen, self.node.name))
         return seen
 
-    def make(self, output: Value, operands: Mapping[int, Operand], *, target: Any = None, **changed: Any) -> Value:
+    def become(self, target: Any, arguments: dict[str, Any]) -> None:
+        """Be the call of another overload that computes the same."""
+        self.target, self.arguments = target, arguments
+
+    def make(self, output: Value, operands: Mapping[int, Operand], **changed: Any) -> Value:
         """Append the operation of this call, making `output`, and return it.
 
         Args:
             output: the value it makes.
             operands: what is read of each value, by `id`; values not mentioned are read whole.
-            target: the overload to call instead of the captured one, of an equal schema.
             changed: arguments to replace, by name.
         """
-        self._append(target or self.node.target, operands, (output,), changed)
-        return output
-
-    def channelwise(self, value: Value, axis: int, block: int = 1, *, target: Any = None, **changed: Any) -> Value:
-        """Output channel c is a function of `value`'s channel c alone; it lies along `axis`."""
-        output = self.graph.new(len(value.ids), axis, block, len(self.shape))
-        return self.make(output, {id(value): Operand(value, Need.ALIGNED)}, target=target, **changed)
-
-    def barrier(self) -> Value:
-        """The call as it stands: everything read whole, everything made together; a tuple for several results."""
-        _refuse_random(self.node, self.arguments)
-        several = isinstance(self.shape, (list, tuple)) and any(isinstance(part, tuple) for part in self.shape)
-        outputs = tuple(self._opaque(shape) for shape in (self.shape if several else [self.shape]))
-        self._append(self.node.target, {}, outputs, {})
-        return cast(Value, outputs) if several else outputs[0]
-
-    def _append(
-        self, target: Any, operands: Mapping[int, Operand], outputs: tuple[Value, ...], changed: Mapping[str, Any]
-    ) -> None:
         slots: list[Operand] = []
 
         def fill(item: Any) -> Any:
@@ -121,31 +112,46 @@ class Call:
             return [fill(part) for part in item] if isinstance(item, (list, tuple)) else item
 
         filled = {name: fill(changed.get(name, argument)) for name, argument in self.arguments.items()}
-        schema = getattr(self.node.target, "_schema", None)
-        by_name = {argument.name for argument in schema.arguments if argument.kwarg_only} if schema else set()
+        schema = getattr(self.target, "_schema", None)
+        by_name = {argument.name: argument for argument in schema.arguments if argument.kwarg_only} if schema else {}
         args = tuple(value for name, value in filled.items() if name not in by_name)
-        # `None` is the default of every such argument: dtype, device, layout, memory format.
-        kwargs = {name: value for name, value in filled.items() if name in by_name and value is not None}
-        self.graph.operations.append(Operation(target, args, kwargs, tuple(slots), outputs, self.node.name))
+        # A `None` is left out where it is the default: dtype, device, layout, memory format.
+        kwargs = {
+            name: value
+            for name, value in filled.items()
+            if name in by_name and (value is not None or not by_name[name].has_default_value())
+        }
+        self.graph.operations.append(Operation(self.target, args, kwargs, tuple(slots), output, self.node.name))
+        return output
+
+    def channelwise(self, value: Value, axis: int, block: int = 1, **changed: Any) -> Value:
+        """Output channel c is a function of `value`'s channel c alone; it lies along `axis`."""
+        output = self.graph.new(len(value.ids), axis, block, len(self.shape))
+        return self.make(output, {id(value): Operand(value, Need.ALIGNED)}, **changed)
+
+    def barrier(self) -> Value:
+        """The call as it stands: everything read whole, everything made together; a tuple for several results."""
+        _refuse_random(self.node, self.arguments)
+        if not isinstance(self.shape, (list, tuple)) or not any(isinstance(part, tuple) for part in self.shape):
+            return self.make(self._opaque(self.shape), {})
+        together = self.make(self.graph.new(1, None), {})
+        parts = tuple(self._opaque(shape) for shape in self.shape)
+        for position, part in enumerate(parts):
+            whole = Operand(together, Need.WHOLE)
+            getitem = Operation(operator.getitem, (Slot(0), position), {}, (whole,), part, self.node.name)
+            self.graph.operations.append(getitem)
+        return cast(Value, parts)
 
     def _opaque(self, shape: Any) -> Value:
         if not isinstance(shape, tuple):
             return self.graph.new(1, None)
-        if len(shape) < 2 or shape[1] % BATCH == 0:
+        if len(shape) < 2 or shape[1] == 0 or depends_on_batch(shape[1]):
             return self.graph.new(1, None, 1, len(shape))
         return self.graph.new(shape[1], 1, 1, len(shape))
 
 
 def _named(node: fx.Node, values: Mapping[fx.Node, Any]) -> dict[str, Any]:
-    """Arguments by the schema's names, defaults filled in; by position for functions without one."""
-    args, kwargs = _replace((node.args, node.kwargs), values)
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {str(position): argument for position, argument in enumerate(args)}
-    named = {argument.name: argument.default_value for argument in schema.arguments}
-    named.update(zip(named, args, strict=False))
-    named.update(kwargs)
-    return named
+    return {name: _replace(argument, values) for name, argument in arguments_of(node).items()}
 
 
 def _replace(item: Any, values: Mapping[fx.Node, Any]) -> Any:
@@ -161,7 +167,7 @@ def _replace(item: Any, values: Mapping[fx.Node, Any]) -> Any:
 def _refuse_random(node: fx.Node, arguments: Mapping[str, Any]) -> None:
     """Operators that may draw random numbers do not when they are told to drop out nothing, or not to train."""
     tags = getattr(node.target, "tags", [])
-    told_not_to = arguments.get("dropout_p") == 0 or arguments.get("training") is False
+    told_not_to = arguments.get("dropout_p") == 0 or False in (arguments.get("training"), arguments.get("train"))
     if torch.Tag.nondeterministic_seeded in tags and not told_not_to:
         raise InputError(
             f"the network draws random numbers when it is evaluated ({node.name}: {node.target}); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 from torch import fx
 
 from gatedeploy.gating.operators import per_channel
-from gatedeploy.graph.shapes import shapes_of
 from gatedeploy.program import Program
+from gatedeploy.shapes import shapes_of
 
 SELECT = torch.ops.gatedeploy.select.default
 MIX = torch.ops.gatedeploy.mix.default
@@ -38,15 +39,18 @@ def site_shares(program: Program) -> list[SiteShare]:
     shapes = shapes_of(program)
     mix_of = {select: node for node in program.graph.nodes if node.target is MIX for select in node.args[0]}
     sites: dict[object, SiteShare] = {}
+    calls: Counter[str] = Counter()
     for node in program.graph.nodes:
         if node.target is not SELECT or node.args[2].op != "get_attr":
             continue
         mix = mix_of.get(node)
-        name, task = _names(node, mix)
+        gate = str(node.args[2].target)
+        calls[gate] += 1
+        name, task = _names(node, mix, calls[gate])
         key = mix if mix is not None else name
         channels = shapes[node][node.args[4]]
         site = sites.setdefault(key, SiteShare(name, channels, {}, {}))
-        logits = program.weights[str(node.args[2].target)]
+        logits = program.weights[gate]
         site.specific[task] = int(per_channel(logits > 0, node.args[3], channels).sum())
         if mix is not None and mix.args[1].op == "get_attr":
             share = program.weights[str(mix.args[1].target)].softmax(0)
@@ -54,8 +58,12 @@ def site_shares(program: Program) -> list[SiteShare]:
     return list(sites.values())
 
 
-def _names(select: Any, mix: fx.Node | None) -> tuple[str, str]:
-    """Site and task. `gate` names its weights `gates.<gate>.<task>.…` and `mixes.<site>.…`; others have their own."""
+def _names(select: Any, mix: fx.Node | None, call: int) -> tuple[str, str]:
+    """Site and task. `gate` names its weights `gates.<gate>.<task>.…` and `mixes.<site>.…`; others have their own.
+
+    Where the shared branch ends there is no mix to name the site; if its gate is tied, the how-manieth `call` of the
+    gate it is tells it from the others: `<gate>#3`.
+    """
     gate = str(select.args[2].target).split(".")
     made_by_gate = len(gate) == 4 and gate[0] == "gates"
     task = gate[2] if made_by_gate else ".".join(gate[:-1]) or gate[-1]
@@ -63,4 +71,6 @@ def _names(select: Any, mix: fx.Node | None) -> tuple[str, str]:
         mixed: Any = mix.args[1]
         parts = str(mixed.target).split(".")
         return (parts[1] if parts[0] == "mixes" and len(parts) == 3 else ".".join(parts[:-1])), task
-    return (gate[1] if made_by_gate else select.name), task
+    if not made_by_gate:
+        return select.name, task
+    return (gate[1] if call == 1 else f"{gate[1]}#{call}"), task

@@ -36,12 +36,11 @@ class ChooseLayout(Pass):
                 for operand in operation.operands:
                     if operand.need is Need.ALIGNED:
                         _follow(operand.value.ids, made, free, place)  # 2
-            for value in operation.outputs:
-                place[value.ids] = (index << 32) + np.arange(len(value.ids))
+            place[operation.output.ids] = (index << 32) + np.arange(len(operation.output.ids))
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Nothing got lost: every identity is still made once."""
-        ids = [id_ for operation in graph.operations for value in operation.outputs for id_ in value.ids.tolist()]
+        ids = [id_ for operation in graph.operations for id_ in operation.output.ids.tolist()]
         return len(ids) == len(set(ids))
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from gatedeploy.gating.operators import along
 from gatedeploy.graph.channels import ChannelGraph, Ids, Operand, Operation, Value
+from gatedeploy.program import weight_name
 
 Numbers = npt.NDArray[np.float64]
-
-RESERVED = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
-"""What no weight may be called, because a network has an attribute of that name already."""
 
 
 class Constants:
@@ -46,36 +46,43 @@ class Constants:
     def layer(
         self, weight: Operand, bias: Operand | None, data: Value, order: Ids, affine: tuple[Numbers, Numbers] | None
     ) -> tuple[str, str | None]:
-        """Weight and bias of a convolution or linear layer.
+        """Weight and bias of a convolution or linear layer; layers that had a weight in common still have.
 
         Args:
-            weight: the rows that are wanted, and where its columns are.
+            weight: the rows that are wanted, and where its columns are, if it has any that follow the input.
             bias: its bias, if it has one.
             data: what the layer reads, as the gated network had it.
             order: the channels that it reads now; columns that read one and the same channel are added up.
             affine: scale and shift per row, of a norm that the layer does the work of.
         """
-        value, columns = weight.value, weight.columns
-        parts = [value.ids, data.ids, order, *(affine or ()), *([bias.value.ids] if bias else [])]
-        key = ("layer", *(part.tobytes() for part in parts), affine is None)
-        if key in self._made:
-            return self._made_layer(self._made[key])
-        source, positions = self._origin(value)
-        home = self._made[key] = self._unique_layer(source)
-        matrix = _reorder(self._take(source, value.axis, value.block, positions), columns or 0, data, order)
-        offset = self._take(*self._origin_of(bias)).double() if bias else None
-        if affine:
-            scale, shift = (torch.from_numpy(numbers.copy()) for numbers in affine)
-            matrix = matrix * along(scale, value.axis or 0, matrix.ndim)
-            offset = shift if offset is None else offset * scale + shift
-        self._keep(f"{home}.weight", matrix, source in self.graph.trainable)
-        if offset is not None:
-            self._keep(f"{home}.bias", offset, source in self.graph.trainable)
-        return self._made_layer(home)
+        scale, shift = affine or (None, None)
+        to = None if weight.columns is None else _columns(data, order)
+        matrix = self._matrix(weight, to, len(order), data.block, scale)
+        if bias is None and shift is None:
+            return matrix, None
+        key = ("offset", matrix, bias.value.ids.tobytes() if bias else None, _bytes(shift))
+        if key not in self._made:
+            offset = self._take(*self._origin_of(bias)).double() if bias else torch.zeros(1, dtype=torch.float64)
+            if scale is not None and shift is not None:
+                offset = offset * torch.from_numpy(scale.copy()) + torch.from_numpy(shift.copy())
+            name = self._unique(f"{matrix.removesuffix('.weight')}.bias")
+            self._made[key] = self._keep(name, offset, matrix in self.trainable)
+        return matrix, self._made[key]
 
-    def _made_layer(self, home: str) -> tuple[str, str | None]:
-        bias = f"{home}.bias"
-        return f"{home}.weight", bias if bias in self.weights else None
+    def _matrix(self, weight: Operand, to: Ids | None, columns: int, block: int, scale: Numbers | None) -> str:
+        """These rows of a layer's weight, its column c as column `to[c]` of `columns`, as it is where `to` is None."""
+        rows = weight.value
+        key = ("matrix", rows.ids.tobytes(), weight.columns, _bytes(to), columns, block, _bytes(scale))
+        if key not in self._made:
+            source, positions = self._origin(rows)
+            matrix = self._take(source, rows.axis, rows.block, positions).double()
+            if to is not None:
+                matrix = _reorder(matrix, weight.columns or 0, to, columns, block)
+            if scale is not None:
+                matrix = matrix * along(torch.from_numpy(scale.copy()), rows.axis or 0, matrix.ndim)
+            name = f"{self._unique_layer(source)}.weight"
+            self._made[key] = self._keep(name, matrix, source in self.graph.trainable)
+        return self._made[key]
 
     def share(self, operation: Operation, share: Numbers) -> str:
         """The shares of one task in a mix, shaped to multiply its feature."""
@@ -115,16 +122,16 @@ class Constants:
 
     def _unique_layer(self, source: str) -> str:
         """A free name for the layer whose weight is cut from `source`; its bias must be free with it."""
-        home = source.removeprefix("branches.").removesuffix(".weight")
-        number, candidate = 1, self._allowed(home)
+        home = weight_name(source.removeprefix("branches.").removesuffix(".weight"))
+        number, candidate = 1, home
         while not (self._free(f"{candidate}.weight") and self._free(f"{candidate}.bias")):
             number += 1
-            candidate = f"{self._allowed(home)}_{number}"
+            candidate = f"{home}_{number}"
         return candidate
 
     def _unique(self, name: str) -> str:
         """A name that is free for a weight: `layer.mean`, then `layer_2.mean` and so on."""
-        home, dot, leaf = self._allowed(name).rpartition(".")
+        home, dot, leaf = weight_name(name).rpartition(".")
         number, candidate = 1, f"{home}{dot}{leaf}"
         while not self._free(candidate):
             number += 1
@@ -135,25 +142,26 @@ class Constants:
         """Whether nothing has this name, hangs below it, or has the name of what it would hang below."""
         return name not in self._taken and name.rpartition(".")[0] not in self.weights
 
-    @staticmethod
-    def _allowed(name: str) -> str:
-        """`name`, unless it begins with an attribute that every network has, such as `graph` or `code`."""
-        first, dot, rest = name.partition(".")
-        return f"{first}_{dot}{rest}" if first in RESERVED else name
+
+def _bytes(numbers: npt.NDArray[Any] | None) -> bytes | None:
+    return None if numbers is None else numbers.tobytes()
 
 
-def _reorder(tensor: Tensor, columns: int, data: Value, order: Ids) -> Tensor:
-    """Columns that read channels `data.ids`, for channels `order`, in float64; those that read the same are added."""
+def _columns(data: Value, order: Ids) -> Ids:
+    """For each channel of `data`, which of the channels `order` it is."""
     column_of = {id_: column for column, id_ in enumerate(order.tolist())}
-    to = np.array([column_of[id_] for id_ in data.ids.tolist()])
-    if len(to) == len(order) and (np.diff(to) == 1).all():
-        return tensor.double()
-    if len(to) == len(order):
-        return tensor.index_select(columns, _entries(np.argsort(to), data.block)).double()
+    return np.array([column_of[id_] for id_ in data.ids.tolist()], dtype=np.int64)
+
+
+def _reorder(tensor: Tensor, axis: int, to: Ids, columns: int, block: int) -> Tensor:
+    """Column c of `tensor` as column `to[c]`; those that come to lie on each other are added."""
+    if len(to) == columns and (np.diff(to) == 1).all():
+        return tensor
+    if len(to) == columns:
+        return tensor.index_select(axis, _entries(np.argsort(to), block))
     shape = list(tensor.shape)
-    shape[columns] = len(order) * data.block
-    joined = torch.zeros(shape, dtype=torch.float64)
-    return joined.index_add_(columns, _entries(to, data.block), tensor.double())
+    shape[axis] = columns * block
+    return tensor.new_zeros(shape).index_add_(axis, _entries(to, block), tensor)
 
 
 def _entries(positions: Ids, block: int) -> Tensor:

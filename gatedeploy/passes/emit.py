@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx
 
-from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Ids, Operation, Slot, Value, map_leaves
+from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Ids, Need, Operation, Slot, Value, map_leaves
+from gatedeploy.graph.operators_mixing import is_layer
 from gatedeploy.passes.constants import Constants
-from gatedeploy.passes.fold_norms import is_layer
-from gatedeploy.program import Program
+from gatedeploy.program import IMAGE, Program
 
 aten = torch.ops.aten
 MAX_SLICES = 4
@@ -37,7 +36,7 @@ class _Emitter:
         self.gathered: dict[object, fx.Node] = {}
 
     def program(self) -> Program:
-        self._hold(self.graph.placeholder(self.source.input.name), self.source.image)
+        self._hold(self.graph.placeholder(IMAGE), self.source.image)
         for operation in self.source.operations:
             self._write(operation)
         self.graph.output(map_leaves(self.source.outputs, self._gather))
@@ -58,27 +57,30 @@ class _Emitter:
             node = self._layer(operation)
         else:
             node = self._call(operation)
-        if len(operation.outputs) == 1:
-            self._hold(node, operation.output)
-            return
-        for position, value in enumerate(operation.outputs):
-            self._hold(self.graph.call_function(operator.getitem, (node, position)), value)
+        self._hold(node, operation.output)
 
     def _call(self, operation: Operation) -> fx.Node:
         slots = [self._gather(operand.value) for operand in operation.operands]
-        channels = len(operation.outputs[0].ids)
+        channels = len(operation.output.ids)
         args, kwargs = _fill((operation.args, operation.kwargs), slots, channels)
         return self.graph.create_node("call_function", operation.target, tuple(args), kwargs, name=operation.name)
 
     def _layer(self, operation: Operation) -> fx.Node:
-        """A convolution or linear layer: the weight's columns follow the order in which the input comes."""
+        """A convolution or linear layer: the weight's columns follow the order in which the input comes.
+
+        A depthwise convolution has no such columns; it finds its channels in the order of its rows.
+        """
         data, weight, *rest = operation.operands
-        read, order = self._gather_any_order(data.value)
+        if data.need is Need.ANY_ORDER:
+            read, order = self._gather_any_order(data.value)
+        else:
+            read, order = self._gather(data.value), data.value.ids
         constants = operation.constants
         affine = (constants["scale"], constants["shift"]) if constants else None
         matrix, offset = self.constants.layer(weight, rest[0] if rest else None, data.value, order, affine)
         bias = self._attr(offset) if offset else None
-        args = (read, self._attr(matrix), bias, *operation.args[3:])
+        settings = _fill(operation.args[3:], [], len(operation.output.ids))
+        args = (read, self._attr(matrix), bias, *settings)
         return self.graph.create_node("call_function", operation.target, args, name=operation.name)
 
     def _blend(self, operation: Operation) -> fx.Node:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatedeploy.graph.channels import ChannelGraph, Need, Operation, Slot
+from gatedeploy.graph.channels import ChannelGraph, Operation, Slot
+from gatedeploy.graph.operators_mixing import is_layer
 from gatedeploy.passes.base import Pass, Renaming
 from gatedeploy.passes.share_duplicates import ShareDuplicates
 from gatedeploy.passes.unite_channelwise import UniteChannelwise
@@ -21,7 +22,7 @@ class FoldNorms(Pass):
 
     Legal, channel by channel, when
     1. the norm's constants are weights of the network,
-    2. the channel is a row of a convolution or linear layer,
+    2. the channel is made from a row of a convolution, dense or depthwise, or of a linear layer,
     3. and nothing but the norm reads it.
 
     The scale and shift stay beside the layer as float64 numbers until the network is emitted, so that nothing is
@@ -78,11 +79,6 @@ def _count_readers(graph: ChannelGraph) -> np.ndarray:
     for value in graph.output_values():
         np.add.at(readers, value.ids, 1)
     return readers
-
-
-def is_layer(operation: Operation) -> bool:
-    """Whether `operation` is a convolution or linear layer of the form that `operators_mixing` describes."""
-    return any(operand.need is Need.ANY_ORDER for operand in operation.operands)
 
 
 def _constant(graph: ChannelGraph, norm: Operation) -> bool:

@@ -32,7 +32,7 @@ class PruneChannels(Pass):
                 if len(positions) == 0:
                     continue
                 operation.keep(positions)
-            elif not any(live[value.ids].any() for value in operation.outputs):  # 2
+            elif not live[operation.output.ids].any():  # 2
                 continue
             for operand in operation.operands:  # 3
                 live[operand.value.ids] = True

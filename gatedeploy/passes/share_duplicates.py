@@ -38,8 +38,7 @@ class ShareDuplicates(Pass):
             else:
                 twin = first.setdefault(_signature(operation), operation)
                 if twin is not operation:  # 2
-                    for mine, its in zip(operation.outputs, twin.outputs, strict=True):
-                        renaming.rename(mine.ids, its.ids)
+                    renaming.rename(operation.output.ids, twin.output.ids)
                     continue
             kept.append(operation)
         graph.operations = kept
@@ -78,4 +77,5 @@ def _signature(operation: Operation) -> object:
         + ((operand.value.ids.tobytes(),) if operand.need is not Need.ALIGNED else ())
         for operand in operation.operands
     )
-    return (str(operation.target), repr(operation.args), repr(sorted(operation.kwargs.items())), operands)
+    settings = (str(operation.target), repr(operation.args), repr(sorted(operation.kwargs.items())))
+    return (*settings, operands, operation.output.axis, operation.output.block)

@@ -66,8 +66,7 @@ class _Tensors:
             self.of[id_] = self._number(tuple(weight))
 
     def note(self, operation: Operation) -> None:
-        for position, value in enumerate(operation.outputs):
-            self.of[value.ids] = self._number((id(operation), position))
+        self.of[operation.output.ids] = self._number(id(operation))
 
     def _number(self, key: object) -> int:
         return self.numbers.setdefault(key, len(self.numbers) + 1)
@@ -93,7 +92,7 @@ def _arguments(operation: Operation) -> object:
 
 def _part(operation: Operation, positions: np.ndarray) -> Operation:
     part = Operation(
-        operation.target, operation.args, operation.kwargs, operation.operands, operation.outputs, operation.name
+        operation.target, operation.args, operation.kwargs, operation.operands, operation.output, operation.name
     )
     part.keep(positions)
     return part
@@ -102,7 +101,7 @@ def _part(operation: Operation, positions: np.ndarray) -> Operation:
 def _join(twin: Operation, part: Operation) -> None:
     """Let `twin` compute the channels of `part` too. `ShareDuplicates` has seen to it that they are others."""
     made = np.concatenate([twin.output.ids, part.output.ids])
-    twin.outputs = (replace(twin.output, ids=made),)
+    twin.output = replace(twin.output, ids=made)
     read = np.concatenate([_feature(twin).value.ids, _feature(part).value.ids])
     twin.operands = tuple(
         replace(operand, value=replace(operand.value, ids=read)) if operand.need is Need.ALIGNED else operand

@@ -94,6 +94,17 @@ def test_a_tensor_gate_takes_or_leaves_the_whole() -> None:
     assert not gate(ones, zeros).any()
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 5, 3), (2, 3, 4, 4)], ids=["features", "tokens", "maps"])
+def test_a_tensor_gate_learns_from_all_entries(shape: tuple[int, ...]) -> None:
+    gate = gd.TensorGate().double()
+    specific, shared = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    gate(specific, shared).square().sum().backward()
+    openness = gate.gate_logits.detach().sigmoid()
+    expected = openness * (1 - openness) * (2 * specific * (specific - shared)).sum()
+    assert gate.gate_logits.grad is not None
+    assert torch.allclose(gate.gate_logits.grad, expected)
+
+
 def test_errors_say_what_was_expected() -> None:
     with pytest.raises(gd.InputError, match="at least 1 channel and groups of at least 1, got 0 and 1"):
         gd.ChannelGate(0)

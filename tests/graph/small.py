@@ -105,7 +105,7 @@ def operators(graph: ChannelGraph) -> list[str]:
 
 def _name(operation: Operation) -> str:
     packet = getattr(operation.target, "overloadpacket", operation.target)
-    return str(packet).rpartition(".")[2]
+    return str(getattr(packet, "__name__", packet))
 
 
 def the(graph: ChannelGraph, name: str) -> Operation:

@@ -66,7 +66,11 @@ def test_a_layer_that_two_sums_want_in_two_orders_serves_both() -> None:  # 2
 
 
 def test_a_layer_of_which_a_sum_reads_a_part_stays_as_it_is() -> None:  # 2
-    network = Net(lambda n, x: {"sum": n.a(x)[:, :3] + scrambled(n, x), "all": torch.relu(n.a(x)[:, 3:])}, a=conv())
+    def run(n: Net, x: Tensor) -> dict[str, Tensor]:
+        feature = n.a(x)
+        return {"sum": feature[:, :3] + scrambled(n, x), "rest": torch.relu(feature[:, 3:])}
+
+    network = Net(run, a=conv())
     graph = laid_out(network)
     for convolution in all_of(graph, "conv2d"):
         assert convolution.output.ids.tolist() == sorted(convolution.output.ids.tolist())

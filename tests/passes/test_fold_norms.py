@@ -48,12 +48,14 @@ def test_scale_and_shift_by_hand() -> None:
         Net(lambda n, x: n.norm(n.a(x)), a=conv(bias=False), norm=norm()),
         Net(lambda n, x: n.norm(n.a(x)), a=conv(), norm=norm(affine=False)),
         Net(lambda n, x: n.norm(n.a(x)), a=nn.ConvTranspose2d(3, 4, 2, 2), norm=norm()),
+        Net(lambda n, x: n.norm(n.a(x)), a=conv(3, 3, 3, groups=3), norm=norm(3)),
+        Net(lambda n, x: n.norm(n.a(x.flatten(2))), a=nn.Conv1d(3, 3, 3, groups=3, bias=False), norm=nn.BatchNorm1d(3)),
         Net(lambda n, x: n.norm(n.a(x.flatten(2))), a=nn.Conv1d(3, 4, 3), norm=nn.BatchNorm1d(4)),
         Net(lambda n, x: n.norm(n.a(x.unsqueeze(2))), a=nn.Conv3d(3, 4, 1), norm=nn.BatchNorm3d(4)),
         Net(lambda n, x: n.norm(n.a(x.mean((2, 3)))), a=nn.Linear(3, 4), norm=nn.BatchNorm1d(4)),
         Net(lambda n, x: n.norm(n.a(x.flatten(1))), a=nn.Linear(192, 4), norm=nn.BatchNorm1d(4)),
     ],
-    ids=["conv", "without bias", "without affine", "transposed", "1d", "3d", "linear", "linear on blocks"],
+    ids="conv|without bias|without affine|transposed|depthwise|depthwise 1d|1d|3d|linear|linear on blocks".split("|"),
 )
 def test_a_norm_behind_a_layer_goes(network: Net) -> None:  # 1, 2, 3
     assert "batch_norm" not in operators(folded(network))
@@ -169,6 +171,30 @@ def test_a_shared_row_with_two_tasks_norms_stays_plain() -> None:
     network = Net(run, **parts)
     # Row 1 of the shared layer has two norms; the other three rows have one each.
     assert [len(operation.output.ids) for operation in all_of(folded(network), "batch_norm")] == [1, 1]
+    collapsed(network)
+
+
+def test_depthwise_rows_of_two_branches_take_the_norm_of_each() -> None:
+    """What the tasks share is normed at run time, for it has two norms; what is theirs is folded."""
+
+    def run(n: Net, x: Tensor) -> dict[str, Tensor]:
+        shared = n.shared(x)
+        return {"one": n.norm1(n.layer(n.gate1(n.own(x), shared))), "two": n.norm2(n.layer(n.gate2(n.own(x), shared)))}
+
+    parts = {"own": conv(), "shared": conv(), "layer": conv(4, 4, 3, groups=4), "norm1": norm(), "norm2": norm()}
+    network = Net(run, **parts, gate1=gate(1, 0, 0, 1), gate2=gate(0, 0, 1, 1))
+    # Channels 1 and 3 are the same for both.
+    assert [len(operation.output.ids) for operation in all_of(folded(network), "batch_norm")] == [2, 2]
+    collapsed(network)
+
+
+def test_a_depthwise_layer_may_read_a_channel_twice() -> None:
+    def run(n: Net, x: Tensor) -> Tensor:
+        feature = n.a(x)
+        return n.norm(n.layer(torch.cat([feature, feature[:, 1:]], 1)))
+
+    network = Net(run, a=conv(), layer=conv(7, 7, 3, groups=7), norm=norm(7))
+    assert operators(folded(network)) == ["conv2d", "conv2d"]
     collapsed(network)
 
 

@@ -119,6 +119,14 @@ def test_it_ensures_that_no_gate_is_left() -> None:
 
 
 @pytest.mark.parametrize("kind", ["gate", "mix"])
+def test_features_that_differ_in_shape_are_refused(kind: str) -> None:
+    choose = {"gate": gate(1, 0, 0, 1), "mix": gd.Mix(2, 4)}[kind]
+    network = Net(lambda n, x: n.choose(n.a(x), n.p), a=conv(), p=weight(1, 4, 8, 8), choose=choose)
+    with pytest.raises(gd.InputError, match=r"features differ in shape; .* expand what is to be broadcast first"):
+        collapsed(network)
+
+
+@pytest.mark.parametrize("kind", ["gate", "mix"])
 def test_a_gate_of_the_wrong_width_is_named(kind: str) -> None:
     network = Net(lambda n, x: n.part(n.a(x), n.b(x)), a=conv(), b=conv(), part=gate(1, 0, 1))
     if kind == "mix":

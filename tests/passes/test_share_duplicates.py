@@ -9,7 +9,21 @@ from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.channels import BLEND, ChannelGraph
 from gatedeploy.passes.prune_channels import PruneChannels
 from gatedeploy.passes.share_duplicates import ShareDuplicates
-from tests.graph.small import Net, all_of, conv, gate, lowered, mix, norm, operators, program_of, rows, the, weight
+from tests.graph.small import (
+    Net,
+    all_of,
+    collapsed,
+    conv,
+    gate,
+    lowered,
+    mix,
+    norm,
+    operators,
+    program_of,
+    rows,
+    the,
+    weight,
+)
 
 
 def shared(network: nn.Module) -> ChannelGraph:
@@ -96,13 +110,23 @@ def test_barriers_of_several_results_are_one() -> None:  # 2
         return list(torch.topk(n.a(x), 2, dim=1))
 
     graph = shared(Net(lambda n, x: {"one": best(n, x), "two": best(n, x)[1]}, a=conv()))
-    assert operators(graph) == ["conv2d", "topk"]
+    assert operators(graph) == ["conv2d", "topk", "getitem", "getitem"]
     assert graph.outputs["one"][1].ids.tolist() == graph.outputs["two"].ids.tolist()
 
 
 def test_barriers_with_other_arguments_are_not_one() -> None:  # 2
     graph = shared(Net(lambda n, x: both(n.a(x).cumsum(1), n.a(x).cumsum(2)), a=conv()))
     assert operators(graph) == ["conv2d", "cumsum", "cumsum"]
+
+
+def test_views_along_other_axes_are_not_one() -> None:  # 2
+    def run(n: Net, x: Tensor) -> dict[str, Tensor]:
+        feature = n.norm(x[:, :, :6])
+        return both(n.rows(feature, feature), n.columns(feature, feature))
+
+    network = Net(run, norm=nn.LayerNorm((6, 8)), rows=gate(*6 * [1], axis=2), columns=gate(*8 * [1], axis=3))
+    assert operators(shared(network)).count("view") == 2
+    collapsed(network)
 
 
 def test_a_blend_of_one_identity_is_that_identity() -> None:  # 3

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import gatedeploy as gd
+from gatedeploy.files import replacing_file, replacing_folder, sha256
+
+MARKER = "manifest.json"
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+INTERRUPTIONS: list[tuple[BaseException, type[BaseException]]] = [
+    (KeyboardInterrupt(), KeyboardInterrupt),
+    (SystemExit(1), SystemExit),
+    (ValueError("wrong"), ValueError),
+    (gd.CheckError("differs"), gd.CheckError),
+    (FULL, gd.GatedeployError),
+]
+interrupted = pytest.mark.parametrize(("raised", "seen"), INTERRUPTIONS, ids=lambda it: type(it).__name__)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def folder_of(path: Path, content: str) -> Path:
+    """A folder of ours with this content."""
+    path.mkdir()
+    (path / MARKER).write_text(content)
+    return path
+
+
+def write_half(path: Path, raised: BaseException) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("half")
+    raise raised
+
+
+# ---------------------------------------------------------------- a file
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file.txt"
+    with replacing_file(path) as temporary:
+        assert temporary.parent == path.parent  # or it could not be renamed
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_a_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with replacing_file(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@interrupted
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupted_file_is_as_it_was(
+    tmp_path: Path, raised: BaseException, seen: type[BaseException], before: bool
+) -> None:
+    path = tmp_path / "file.txt"
+    if before:
+        path.write_text("old")
+    with pytest.raises(seen), replacing_file(path) as temporary:
+        write_half(temporary, raised)
+    assert names(tmp_path) == (["file.txt"] if before else [])
+    assert not before or path.read_text() == "old"
+
+
+def test_a_full_disk_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    message = "file.txt: could not be written: No space left on device; nothing was changed under this name"
+    with pytest.raises(gd.GatedeployError, match=message) as caught, replacing_file(path):
+        raise FULL
+    assert not isinstance(caught.value, gd.InputError)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
+def test_a_failure_at_the_very_end_leaves_the_old_file(
+    tmp_path: Path, owner: object, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise FULL
+
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(gd.GatedeployError, match="No space left"), replacing_file(path) as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == ["file.txt"]
+    assert path.read_text() == "old"
+
+
+def test_a_block_that_writes_nothing_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(gd.GatedeployError, match="could not be written"), replacing_file(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("mine")
+    with pytest.raises(gd.GatedeployError, match="could not be written"), replacing_file(tmp_path / "folder") as new:
+        new.write_text("new")
+    assert names(tmp_path) == ["folder", "mine"]
+
+
+def test_a_place_below_a_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(gd.GatedeployError, match="could not be written"), replacing_file(tmp_path / "file" / "b"):
+        raise AssertionError("the block ran")
+    assert names(tmp_path) == ["file"]
+
+
+def test_what_a_crash_left_behind_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with replacing_file(path) as temporary:
+        leftover = temporary
+        temporary.write_text("one")
+    leftover.write_text("left by a process of the same number")
+    with replacing_file(path) as temporary:
+        temporary.write_text("two")
+    assert path.read_text() == "two"
+    assert names(tmp_path) == ["file.txt"]
+
+
+# ---------------------------------------------------------------- a folder
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "bundle"
+    with replacing_folder(path, MARKER) as temporary:
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "weights").write_bytes(b"1")
+        (temporary / MARKER).write_text("new")
+        assert not path.exists()
+    assert names(path.parent) == ["bundle", MARKER, "sub", "weights"]
+
+
+def test_a_folder_of_ours_is_replaced_with_all_that_was_in_it(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "bundle", "old")
+    (path / "labels").write_text("old")
+    with replacing_folder(path, MARKER) as temporary:
+        (temporary / MARKER).write_text("new")
+        assert (path / MARKER).read_text() == "old"
+    assert (path / MARKER).read_text() == "new"
+    assert names(tmp_path) == ["bundle", MARKER]
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with replacing_folder(tmp_path / "bundle", MARKER) as temporary:
+        (temporary / MARKER).write_text("new")
+    assert names(tmp_path) == ["bundle", MARKER]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("mine"),
+        lambda path: (path.mkdir(), (path / "mine").write_text("mine")),
+        lambda path: (path.mkdir(), (path / MARKER).mkdir()),
+        lambda path: (path.mkdir(), (path / "sub").mkdir(), (path / "sub" / MARKER).write_text("")),
+        lambda path: (
+            path.with_name("real").mkdir(),
+            path.symlink_to("real/mine"),
+            (path.parent / "real/mine").write_text(""),
+        ),
+    ],
+    ids=["a file", "a folder", "a folder called so", "the marker further down", "a link to a file"],
+)
+def test_what_is_not_ours_is_not_replaced(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    path = tmp_path / "bundle"
+    make(path)
+    before = names(tmp_path)
+    message = "bundle: exists and was not written by gatedeploy .no manifest.json in it.; choose another folder"
+    with pytest.raises(gd.InputError, match=message), replacing_folder(path, MARKER):
+        raise AssertionError("the block ran")
+    assert names(tmp_path) == before
+
+
+def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = "is replaced as a whole, which the current one cannot be; name another"
+    with pytest.raises(gd.InputError, match=message), replacing_folder(Path(), MARKER):
+        raise AssertionError("the block ran")
+
+
+@interrupted
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupted_folder_is_as_it_was(
+    tmp_path: Path, raised: BaseException, seen: type[BaseException], before: bool
+) -> None:
+    path = tmp_path / "bundle"
+    if before:
+        folder_of(path, "old")
+    with pytest.raises(seen), replacing_folder(path, MARKER) as temporary:
+        write_half(temporary / "sub" / "file", raised)
+    assert names(tmp_path) == (["bundle", MARKER] if before else [])
+    assert not before or (path / MARKER).read_text() == "old"
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full", "interrupt"])
+def test_a_failure_between_the_two_renamings_brings_the_old_folder_back(
+    tmp_path: Path, failing: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder_of(tmp_path / "bundle", "old")
+    rename, calls = Path.rename, []
+
+    def fail(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == failing:
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((gd.GatedeployError, KeyboardInterrupt)), replacing_folder(path, MARKER) as temporary:
+        (temporary / MARKER).write_text("new")
+    assert (path / MARKER).read_text() == "old"
+    assert names(tmp_path) == ["bundle", MARKER]
+
+
+def test_a_folder_that_a_crash_left_behind_is_no_obstacle_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    with replacing_folder(path, MARKER) as temporary:
+        leftover = temporary
+        (temporary / MARKER).write_text("one")
+    folder_of(leftover, "left by a process of the same number")
+    for _ in range(2):
+        try:
+            with replacing_folder(path, MARKER) as temporary:
+                (temporary / MARKER).write_text("two")
+        except gd.GatedeployError:
+            continue
+    assert (path / MARKER).read_text() == "two"
+    assert names(tmp_path) == ["bundle", MARKER]
+
+
+def test_the_hash_of_a_file(tmp_path: Path) -> None:
+    for content in (b"", b"a", bytes(range(256)) * 8192):
+        (tmp_path / "file").write_bytes(content)
+        assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
