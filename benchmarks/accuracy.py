@@ -9,8 +9,7 @@ from typing import Any
 
 from gatedeploy.benchmarks.subjects import Subject
 from gatedeploy.errors import InputError, located
-from gatedeploy.specs import Task
-from gatedeploy.training.metrics import delta_mtl, headline
+from gatedeploy.training.metrics import gain
 
 SINGLE = "single-task networks"
 
@@ -47,7 +46,7 @@ def accuracies(subjects: Sequence[Subject]) -> list[Accuracy]:
     rows = [Accuracy(SINGLE, single, None)] if single else []
     for subject, metrics in read:
         if subject.form != "single" and metrics:
-            rows.append(Accuracy(subject.label, metrics, _gain(tasks, metrics, single)))
+            rows.append(Accuracy(subject.label, metrics, gain(tasks, metrics, single)))
     return rows
 
 
@@ -60,17 +59,3 @@ def _figures(task: str, values: Any) -> dict[str, float]:
     if not isinstance(values, Mapping) or not all(isinstance(value, (int, float)) for value in values.values()):
         raise InputError(f"its metrics of task {task!r} are {values!r}; expected numbers by name")
     return {str(name): float(value) for name, value in values.items() if math.isfinite(value)}
-
-
-def _gain(tasks: Sequence[Task], metrics: Metrics, single: Metrics) -> float | None:
-    """Δ_MTL of the headline metrics, None where one is missing or a single-task network reached 0."""
-    ours: dict[str, float] = {}
-    theirs: dict[str, float] = {}
-    for task in tasks:
-        if task.kind is None:
-            return None
-        name = headline(task).name
-        if name not in metrics.get(task.name, {}) or not single.get(task.name, {}).get(name):
-            return None
-        ours[task.name], theirs[task.name] = metrics[task.name][name], single[task.name][name]
-    return delta_mtl(ours, theirs, [task.name for task in tasks if headline(task).lower_is_better])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from gatedeploy.errors import CheckError, InputError, MissingExtraError
 from gatedeploy.specs import Task, TaskKind
 from gatedeploy.training.losses import IGNORED_CLASS, check_fit
+
+Metrics = Mapping[str, Mapping[str, float]]
+"""Figures by task and metric, as in `ModelInfo.metrics`."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,6 @@ def headline(task: Task) -> Metric:
     return metrics_of(task)[0]
 
 
-def headlines(tasks: Iterable[Task], metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The headline figure of each task out of `ModelInfo.metrics`."""
-    return {task.name: metrics[task.name][headline(task).name] for task in tasks}
-
-
 class Meter:
     """All metrics of all tasks, accumulated over batches."""
 
@@ -166,6 +164,24 @@ class Meter:
                         "network predicts no numbers"
                     )
         return figures
+
+
+def gain(tasks: Sequence[Task], model: Metrics, single: Metrics) -> float | None:
+    """Δ_MTL of the tasks' headline metrics, in percent; None where one is missing or a single-task network reached 0.
+
+    Args:
+        tasks: what is compared.
+        model: metric by name and task, of the model.
+        single: likewise, of the single-task networks.
+    """
+    if not tasks or any(task.kind is None for task in tasks):
+        return None
+    names = {task.name: headline(task).name for task in tasks}
+    if not all(name in model.get(task, {}) and single.get(task, {}).get(name) for task, name in names.items()):
+        return None
+    ours = {task: model[task][name] for task, name in names.items()}
+    theirs = {task: single[task][name] for task, name in names.items()}
+    return delta_mtl(ours, theirs, [task.name for task in tasks if headline(task).lower_is_better])
 
 
 def delta_mtl(model: Mapping[str, float], single: Mapping[str, float], lower_is_better: Collection[str]) -> float:

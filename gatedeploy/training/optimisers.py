@@ -29,7 +29,7 @@ class Optimisers:
         train = recipe.train
         # A gated network has hundreds of small tensors: one fused call instead of a dozen per tensor.
         self._each: dict[str, torch.optim.Optimizer] = {
-            "weights": torch.optim.AdamW(weights, train.learning_rate, weight_decay=train.weight_decay, fused=True)
+            "weights": torch.optim.Adam(weights, train.learning_rate, weight_decay=train.weight_decay, fused=True)
         }
         self._gates = list(gated.gate_parameters()) if gated else []
         if gated:

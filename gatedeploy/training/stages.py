@@ -28,7 +28,7 @@ from gatedeploy.specs import Task
 from gatedeploy.training.batches import Data
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.loop import Form, Run, epoch_seed, fit
-from gatedeploy.training.metrics import delta_mtl, headline, headlines
+from gatedeploy.training.metrics import gain
 from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.snapshots import FILE
@@ -67,12 +67,7 @@ class Trained:
 
     def delta_mtl(self, info: ModelInfo) -> float | None:
         """Δ_MTL of `info` over the single-task nets, in percent; None without them, or where one of them reached 0."""
-        tasks = self.gated.tasks
-        single = headlines(tasks, {task: of.metrics[task] for task, of in self.single.items()}) if self.single else {}
-        if not single or 0 in single.values():
-            return None
-        errors = [task.name for task in tasks if headline(task).lower_is_better]
-        return delta_mtl(headlines(tasks, info.metrics), single, errors)
+        return gain(self.gated.tasks, info.metrics, {task: of.metrics[task] for task, of in self.single.items()})
 
 
 def train_recipe(
@@ -93,7 +88,7 @@ def train_recipe(
     """
     journal = journal or Journal()
     tasks = recipe.chosen_tasks(parts.data.tasks)
-    road = _Road(recipe, parts, out, resume, journal)
+    road = Road(recipe, parts, out, journal, resume)
     if not resume:
         _refuse_begun(out, tasks)
     single = {task.name: road.single(task) for task in tasks} if recipe.train.single_epochs else {}
@@ -103,32 +98,45 @@ def train_recipe(
     _publish(out / "gated" / FILE, checkpoint)
     trained = Trained(checkpoint, {task: info for task, (_, info) in single.items()}, shared, gated)
     for info in filter(None, (shared, gated)):
-        gain = trained.delta_mtl(info)
-        if gain is not None:
-            journal.say(f"{info.form}: Δ_MTL over single-task nets {gain:+.2f} %")
+        reached = trained.delta_mtl(info)
+        if reached is not None:
+            journal.say(f"{info.form}: Δ_MTL over single-task nets {reached:+.2f} %")
     return trained
 
 
 @dataclass(frozen=True)
-class _Road:
+class Road:
+    """The stages of a recipe, one by one; `train_recipe` takes them all.
+
+    Args:
+        recipe: see `load_recipe`.
+        parts: the data set and what builds the network.
+        out: the folder, laid out as above.
+        journal: told of progress.
+        resume: skip what is done and go on with what was begun.
+    """
+
     recipe: Recipe
     parts: Parts
     out: Path
-    resume: bool
     journal: Journal
+    resume: bool = False
 
     def single(self, task: Task) -> tuple[MultiHead, ModelInfo]:
+        """A network of one task, trained for `train.single_epochs`."""
         self._seed("single")
         network = self._multi_head((task,))
         run = self._run("single", network, (task,), self.recipe.train.single_epochs, f"single/{task.name}")
         return network, fit(run, self.journal, self.resume)
 
     def shared(self, tasks: tuple[Task, ...]) -> ModelInfo:
+        """Uniform MTL, trained for `train.shared_epochs`."""
         self._seed("shared")
         run = self._run("shared", self._multi_head(tasks), tasks, self.recipe.train.shared_epochs, "shared")
         return fit(run, self.journal, self.resume)
 
     def gated(self, tasks: tuple[Task, ...], single: Mapping[str, MultiHead]) -> ModelInfo:
+        """The gated network, which starts from `single` by task and is trained for `train.epochs`."""
         self._seed("gated")
         network = gated_network(self.recipe, self.parts, tasks, single)
         return fit(self._run("gated", network, tasks, self.recipe.train.epochs, "gated"), self.journal, self.resume)

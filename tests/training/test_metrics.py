@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.specs import Task
-from gatedeploy.training.metrics import METRICS, Meter, delta_mtl, headline, headlines
+from gatedeploy.training.metrics import METRICS, Meter, Metrics, delta_mtl, gain, headline
 
 COLOUR = Task("colour", "classification", ("red", "green", "blue"))
 PARTS = Task("parts", "segmentation", ("a", "b", "c"))
@@ -73,9 +73,29 @@ def test_each_kind_has_a_headline_and_knows_its_direction() -> None:
         "depth": ("rmse", True),
         "normals": ("mean_angle", True),
     }
-    assert headlines([DEPTH], {"depth": {"absolute_error": 1.0, "rmse": 2.0}}) == {"depth": 2.0}
     with pytest.raises(InputError, match=r"task puzzle has no kind, so there is no metric for it"):
         headline(Task("puzzle"))
+
+
+def test_the_gain_is_that_of_headlines() -> None:
+    single = {"depth": {"rmse": 2.0, "absolute_error": 9.0}, "colour": {"accuracy": 0.5}}
+    better = {"depth": {"rmse": 1.0, "absolute_error": 9.0}, "colour": {"accuracy": 0.6}}
+    assert gain([DEPTH, COLOUR], better, single) == pytest.approx(100 * (0.5 + 0.2) / 2)
+    assert gain([DEPTH], better, single) == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "model", "single"),
+    [
+        ([], {}, {}),
+        ([Task("puzzle")], {"puzzle": {"rmse": 1.0}}, {"puzzle": {"rmse": 1.0}}),
+        ([DEPTH], {}, {"depth": {"rmse": 1.0}}),
+        ([DEPTH], {"depth": {"rmse": 1.0}}, {}),
+        ([DEPTH], {"depth": {"rmse": 1.0}}, {"depth": {"rmse": 0.0}}),
+    ],
+)
+def test_there_is_no_gain_without_figures(tasks: list[Task], model: Metrics, single: Metrics) -> None:
+    assert gain(tasks, model, single) is None
 
 
 def test_delta_mtl_reproduces_a_published_row() -> None:
