@@ -143,6 +143,7 @@ def page(report: Report, recipe: Recipe, lambdas: Sequence[float], rows: str) ->
     train, data, backbone, where = recipe.train, recipe.data.options, recipe.model.backbone, report.environment
     weights = " ".join(f"{weight:g}" for weight in lambdas)
     options = "".join(f", {name} {value}" for name, value in backbone.options.items())
+    versions = ", ".join(f"{library} {version}" for library, version in where.versions.items())
     whole = train.single_epochs + train.epochs
     facts = [
         f"{data['train']:,} pairs of Fashion-MNIST's training part to train on, {data['val']:,} of its test part to "
@@ -153,7 +154,7 @@ def page(report: Report, recipe: Recipe, lambdas: Sequence[float], rows: str) ->
         "networks of the table. Specific channels, by task: mean over gate sites of the share that a task keeps.",
         f"Latency: ONNX Runtime, batch 1, threads: {where.threads}, {report.latency['rounds']} rounds in turns.",
         f"Machine: {where.cpu}, {where.cores} cores, {where.system}; load {where.load_before} before and "
-        f"{where.load_after} after; {', '.join(f'{library} {version}' for library, version in where.versions.items())}.",
+        f"{where.load_after} after; {versions}.",
         *report.warnings,
     ]
     command = f"`python -m gatedeploy.benchmarks.multi_fashion ROOT --lambdas {weights}`, {report.created}"
