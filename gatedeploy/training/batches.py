@@ -91,7 +91,8 @@ def prefetched(pictures: Pictures, batches: Sequence[Sequence[int]], device: tor
             return images.pin_memory(), {task: values.pin_memory() for task, values in labels.items()}
         return images, labels
 
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+    # One thread is enough to copy pictures; a second team of them would take the cores from the step that runs.
+    with ThreadPoolExecutor(1, "batches", initializer=torch.set_num_threads, initargs=(1,)) as thread:
         upcoming = [thread.submit(prepare, indices) for indices in batches[:1]]
         for following in [*batches[1:], None]:
             if not upcoming:
