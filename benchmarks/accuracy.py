@@ -9,11 +9,9 @@ from typing import Any
 
 from gatedeploy.benchmarks.subjects import Subject
 from gatedeploy.errors import InputError, located
-from gatedeploy.training.metrics import gain
+from gatedeploy.training.metrics import Metrics, gain
 
 SINGLE = "single-task networks"
-
-Metrics = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)

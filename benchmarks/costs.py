@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gatedeploy.errors import InputError, closest
+from gatedeploy.modes import evaluating
 from gatedeploy.specs import InputSpec
 
 LAYERS = ("conv", "linear")
@@ -57,20 +58,15 @@ def count(network: nn.Module, input: InputSpec) -> NetworkCost:
     """
     weight = next((tensor for tensor in network.parameters() if tensor.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, *input.shape, dtype=weight.dtype, device=weight.device)
-    modes = [(part, part.training) for part in network.modules()]
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fvcore lives on torch.jit, which is deprecated
-            from fvcore.nn import FlopCountAnalysis
+    with evaluating(network), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fvcore lives on torch.jit, which is deprecated
+        from fvcore.nn import FlopCountAnalysis
 
-            analysis = FlopCountAnalysis(_Leaves(network.eval()), image)
-            analysis.clear_op_handles().set_op_handle(**_handles())
-            # What it would warn of is returned.
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-            by_operator, unsupported = analysis.by_operator(), analysis.unsupported_ops()
-    finally:
-        for part, mode in modes:
-            part.training = mode
+        analysis = FlopCountAnalysis(_Leaves(network), image)
+        analysis.clear_op_handles().set_op_handle(**_handles())
+        # What it would warn of is returned.
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        by_operator, unsupported = analysis.by_operator(), analysis.unsupported_ops()
     layers = {name: int(by_operator[name]) for name in LAYERS if by_operator[name]}
     products = {name: int(macs) for name, macs in sorted(by_operator.items()) if name not in LAYERS and macs}
     params = sum(parameter.numel() for parameter in network.parameters())

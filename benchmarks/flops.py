@@ -57,16 +57,13 @@ def recipe_costs(recipe: Recipe, tasks: Sequence[Task], input: InputSpec) -> Cos
         InputError: the backbone is none of gatedeploy's, or cannot be gated as the recipe says.
     """
     make_backbone, make_head = parts_of(recipe, input)
-    sites = recipe.gates.sites
     example = torch.zeros(2, *input.shape)
     gated = gate(
         make_backbone(),
         tasks,
         example_input=example,
         heads={task.name: make_head(task) for task in tasks},
-        sites=sites if isinstance(sites, str) else list(sites),
-        group=recipe.gates.group,
-        tie=recipe.gates.tie,
+        **recipe.gates.placing,
     )
     program = capture(gated, example, input)
     rivals = rivals_of_gates(program)

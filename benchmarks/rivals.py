@@ -16,14 +16,13 @@ from torch import nn
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.compiler import Collapsed, collapse
 from gatedeploy.errors import InputError
+from gatedeploy.gating.operators import SELECT
 from gatedeploy.models.moe import MoENetwork
 from gatedeploy.models.registry import backbone_names, build_backbone, build_head
 from gatedeploy.program import Program
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.recipe import Recipe
-
-SELECT = torch.ops.gatedeploy.select.default
 
 
 @dataclass(frozen=True, eq=False)

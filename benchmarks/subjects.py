@@ -12,8 +12,7 @@ from gatedeploy.exporters.manifest import MANIFEST
 from gatedeploy.exporters.reading import Bundle, read_bundle
 from gatedeploy.files import sha256
 from gatedeploy.program import Program
-
-CHECKPOINT = "checkpoint.pt"
+from gatedeploy.training.snapshots import FILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +63,7 @@ def labels(paths: Sequence[Path]) -> list[str]:
     ['a', 'b', 'thin.safetensors']
     """
     whole = [path.absolute() for path in paths]
-    parts = [(path.parent if path.name == CHECKPOINT else path).parts for path in whole]
+    parts = [(path.parent if path.name == FILE else path).parts for path in whole]
 
     def alone(own: tuple[str, ...], length: int) -> bool:
         return sum(other[-length:] == own[-length:] for other in parts) == 1
@@ -77,10 +76,10 @@ def _expanded(path: Path) -> list[Path]:
     """A folder of a training as the checkpoints in it (see `gatedeploy.training.stages`), all else as it is."""
     if not path.is_dir() or (path / MANIFEST).exists():
         return [path]
-    rivals = [path / "shared" / CHECKPOINT, *sorted((path / "single").glob(f"*/{CHECKPOINT}"))]
-    found = [file for file in (path / CHECKPOINT, *rivals) if file.is_file()]
+    rivals = [path / "shared" / FILE, *sorted((path / "single").glob(f"*/{FILE}"))]
+    found = [file for file in (path / FILE, *rivals) if file.is_file()]
     if not found:
-        raise InputError(f"{path}: neither a bundle (no {MANIFEST}) nor a training (no {CHECKPOINT})")
+        raise InputError(f"{path}: neither a bundle (no {MANIFEST}) nor a training (no {FILE})")
     return found
 
 

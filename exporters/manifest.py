@@ -118,6 +118,7 @@ def labels_file(task: Task) -> str | None:
 def manifest_to_json(manifest: Manifest) -> str:
     """The text of `manifest.json`."""
     spec = manifest.input
+    mean, std = spec.moments
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -132,8 +133,8 @@ def manifest_to_json(manifest: Manifest) -> str:
                 "preprocessing": {
                     "formula": "(pixel / scale - mean) / std, channel by channel",
                     "scale": 255,
-                    "mean": list(spec.mean or (0.0,) * spec.channels),
-                    "std": list(spec.std or (1.0,) * spec.channels),
+                    "mean": list(mean),
+                    "std": list(std),
                 },
             }
         ],

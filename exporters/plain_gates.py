@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from gatedeploy.gating.operators import MIX, SELECT
 from gatedeploy.program import Program
 from gatedeploy.shapes import shapes_of
 
 aten = torch.ops.aten
-SELECT = torch.ops.gatedeploy.select.default
-MIX = torch.ops.gatedeploy.mix.default
 
 
 def plain_gates(program: Program) -> Program:

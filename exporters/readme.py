@@ -45,7 +45,7 @@ def _title(manifest: Manifest) -> str:
 
 
 def _input(spec: InputSpec) -> str:
-    mean, std = _moments(spec)
+    mean, std = map(list, spec.moments)
     order = ", in the order in which it was trained (RGB as a rule)" if spec.channels == 3 else ""
     return f"""## Input
 
@@ -71,7 +71,7 @@ def _row(output: TensorSpec, task: Task) -> str:
 
 
 def _example(spec: InputSpec) -> str:
-    mean, std = _moments(spec)
+    mean, std = map(list, spec.moments)
     sizes = {"height": spec.height, "width": spec.width, "channels": spec.channels}
     code = EXAMPLE.format(mean=mean, std=std, name=spec.name, **sizes)
     return f"## Example\n\nIn this folder, after `pip install numpy onnxruntime`:\n\n```python\n{code}```\n"
@@ -108,7 +108,3 @@ output's largest value (at most {proof.tolerance:.0e} was allowed):
 `gatedeploy verify .` (`pip install 'gatedeploy[cpu]'`) checks on your machine that no file has changed since, and that
 your runtime computes the same numbers. A changed hash shows damage, not who wrote a file.
 """
-
-
-def _moments(spec: InputSpec) -> tuple[list[float], list[float]]:
-    return list(spec.mean or (0.0,) * spec.channels), list(spec.std or (1.0,) * spec.channels)

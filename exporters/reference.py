@@ -59,8 +59,7 @@ def reference_picture(spec: InputSpec, batch: int, seed: int) -> npt.NDArray[np.
     """
     shape = (batch, *spec.shape)
     pixels = (noise(math.prod(shape), seed) >> np.uint32(24)).reshape(shape)
-    mean = np.array(spec.mean or (0.0,) * spec.channels).reshape(-1, 1, 1)
-    std = np.array(spec.std or (1.0,) * spec.channels).reshape(-1, 1, 1)
+    mean, std = (np.array(values).reshape(-1, 1, 1) for values in spec.moments)
     picture: npt.NDArray[np.float32] = ((pixels / 255 - mean) / std).astype(np.float32)
     return picture
 

@@ -17,9 +17,10 @@ from torch.utils import _pytree as pytree
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.compiler import Collapsed
-from gatedeploy.errors import CheckError, InputError, located
+from gatedeploy.errors import CheckError, InputError, first_line, located
 from gatedeploy.exporters.onnx_graph import describe, tidy
 from gatedeploy.files import replacing_file
+from gatedeploy.modes import evaluating
 from gatedeploy.runner import BATCH, flat_predictions
 from gatedeploy.specs import InputSpec
 
@@ -68,7 +69,7 @@ def check_onnx(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # the checker's and shape inference's own types, and protobuf's
-        raise CheckError(f"not valid ONNX: {_first_line(error)}") from error
+        raise CheckError(f"not valid ONNX: {first_line(error)}") from error
 
 
 @contextmanager
@@ -91,11 +92,10 @@ def _trace(network: nn.Module, spec: InputSpec) -> torch.export.ExportedProgram:
         import copy
 
         network = copy.deepcopy(network).cpu().float()
-    modes = [(part, part.training) for part in network.modules()]
     try:
-        with quiet(), torch.no_grad():
+        with evaluating(network), quiet(), torch.no_grad():
             return torch.export.export(
-                network.eval(),
+                network,
                 (torch.zeros(2, *spec.shape),),
                 dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
                 strict=False,
@@ -103,11 +103,8 @@ def _trace(network: nn.Module, spec: InputSpec) -> torch.export.ExportedProgram:
     except Exception as error:  # the user's own code runs in here
         raise InputError(
             f"{type(network).__name__} cannot be exported for pictures of {spec.shape} with a free batch size: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _weights(network: nn.Module) -> Iterator[torch.Tensor]:
@@ -148,7 +145,7 @@ def _not_translated(error: BaseException, exported: torch.export.ExportedProgram
         cause = cause.__cause__
     operator = re.search(r"target=torch\.ops\.(\w+)\.(\w+)", text) or re.search(r"op='(\w+)\.(\w+)'", text)
     if not operator:
-        return f"the network cannot be written as ONNX: {_first_line(error)}"
+        return f"the network cannot be written as ONNX: {first_line(error)}"
     namespace, name = operator.groups()
     remedy = "replace that layer by one that ONNX can express"
     if namespace == "gatedeploy":
@@ -228,7 +225,3 @@ def _removed_on_error(file: Path | None) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
         raise
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

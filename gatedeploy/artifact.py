@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatedeploy.errors import InputError, located
+from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.files import replacing_file
 from gatedeploy.program import Program
 from gatedeploy.program_json import graph_from_json, graph_to_json
@@ -178,8 +178,7 @@ def _load(path: Path) -> Any:
             "gatedeploy writes no such file: get it from whoever wrote it as a checkpoint of weights only"
         ) from None
     except Exception as error:  # whatever the bytes lead the unpickler to
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"not a complete PyTorch file ({reason}); train or copy it again") from None
+        raise InputError(f"not a complete PyTorch file ({first_line(error)}); train or copy it again") from None
 
 
 def _require_file(path: Path) -> None:

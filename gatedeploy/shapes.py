@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, first_line
 from gatedeploy.program import Program
 
 BATCH = 1_000_003
@@ -97,4 +97,4 @@ def _silent(logger: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
         return "it reads a number or a size out of a tensor, which nobody knows before the network runs"
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return first_line(error)

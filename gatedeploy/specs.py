@@ -112,6 +112,11 @@ class InputSpec:
             raise InputError(f"input std must be positive, since pixels are divided by it; got {self.std}")
 
     @property
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation, one number per channel; 0 and 1 where the picture is taken as it is."""
+        return self.mean or (0.0,) * self.channels, self.std or (1.0,) * self.channels
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """`(channels, height, width)` of one picture."""
         return (self.channels, self.height, self.width)

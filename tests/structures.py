@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,17 @@ class ConvNormAct(nn.Sequential):
             nn.BatchNorm2d(outputs),
             nn.ReLU(),
         )
+
+
+class PerTask(nn.Module):
+    """What a user would write without gates: one network a task, or one for all."""
+
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(networks)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {task: network(x) for task, network in self.networks.items()}
 
 
 class Plain(nn.Module):

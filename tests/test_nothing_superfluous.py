@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ import gatedeploy as gd
 from gatedeploy.graph.cost import cost
 from tests.gate_patterns import PATTERNS, set_gates
 from tests.oracle import expected_layers, kept_layers
-from tests.structures import EXAMPLE, STRUCTURES, Residual, Structure
+from tests.structures import EXAMPLE, STRUCTURES, PerTask, Residual, Structure
 from tests.test_collapse_equals_gated import captured, for_each
 
 # Without barriers, flattened channels or layers without modules, which the oracle does not know.
@@ -30,17 +28,6 @@ def test_kept_channels_are_those_of_the_oracle(structure: Structure, pattern: st
     assert isinstance(network, gd.GatedNetwork)
     set_gates(network, pattern)
     assert sorted(kept_layers(gd.collapse(program))) == sorted(expected_layers(network).values())
-
-
-class _PerTask(nn.Module):
-    """What a user would write without gates: one network a task, or one for all."""
-
-    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleDict(networks)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {task: network(x) for task, network in self.networks.items()}
 
 
 class _Shared(nn.Module):
@@ -81,9 +68,9 @@ def test_all_gates_specific_gives_single_task_networks() -> None:
         for task in gated.tasks
     }
     thin = gd.collapse(gated, example_input=EXAMPLE.double())
-    _same(thin, _PerTask(networks))
+    _same(thin, PerTask(networks))
     for task, plain in networks.items():
-        _same(gd.collapse(gated, example_input=EXAMPLE.double(), tasks=[task]), _PerTask({task: plain}))
+        _same(gd.collapse(gated, example_input=EXAMPLE.double(), tasks=[task]), PerTask({task: plain}))
 
 
 def test_all_gates_shared_gives_the_uniform_multi_task_network() -> None:

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gatedeploy.benchmarks.sections import NBSP, human
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
@@ -48,7 +50,4 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "
 
 def count(number: float) -> str:
     """A large number for people: 1.23 M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.3g} {letter}"
-    return f"{number:.3g}"
+    return human(number).replace(NBSP, " ").rstrip()

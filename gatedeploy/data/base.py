@@ -107,8 +107,7 @@ class TensorSplit(Split):
 
 def normalised(images: Tensor, input: InputSpec) -> Tensor:
     """`(pixel / 255 − mean) / std` of 8-bit pictures: (batch, channels, height, width) uint8 to float32."""
-    mean = torch.tensor(input.mean or (0.0,) * input.channels).view(1, -1, 1, 1)
-    std = torch.tensor(input.std or (1.0,) * input.channels).view(1, -1, 1, 1)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in input.moments)
     return (images.float() / 255 - mean) / std
 
 

@@ -115,3 +115,7 @@ def _mix_backward(ctx: Any, grad: Tensor) -> tuple[list[Tensor], Tensor, None]:
 
 
 mix.register_autograd(_mix_backward, setup_context=_remember_mix)
+
+SELECT = torch.ops.gatedeploy.select.default
+MIX = torch.ops.gatedeploy.mix.default
+"""What the two are called in captured graphs."""

@@ -10,8 +10,9 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError, located
+from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.graph.writes import needs_rewriting, plain, refuse_lost_writes, writes
+from gatedeploy.modes import evaluating
 from gatedeploy.program import IMAGE, Program, weight_name
 from gatedeploy.shapes import shapes_of
 from gatedeploy.specs import InputSpec
@@ -52,22 +53,18 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
 def _export(module: nn.Module, example_input: Tensor, name: str) -> torch.export.ExportedProgram:
     # A batch of 1 would be taken for a constant.
     example = torch.cat([example_input, example_input]) if len(example_input) == 1 else example_input
-    modes = [(part, part.training) for part in module.modules()]
     try:
-        exported = torch.export.export(
-            module.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
-        )
+        with evaluating(module):
+            exported = torch.export.export(
+                module, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
+            )
         if needs_rewriting(exported.graph):
             refuse_lost_writes(exported.graph)
             exported = exported.run_decompositions({})
     except InputError:
         raise
     except Exception as error:  # the user's own code runs in here
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"{name} cannot be exported with a free batch size: {reason}") from error
-    finally:
-        for part, mode in modes:
-            part.training = mode
+        raise InputError(f"{name} cannot be exported with a free batch size: {first_line(error)}") from error
     return exported
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from gatedeploy.graph.operators_mixing import CONVOLUTIONS, TRANSPOSED
 from gatedeploy.program import Program
 from gatedeploy.shapes import BATCH, shapes_of
 
 aten = torch.ops.aten
-CONVOLUTIONS = (aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution)
-TRANSPOSED = (aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def cost(program: Program) -> Cost:
 def macs_of(node: fx.Node, shapes: dict[Any, Any]) -> int:
     """Multiply-adds of one call for one picture; 0 for all but convolutions and linear layers."""
     packet = getattr(node.target, "overloadpacket", None)
-    if packet in CONVOLUTIONS or packet in TRANSPOSED:
+    if packet in (*CONVOLUTIONS, *TRANSPOSED, aten.convolution):
         transposed = packet in TRANSPOSED or (packet is aten.convolution and bool(node.args[6]))
         # Each entry of a convolution's output (of a transposed one's input) meets one slice of the weight.
         met = shapes[node.args[0]] if transposed else shapes[node]

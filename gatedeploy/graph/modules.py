@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -99,10 +100,14 @@ class _Layers:
         self._layers[layer.home], self.modules[layer.home] = layer, module
         return True
 
+    @cached_property
+    def _shapes(self) -> dict[fx.Node, Any]:
+        return shapes_of(self.program)
+
     def _module(self, layer: _Layer, node: fx.Node) -> nn.Module | None:
         with torch.device("meta"):  # the weights come later
             if layer.target is aten.batch_norm.default:
-                return _batch_norm(layer, shapes_of(self.program)[node])
+                return _batch_norm(layer, self._shapes[node])
             shape = self.program.weights[f"{layer.home}.weight"].shape
             if layer.target is aten.linear.default:
                 return nn.Linear(shape[1], shape[0], bias="bias" in layer.roles) if len(shape) == 2 else None

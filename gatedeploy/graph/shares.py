@@ -6,15 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx
 
-from gatedeploy.gating.operators import per_channel
+from gatedeploy.gating.operators import MIX, SELECT, per_channel
 from gatedeploy.program import Program
 from gatedeploy.shapes import shapes_of
-
-SELECT = torch.ops.gatedeploy.select.default
-MIX = torch.ops.gatedeploy.mix.default
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gatedeploy.errors import InputError
-from gatedeploy.gating.operators import per_channel
+from gatedeploy.gating.operators import MIX, SELECT, per_channel
 from gatedeploy.graph.channels import BLEND, ChannelGraph, Need, Operation, Slot
 from gatedeploy.passes.base import Pass, Renaming
-
-SELECT = torch.ops.gatedeploy.select.default
-MIX = torch.ops.gatedeploy.mix.default
 
 
 class ResolveGates(Pass):

@@ -91,6 +91,7 @@ def prefetched(pictures: Pictures, batches: Sequence[Sequence[int]], device: tor
             return images.pin_memory(), {task: values.pin_memory() for task, values in labels.items()}
         return images, labels
 
+    threads = torch.get_num_threads()
     # One thread is enough to copy pictures; a second team of them would take the cores from the step that runs.
     with ThreadPoolExecutor(1, "batches", initializer=torch.set_num_threads, initargs=(1,)) as thread:
         upcoming = [thread.submit(prepare, indices) for indices in batches[:1]]
@@ -98,6 +99,7 @@ def prefetched(pictures: Pictures, batches: Sequence[Sequence[int]], device: tor
             if not upcoming:
                 return
             images, labels = upcoming.pop().result()
+            torch.set_num_threads(threads)  # what that thread was told would else hold for threads that begin later
             if following is not None:
                 upcoming = [thread.submit(prepare, following)]
             yield (

@@ -207,6 +207,6 @@ def delta_mtl(model: Mapping[str, float], single: Mapping[str, float], lower_is_
     for task, value in model.items():
         if single[task] == 0:
             raise InputError(f"Δ_MTL: the single-task metric of {task} is 0, so no gain can be relative to it")
-        gain = (value - single[task]) / single[task]
-        gains.append(-gain if task in lower_is_better else gain)
+        change = (value - single[task]) / single[task]
+        gains.append(-change if task in lower_is_better else change)
     return 100 * sum(gains) / len(gains)

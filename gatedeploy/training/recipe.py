@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from gatedeploy.errors import InputError, closest
 from gatedeploy.specs import Task
@@ -63,6 +63,12 @@ class Gates(Section):
     sites: Literal["auto"] | tuple[str, ...] = "auto"
     learning_rate: Positive = 0.1
     freeze_at: Fraction = 0.5
+
+    @property
+    def placing(self) -> dict[str, Any]:
+        """The arguments of `gate` that say where gates stand and what they have in common."""
+        sites = self.sites if isinstance(self.sites, str) else list(self.sites)
+        return {"sites": sites, "group": self.group, "tie": self.tie}
 
 
 @dataclass(frozen=True)

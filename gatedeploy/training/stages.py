@@ -168,9 +168,7 @@ def gated_network(
         tasks,
         example_input=torch.zeros(2, *parts.data.input.shape),
         heads=heads,
-        sites=recipe.gates.sites if isinstance(recipe.gates.sites, str) else list(recipe.gates.sites),
-        group=recipe.gates.group,
-        tie=recipe.gates.tie,
+        **recipe.gates.placing,
     )
     for task, net in single.items():
         heads[task].load_state_dict(net.heads[task].state_dict())

@@ -31,11 +31,11 @@ from tests.benchmarks.tiny import (
     SPEC,
     TASKS,
     Backbone,
-    Dict,
     gated,
     head,
     tasks,
 )
+from tests.structures import PerTask
 
 
 def test_all_gates_specific_and_all_gates_shared_cost_what_is_counted_by_hand() -> None:
@@ -74,7 +74,7 @@ def test_rivals_of_parts_cost_as_much_as_those_of_gates() -> None:
 
 
 def test_a_network_without_gates_has_no_rivals_in_it() -> None:
-    plain = capture(Dict({"depth": Backbone()}).eval(), EXAMPLE)
+    plain = capture(PerTask({"depth": Backbone()}).eval(), EXAMPLE)
     with pytest.raises(InputError, match="this network has no gates, so the networks it is compared with cannot"):
         rivals_of_gates(plain)
 

@@ -14,11 +14,12 @@ from gatedeploy.benchmarks.subjects import labels, read_subjects
 from gatedeploy.errors import InputError
 from gatedeploy.graph.capture import capture
 from gatedeploy.specs import Task
-from tests.benchmarks.tiny import EXAMPLE, SPEC, Backbone, Dict, gated, head, save_gated, tasks
+from tests.benchmarks.tiny import EXAMPLE, SPEC, Backbone, gated, head, save_gated, tasks
+from tests.structures import PerTask
 
 
 def save_plain(path: Path, form: str, asked: tuple[Task, ...], metrics: dict[str, dict[str, float]]) -> None:
-    net = Dict({task.name: torch.nn.Sequential(Backbone(), head()) for task in asked}).eval()
+    net = PerTask({task.name: torch.nn.Sequential(Backbone(), head()) for task in asked}).eval()
     write_checkpoint(path, capture(net, EXAMPLE), ModelInfo(asked, SPEC, form, metrics=metrics))
 
 
@@ -98,7 +99,7 @@ def test_what_does_not_fit_is_explained(training: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"three.pt: answers task0, task1, task2, .* answers task0, task1; compare"):
         read_subjects([training / "checkpoint.pt", tmp_path / "three.pt"])
     larger = torch.zeros(1, 3, 12, 8)
-    net = Dict({task.name: torch.nn.Sequential(Backbone(), head()) for task in tasks()}).eval()
+    net = PerTask({task.name: torch.nn.Sequential(Backbone(), head()) for task in tasks()}).eval()
     write_checkpoint(tmp_path / "large.pt", capture(net, larger), ModelInfo(tasks(), gd.InputSpec(3, 12, 8), "shared"))
     with pytest.raises(InputError, match=r"large.pt: takes a picture of \(3, 12, 8\), .* one of \(3, 8, 8\); compare"):
         read_subjects([training / "checkpoint.pt", tmp_path / "large.pt"])

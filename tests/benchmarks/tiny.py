@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
@@ -162,14 +162,3 @@ def some_report(warnings: tuple[str, ...] = (), site: str = EVIL) -> Report:
 
 def image() -> Array:
     return np.zeros((1, 3, 8, 8), dtype=np.float32)
-
-
-class Dict(nn.Module):
-    """Networks of one task each, with the manners of ours."""
-
-    def __init__(self, networks: dict[str, nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleDict(networks)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {task: network(x) for task, network in self.networks.items()}
