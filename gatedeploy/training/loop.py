@@ -16,8 +16,6 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.gating.sparsity import sparsity_penalty
-from gatedeploy.graph.capture import capture
-from gatedeploy.program import Program
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Batch, Data, prefetched, training_batches
 from gatedeploy.training.device import make_fabric
@@ -30,6 +28,7 @@ from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.schedules import Clock, gates_move, learning_rate, sparsity_weight
 from gatedeploy.training.snapshots import (
     FILE,
+    Skeleton,
     Snapshot,
     all_finite,
     first_difference,
@@ -98,8 +97,7 @@ def fit(run: Run, journal: Journal, resume: bool = False) -> ModelInfo:
         if snapshot.epochs >= run.epochs:
             journal.say(f"{run.title}: {snapshot.epochs} epochs are done already")
             return snapshot.info
-    skeleton = capture(run.network, torch.zeros(2, *run.data.input.shape), run.data.input)
-    trainer = _Trainer(run, skeleton)
+    trainer = _Trainer(run)
     done = trainer.restore(snapshot)
     with journal.run(run.title, run.folder, trainer.steps, done * trainer.steps_per_epoch) as run_journal:
         for epoch in range(done, run.epochs):
@@ -126,9 +124,9 @@ def _resumable(run: Run, path: Path) -> Snapshot:
 class _Trainer:
     """The state of a run: network, optimisers and device."""
 
-    def __init__(self, run: Run, skeleton: Program) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.skeleton = skeleton
+        self.skeleton = Skeleton(run.network, run.data.input)  # while the network is on the CPU
         self.fabric = make_fabric(run.recipe.train)
         self.network = self.fabric.setup_module(run.network)
         self.scaler = getattr(self.fabric.strategy.precision, "scaler", None)

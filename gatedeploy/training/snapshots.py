@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from gatedeploy.artifact import ModelInfo, read_checkpoint, write_checkpoint
 from gatedeploy.errors import InputError, located
+from gatedeploy.graph.capture import capture
 from gatedeploy.program import Program
+from gatedeploy.specs import InputSpec
 
 FILE = "checkpoint.pt"
 
@@ -37,23 +39,47 @@ class Snapshot:
     scaler: dict[str, Any]
 
 
-def write_snapshot(path: Path, skeleton: Program, snapshot: Snapshot) -> None:
+class Skeleton:
+    """A network's evaluation program, whose graph training does not change.
+
+    Args:
+        network: where it was made, not on another device yet.
+        spec: the picture it takes.
+    """
+
+    def __init__(self, network: nn.Module, spec: InputSpec) -> None:
+        self.program = capture(network, torch.zeros(2, *spec.shape), spec)
+        # A program may give a weight a name that a file can hold; that both are the same memory tells which it was.
+        names = {_place(tensor): name for name, tensor in network.state_dict().items()}
+        weights = {name: _place(tensor) for name, tensor in self.program.weights.items()}
+        self.source_of = {name: names[place] for name, place in weights.items() if place in names}
+
+    def filled(self, state: Mapping[str, Tensor]) -> Program:
+        """The program with the weights of a state dict of the network."""
+        weights = {name: state[source] for name, source in self.source_of.items()}
+        return replace(self.program, weights={**self.program.weights, **weights})
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
+def write_snapshot(path: Path, skeleton: Skeleton, snapshot: Snapshot) -> None:
     """Write a checkpoint that `read_snapshot` reads back and that `prune` takes as it is.
 
     Args:
         path: the file; what stood there stays until the new one is whole.
-        skeleton: the network's evaluation program, whose graph never changes; its weights are replaced.
+        skeleton: of the network.
         snapshot: of now.
     """
     network = {name: tensor.detach().cpu() for name, tensor in snapshot.network.items()}
-    weights = {name: network.get(name, constant) for name, constant in skeleton.weights.items()}
     training = {
         "epochs": snapshot.epochs,
         "network": network,
         "optimisers": snapshot.optimisers,
         "scaler": snapshot.scaler,
     }
-    write_checkpoint(path, replace(skeleton, weights=weights), snapshot.info, training)
+    write_checkpoint(path, skeleton.filled(network), snapshot.info, training)
 
 
 def read_snapshot(path: Path) -> Snapshot:
