@@ -50,7 +50,8 @@ class CollapseReport:
         parity_float32: the same in the precision in which it is returned; in float32 where that is a half precision,
             whose rounding no bound holds.
         sites: how much each task keeps for itself, site by site.
-        barriers: operators that no rule knows, with how often each occurs; what feeds them could not be pruned.
+        barriers: operators that no rule knows in the form in which they are called, such as a convolution in groups,
+            with how often each occurs; what feeds them could not be pruned.
         seconds: time taken by "capture", "passes" and "verification".
     """
 

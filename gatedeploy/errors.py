@@ -40,11 +40,11 @@ class MissingExtraError(InputError):
 
 
 @contextmanager
-def located(where: str) -> Iterator[None]:
-    """Put `where: ` before the message of any gatedeploy error raised inside, keeping its type."""
+def located(where: str, kind: type[GatedeployError] = GatedeployError) -> Iterator[None]:
+    """Put `where: ` before the message of any gatedeploy error of `kind` raised inside, keeping its type."""
     try:
         yield
-    except GatedeployError as error:
+    except kind as error:
         message = str(error)
         if message.startswith(f"{where}: "):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gatedeploy.errors import GatedeployError, InputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -87,4 +90,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise GatedeployError(f"{path}: could not be written: {reason}; nothing was changed under this name") from error
+        remedy = "make room" if error.errno in FULL else "write elsewhere"
+        raise GatedeployError(
+            f"{path}: could not be written: {reason}; nothing was changed under this name. Next: {remedy}"
+        ) from error

@@ -159,6 +159,47 @@ def test_the_report_names_what_no_rule_knows() -> None:
     assert report.barriers == {"aten.roll": 2}
 
 
+@pytest.mark.parametrize(
+    ("run", "operator"),
+    [
+        (lambda n, x: n.b(n.a(x)), "aten.conv2d"),
+        (lambda n, x: torch.softmax(n.a(x), 1), "aten.softmax"),
+        (lambda n, x: n.a(x).mean(1, keepdim=True), "aten.mean"),
+    ],
+    ids=["convolution in groups", "softmax over channels", "mean over channels"],
+)
+def test_the_report_names_forms_that_no_rule_knows(run: Callable[[Any, Tensor], Tensor], operator: str) -> None:
+    network = prepared(Net(run, a=conv(), b=conv(4, 6, groups=2)))
+    report = gd.collapse(network, example_input=PICTURE).report
+    assert report is not None
+    assert report.barriers == {operator: 1}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_network_on_a_gpu_is_collapsed_on_the_cpu() -> None:
+    network = two_tasks().eval()
+    expected = gd.collapse(network, example_input=PICTURE)(PICTURE.float())
+    thin = gd.collapse(network.cuda(), example_input=PICTURE.cuda())
+    assert_equal(thin(PICTURE.float()), expected, 1e-4)
+
+
+def test_a_wrong_result_on_unseen_pictures_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong for every picture that is not all zeros, which the example is."""
+    _, program = gated()
+    run = PruneChannels.run
+
+    def corrupted(self: PruneChannels, graph: ChannelGraph) -> None:
+        run(self, graph)
+        _one_channel_too_few(graph)
+
+    monkeypatch.setattr(PruneChannels, "run", corrupted)
+    without_bias = dataclasses.replace(
+        program, weights={name: weight * (weight.ndim > 1) for name, weight in program.weights.items()}
+    )
+    with pytest.raises(gd.CheckError, match="the collapsed network differs in task"):
+        gd.collapse(without_bias, example_input=torch.zeros_like(PICTURE))
+
+
 def test_float32_is_judged_as_float32() -> None:
     network = two_tasks().eval()
     report = gd.collapse(network, example_input=PICTURE.float()).report

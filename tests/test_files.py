@@ -78,7 +78,9 @@ def test_an_interrupted_file_is_as_it_was(
 
 def test_a_full_disk_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    message = "file.txt: could not be written: No space left on device; nothing was changed under this name"
+    message = (
+        "file.txt: could not be written: No space left on device; nothing was changed under this name. Next: make room"
+    )
     with pytest.raises(gd.GatedeployError, match=message) as caught, replacing_file(path):
         raise FULL
     assert not isinstance(caught.value, gd.InputError)

@@ -1,6 +1,6 @@
 """The program itself: its commands, and what becomes of errors.
 
-Exit codes: 0 done, 1 a check failed, 2 wrong input.
+Exit codes: 0 done, 1 a check failed, 2 wrong input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import typer
 
 from gatedeploy import __version__
 from gatedeploy.errors import GatedeployError
+
+INTERRUPTED = 130
+"""What a shell calls a process that Ctrl-C ended; the command-line library answers Ctrl-C with it."""
 
 app = typer.Typer(
     name="gatedeploy",
@@ -45,6 +48,10 @@ def run(arguments: list[str]) -> int:
     try:
         app([argument for argument in arguments if argument != "--debug"])
     except SystemExit as end:
+        if end.code == INTERRUPTED:
+            return _fail(
+                "interrupted; what stands under a final name is complete. A training goes on with --resume", INTERRUPTED
+            )
         return end.code if isinstance(end.code, int) else 1
     except GatedeployError as error:
         if debug:

@@ -10,7 +10,7 @@ import typer
 
 from gatedeploy.assembly import build_parts
 from gatedeploy.cli.screen import say, table
-from gatedeploy.errors import located
+from gatedeploy.errors import InputError, located
 from gatedeploy.training.metrics import Metric, headline
 from gatedeploy.training.recipe_file import load_recipe
 from gatedeploy.training.stages import Trained, train_recipe
@@ -37,7 +37,7 @@ def train(
     """
     read = load_recipe(recipe, changes or [])
     read, parts = build_parts(read, recipe, backbone)
-    with located(recipe):
+    with located(recipe, InputError):
         trained = train_recipe(read, parts, out or Path("runs") / Path(recipe).stem, resume=resume)
     show_training(trained)
 

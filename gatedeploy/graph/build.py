@@ -44,7 +44,4 @@ def _call(graph: ChannelGraph, node: fx.Node, values: dict[fx.Node, Any], shapes
         # A tensor without entries has no channels that a rule could follow.
         result: Value = call.barrier() if call.reads_empty() else RULES[packet](call)
         return result
-    if call.shape is not None and not isinstance(call.shape, int):
-        name = str(packet or node.target)
-        graph.barriers[name] = graph.barriers.get(name, 0) + 1
     return call.barrier()

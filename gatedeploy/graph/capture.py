@@ -96,7 +96,8 @@ class _Writer:
         sources = {name: source for name, source in self.source_of.items() if name in read}
         self._refuse_memory(sources.values())
         state = {**self.exported.state_dict, **self.exported.constants}
-        weights = {name: state[source].detach() for name, source in sources.items()}
+        # What is done with a program is done on the CPU, where this copies nothing.
+        weights = {name: state[source].detach().cpu() for name, source in sources.items()}
         parameters = set(self.signature.parameters)
         trainable = frozenset(name for name, source in sources.items() if source in parameters)
         return Program(self.graph, weights, trainable, self.spec)

@@ -130,7 +130,8 @@ class ChannelGraph:
         image: the identities of the picture's channels.
         weight_of: for the identity of a weight's channel: (name, axis, block, position).
         created: how many identities exist.
-        barriers: names of operators that no rule knows, with how often each was met.
+        barriers: names of operators that no rule knows in the form in which they are called, with how often each reads
+            channels.
     """
 
     weights: dict[str, Tensor]

@@ -132,6 +132,9 @@ class Call:
     def barrier(self) -> Value:
         """The call as it stands: everything read whole, everything made together; a tuple for several results."""
         _refuse_random(self.node, self.arguments)
+        if any(value.axis is not None for value in self.tensors()):  # else it holds no channels back
+            name = str(getattr(self.node.target, "overloadpacket", self.node.target))
+            self.graph.barriers[name] = self.graph.barriers.get(name, 0) + 1
         if not isinstance(self.shape, (list, tuple)) or not any(isinstance(part, tuple) for part in self.shape):
             return self.make(self._opaque(self.shape), {})
         together = self.make(self.graph.new(1, None), {})

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gatedeploy.errors import MissingExtraError
+from gatedeploy.training.events import EventFile
 
 
 class Journal:
@@ -40,31 +39,37 @@ class Journal:
             first_step: where it goes on; later scalars of an interrupted run are superseded.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        writer = _writer(folder, first_step) if self._tensorboard else None
+        run = RunJournal(self, title)
+        if self._tensorboard:
+            run.open_events(folder, first_step)
         try:
             with Progress(
                 *columns, console=self.console, transient=True, disable=not self.console.is_terminal
             ) as progress:
                 bar = progress.add_task(title, total=steps, completed=first_step)
-                yield RunJournal(self, title, progress, bar, writer)
+                run.show = lambda step: progress.update(bar, completed=step)
+                yield run
         finally:
-            if writer is not None:
-                writer.close()
+            run.close()
 
 
 class RunJournal:
     """The journal of one run; made by `Journal.run`."""
 
-    def __init__(self, journal: Journal, title: str, progress: Progress, bar: Any, writer: Any) -> None:
+    def __init__(self, journal: Journal, title: str) -> None:
+        self.show: Callable[[int], None] = lambda step: None
         self._journal = journal
         self._title = title
-        self._progress = progress
-        self._bar = bar
-        self._writer = writer
+        self._events: EventFile | None = None
+
+    def open_events(self, folder: Path, first_step: int) -> None:
+        """Write scalars for TensorBoard from here on."""
+        with self._without_events_on_error():
+            self._events = EventFile(folder, first_step)
 
     def steps(self, step: int, scalars: Mapping[str, float]) -> None:
         """`step` steps are done; the scalars are of the last few."""
-        self._progress.update(self._bar, completed=step)
+        self.show(step)
         self._scalars(step, scalars)
 
     def epoch(self, epoch: int, epochs: int, step: int, scalars: Mapping[str, float], headline: str) -> None:
@@ -72,15 +77,24 @@ class RunJournal:
         self._scalars(step, scalars)
         self._journal.say(f"{self._title}: epoch {epoch} of {epochs}: {headline}")
 
+    def close(self) -> None:
+        """Nothing more will be told."""
+        if self._events is not None:
+            self._events.close()
+
     def _scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        if self._writer is not None:
-            for name, value in scalars.items():
-                self._writer.add_scalar(name, value, step)
+        for name, value in scalars.items():
+            if self._events is not None:
+                with self._without_events_on_error():
+                    self._events.scalar(name, value, step)
 
-
-def _writer(folder: Path, first_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtraError("training", "tensorboard", "train") from None
-    return SummaryWriter(str(folder), purge_step=first_step or None)
+    @contextmanager
+    def _without_events_on_error(self) -> Iterator[None]:
+        """A curve that cannot be kept is no reason to stop a training."""
+        try:
+            yield
+        except OSError as error:
+            self._events = None
+            self._journal.say(
+                f"{self._title}: TensorBoard's file cannot be written ({error.strerror}); going on without"
+            )

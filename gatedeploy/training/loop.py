@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.artifact import ModelInfo
-from gatedeploy.errors import CheckError, InputError
+from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.gating.sparsity import sparsity_penalty
 from gatedeploy.specs import Task
@@ -191,7 +191,11 @@ class _Trainer:
         """Write the checkpoint of `epochs` epochs."""
         scaler = self.scaler.state_dict() if self.scaler is not None else {}
         snapshot = Snapshot(info, epochs, self.run.network.state_dict(), self.optimisers.state(), scaler)
-        write_snapshot(path, self.skeleton, snapshot)
+        try:
+            write_snapshot(path, self.skeleton, snapshot)
+        except GatedeployError as error:
+            error.args = (f"{error}, and go on with --resume",)
+            raise
 
     def tell(self, journal: RunJournal, info: ModelInfo, epochs: int) -> None:
         """Tell of the epoch that was just measured."""

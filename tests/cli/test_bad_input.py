@@ -35,6 +35,17 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
     return lines[0].removeprefix("error: ")
 
 
+def within(limit: int, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, in which no file may grow beyond `limit` bytes."""
+
+    def set_limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a file that grows too large is an error of write()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    words = [sys.executable, "-m", "gatedeploy", *arguments]
+    return subprocess.run(words, cwd=folder, preexec_fn=set_limit, capture_output=True, text=True)
+
+
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
     shutil.copytree(folder, tmp_path / "copy")
@@ -183,18 +194,26 @@ class TestWriting:
     @pytest.mark.slow
     @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
     def test_a_disk_that_takes_no_more(self, copy: Path, command: tuple[str, ...]) -> None:
-        def limit() -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a file that grows too large is an error of write()
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-        done = subprocess.run(
-            [sys.executable, "-m", "gatedeploy", *command], cwd=copy, preexec_fn=limit, capture_output=True, text=True
-        )
+        done = within(1000, copy, *command)
         assert done.returncode == 1, done.stderr
         assert "could not be written: " in done.stderr
         assert "File too large" in done.stderr
         assert "Traceback" not in done.stderr
         assert not list((copy / "new").rglob("*")) if (copy / "new").exists() else True
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("limit", [20, 30_000], ids="from the start|at the first checkpoint".split("|"))
+    def test_a_training_on_a_disk_that_takes_no_more(self, tmp_path: Path, limit: int) -> None:
+        (tmp_path / "recipe.yaml").write_text(SCENES)
+        done = within(limit, tmp_path, "train", "recipe.yaml", "--out", "run")
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.splitlines()[-1] == (
+            "error: run/gated/checkpoint.pt: could not be written: File too large; nothing was changed under this "
+            "name. Next: make room, and go on with --resume"
+        )
+        assert "Traceback" not in done.stderr
+        assert ("TensorBoard's file cannot be written (File too large)" in done.stderr) == (limit == 20)
+        assert not list((tmp_path / "run").rglob("*.pt*"))
 
     @pytest.mark.parametrize("command", COMMANDS[:2], ids=lambda command: command[0])
     def test_ctrl_c(
@@ -205,8 +224,13 @@ class TestWriting:
 
         monkeypatch.chdir(copy)
         monkeypatch.setattr("gatedeploy.files._to_disk", interrupted)
-        assert run(list(command)) != 0
-        assert "Traceback" not in capsys.readouterr().err
+        capsys.readouterr()
+        assert run(list(command)) == 130
+        said = capsys.readouterr().err.splitlines()
+        assert said[-1] == (
+            "error: interrupted; what stands under a final name is complete. A training goes on with --resume"
+        )
+        assert not any("Traceback" in line for line in said)
         assert not list((copy / "new").rglob("*"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from gatedeploy import __version__
 from gatedeploy.cli.app import run
+from gatedeploy.training.recipe_file import load_recipe
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -94,3 +96,18 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("demo", "train", "prune", "export", "verify", "inspect", "flops", "bench"):
         assert command in overview
         assert len(output(capsys, command, "--help").splitlines()) > 8
+
+
+@pytest.mark.slow
+def test_the_demo_walks_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ["data.train=16", "data.val=8", "data.size=32", "train.epochs=1", "train.single_epochs=1"]
+    monkeypatch.setattr(  # the package's own `demo` is the command
+        importlib.import_module("gatedeploy.cli.demo"),
+        "load_recipe",
+        lambda name: load_recipe(name, [*small, "train.shared_epochs=1"]),
+    )
+    monkeypatch.chdir(tmp_path)
+    assert run(["demo"]) == 0
+    report = json.loads((tmp_path / "demo" / "report" / "report.json").read_text())
+    assert set(report["candidates"]) == {"stl", "mtl", "moe", "gated", "collapsed"}
+    assert run(["verify", "demo/bundle"]) == 0

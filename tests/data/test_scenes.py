@@ -16,7 +16,7 @@ import torch
 
 from gatedeploy.data import load_data
 from gatedeploy.data.__main__ import pictures_a_second
-from gatedeploy.data.raycast import Box, Camera, Floor, Solid, Sphere
+from gatedeploy.data.raycast import Box, Camera, Cylinder, Floor, Solid, Sphere
 from gatedeploy.data.room import BOX, CLASSES, FLOOR, SPHERE, Room, random_room
 from gatedeploy.data.scenes import FAR, MEAN, STD, draw, scene
 from gatedeploy.data.shading import PATTERNS, Lamp, Material, Single, plain
@@ -100,6 +100,21 @@ def test_patterns_blend_between_two_colours(pattern: Any) -> None:
     assert colours[0].min() >= 0.5
     assert colours.max() <= 1
     assert (np.ptp(colours[0]) > 0.4) == (pattern is not plain)
+
+
+def test_every_pixel_is_of_the_class_of_the_nearest_solid() -> None:
+    seen: set[int] = set()
+    for seed in range(12):
+        whole = random_room(np.random.default_rng(seed))
+        alone = [draw(room(whole.camera, [solid], [1]), 24).depth for solid in whole.solids]
+        nearest = np.nanargmin(np.stack([*alone, np.full((24, 24), FAR)]), axis=0)
+        picture = draw(whole, 24)
+        assert np.array_equal(np.append(whole.classes, 0)[nearest], picture.segmentation)
+        for solid, label in zip(whole.solids, whole.classes, strict=True):
+            shape = {"floor": Floor, "wall": Box, "box": Box, "sphere": Sphere, "cylinder": Cylinder}[CLASSES[label]]
+            assert type(solid) is shape
+        seen |= set(np.unique(picture.segmentation).tolist())
+    assert seen == set(range(len(CLASSES)))
 
 
 def test_labels_of_random_rooms_hold_together() -> None:

@@ -174,9 +174,9 @@ def test_stopped_half_way_nothing_changes(
     with pytest.raises((GatedeployError, KeyboardInterrupt)) as raised:
         write_bundle(thin, INFO, out)
     if isinstance(stop, OSError):
-        assert (
-            str(raised.value)
-            == f"{out}: could not be written: No space left on device; nothing was changed under this name"
+        assert str(raised.value) == (
+            f"{out}: could not be written: No space left on device; nothing was changed under this name. "
+            "Next: make room"
         )
     assert [file.name for file in out.parent.iterdir()] == (["bundle"] if existing else [])
     if existing:

@@ -272,6 +272,9 @@ CASES: dict[str, Case] = {
     "select of a channel": whole(lambda n, y: y - y[:, 2:3] + y.select(1, 3).unsqueeze(1)),
     "stack": apart(lambda n, y: torch.stack([y, y.abs()], dim=-1).mean(-1)),
     "stack before": apart(lambda n, y: torch.stack([y, y.abs()], 1), axis=2),
+    "stack of flattened": whole(
+        lambda n, y: torch.stack([y.flatten(1), y.flatten(1).abs()], 1).sum(1).view(-1, 8, 8, 8)
+    ),
     "stack of views": whole(lambda n, y: torch.stack([y, y.transpose(1, 2)], 0).amax(0)),
     "index": whole(lambda n, y: y[:, torch.arange(7, -1, -1)]),
     # layers

@@ -68,6 +68,24 @@ def test_norm_behind_norm_goes_too() -> None:  # 1, 2, 3
     collapsed(network)
 
 
+def test_what_others_read_of_a_folded_norm_is_not_scaled_again() -> None:  # 3
+    def run(n: Net, x: Tensor) -> Tensor:
+        one = n.one(n.a(x))
+        return torch.relu(n.two(one)) + one
+
+    network = Net(run, a=conv(), one=norm(), two=norm())
+    assert operators(folded(network)).count("batch_norm") == 1
+    collapsed(network)
+
+
+def test_norms_of_equal_scale_and_other_shift_behind_one_layer() -> None:
+    network = Net(lambda n, x: n.one(n.a(x)) + n.two(n.a(x * x)), a=conv(bias=False), one=norm(), two=norm())
+    for role in ("weight", "running_mean", "running_var"):
+        getattr(prepared(network).two, role).data.copy_(getattr(network.one, role))
+    network.two.bias.data.copy_(network.one.bias + 1)
+    collapsed(network)
+
+
 def test_statistics_that_were_gated_are_constants_still() -> None:  # 1
     def run(n: Net, x: Tensor) -> Tensor:
         return F.batch_norm(n.a(x), n.norm.running_mean, n.norm.running_var, n.gate(n.p, n.q), n.norm.bias)

@@ -56,6 +56,16 @@ def test_a_sum_of_two_values_stays_as_it_is() -> None:  # 1
     assert sorted(len(operation.output.ids) for operation in all_of(graph, "add")) == [3, 4]
 
 
+def test_numbers_that_differ_are_not_united() -> None:  # 2
+    def run(n: Net, x: Tensor) -> dict[str, Tensor]:
+        y = n.a(x)
+        return {"one": y * n.p, "two": y * n.q}
+
+    network = Net(run, a=conv(), p=nn.Parameter(torch.tensor(2.0)), q=nn.Parameter(torch.tensor(3.0)))
+    assert operators(united(network)).count("mul") == 2
+    collapsed(network)
+
+
 def test_an_operator_with_weights_stays_as_it_is() -> None:  # 1
     network = gated(lambda n, y: y * n.scale)
     network.scale = weight(4, 1, 1)
