@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError, closest
 from gatedeploy.modes import evaluating
 from gatedeploy.specs import InputSpec
 
@@ -83,21 +82,6 @@ def total(costs: Iterable[NetworkCost]) -> NetworkCost:
         _sum(cost.products for cost in costs),
         _sum(cost.unsupported for cost in costs),
     )
-
-
-def papers_single_task(costs: Mapping[str, NetworkCost], task: str) -> NetworkCost:
-    """The cost of T single-task networks as the papers' tables count it: T times the network of one task.
-
-    Args:
-        costs: of the single-task network of every task.
-        task: the one to multiply; in the papers semantic segmentation.
-
-    Raises:
-        InputError: there is no such task.
-    """
-    if task not in costs:
-        raise InputError(f"there is no task {task!r}; there are {', '.join(costs)}{closest(task, list(costs))}")
-    return total([costs[task]] * len(costs))
 
 
 class _Leaves(nn.Module):

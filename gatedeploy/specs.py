@@ -19,6 +19,9 @@ Spec = TypeVar("Spec")
 SHARED = "shared"
 """Name of the branch that belongs to no task."""
 
+IGNORED_CLASS = 255
+"""The segmentation label that counts nowhere."""
+
 
 @dataclass(frozen=True)
 class Task:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 import gatedeploy as gd
 from gatedeploy.graph.cost import cost
 from tests.gate_patterns import PATTERNS, set_gates
+from tests.models.oracles import macs
 from tests.oracle import expected_layers, kept_layers
-from tests.structures import EXAMPLE, STRUCTURES, PerTask, Residual, Structure
+from tests.structures import EXAMPLE, STRUCTURES, CalledTwice, PerTask, Repeated, Residual, Structure
 from tests.test_collapse_equals_gated import captured, for_each
 
 # Without barriers, flattened channels or layers without modules, which the oracle does not know.
@@ -80,6 +81,27 @@ def test_all_gates_shared_gives_the_uniform_multi_task_network() -> None:
     _same(thin, _Shared(gated.branches.get_submodule("shared"), gated.heads))
     # Not even a copy is left of the gates: convolutions, activations, sums, pooling and the heads.
     assert not [node for node in thin.network.graph.nodes if "cat" in str(node.target) or "slice" in str(node.target)]
+
+
+def _layers(network: nn.Module) -> list[tuple[int, ...]]:
+    return sorted(tuple(m.weight.shape) for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
+
+
+# Of a layer that is called twice a plain count holds the weight once; one that reads a channel twice becomes cheaper.
+@for_each([structure for structure in JUDGED if structure.make not in (CalledTwice, Repeated)])
+def test_all_or_nothing_costs_what_plain_networks_cost(structure: Structure) -> None:
+    """The layers of T plain backbones, or of one, and their multiply-adds as a hook on every layer counts them."""
+    gated, program = captured(structure)
+    assert isinstance(gated, gd.GatedNetwork)
+    branch = gated.branches.get_submodule
+    for pattern, plain in (
+        ("all specific", [branch(task.name) for task in gated.tasks]),
+        ("all shared", [branch("shared")]),
+    ):
+        set_gates(gated, pattern)
+        thin = gd.collapse(program)
+        assert _layers(thin) == sorted(shape for backbone in plain for shape in _layers(backbone))
+        assert cost(thin.program).macs == sum(macs(backbone, EXAMPLE[:1].double())[0] for backbone in plain)
 
 
 def test_what_a_chosen_task_does_not_need_goes_and_what_it_needs_through_the_mix_stays() -> None:

@@ -14,10 +14,7 @@ from torch import Tensor
 
 from gatedeploy.data.options import call_with_options
 from gatedeploy.errors import InputError, closest
-from gatedeploy.specs import InputSpec, Task, check_tasks
-
-IGNORED_CLASS = 255
-"""The segmentation label that counts nowhere."""
+from gatedeploy.specs import IGNORED_CLASS, InputSpec, Task, check_tasks
 
 
 class Split(abc.ABC):

@@ -9,10 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatedeploy.errors import InputError
-from gatedeploy.specs import Task, TaskKind
-
-IGNORED_CLASS = 255
-"""The segmentation label that counts nowhere."""
+from gatedeploy.specs import IGNORED_CLASS, Task, TaskKind
 
 
 def class_loss(scores: Tensor, labels: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatedeploy.errors import CheckError, InputError, MissingExtraError
-from gatedeploy.specs import Task, TaskKind
-from gatedeploy.training.losses import IGNORED_CLASS, check_fit
+from gatedeploy.specs import IGNORED_CLASS, Task, TaskKind
+from gatedeploy.training.losses import check_fit
 
 Metrics = Mapping[str, Mapping[str, float]]
 """Figures by task and metric, as in `ModelInfo.metrics`."""

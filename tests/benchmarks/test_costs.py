@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gatedeploy as gd
-from gatedeploy.benchmarks.costs import NetworkCost, count, papers_single_task, total
-from gatedeploy.errors import InputError
+from gatedeploy.benchmarks.costs import NetworkCost, count, total
 from gatedeploy.exporters.plain_gates import plain_gates
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.modules import network
@@ -77,11 +76,7 @@ def test_agrees_with_the_count_by_shapes(structure: Structure) -> None:
         assert (counted.macs, counted.params) == (expected.macs, expected.params)
 
 
-def test_several_networks_together_and_the_papers_rule() -> None:
+def test_several_networks_together() -> None:
     small = NetworkCost(10, 1, {"conv": 10}, {}, {"aten::add": 1})
     large = NetworkCost(30, 2, {"conv": 25, "linear": 5}, {"matmul": 4}, {"aten::add": 2})
     assert total([small, large]) == NetworkCost(40, 3, {"conv": 35, "linear": 5}, {"matmul": 4}, {"aten::add": 3})
-    costs = {"segmentation": large, "depth": small, "normals": small}
-    assert papers_single_task(costs, "segmentation").macs == 3 * 30
-    with pytest.raises(InputError, match="there is no task 'segmentatio'; there are segmentation, depth, normals; did"):
-        papers_single_task(costs, "segmentatio")

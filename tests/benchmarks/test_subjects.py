@@ -56,6 +56,19 @@ def test_trained_rivals_are_taken_where_they_exist(training: Path) -> None:
 
 
 @pytest.mark.slow
+def test_trained_rivals_are_completed_by_made_ones(training: Path) -> None:
+    trained = training / "single" / "task1" / "checkpoint.pt"
+    candidates, _ = assemble(read_subjects([training / "checkpoint.pt", trained]))
+    assert [each.name for each in candidates] == ["stl", "mtl", "gated", "collapsed"]
+    picture = torch.randn(1, 3, 8, 8)
+    program = read_subjects([trained])[0].program
+    assert program is not None
+    with torch.no_grad():
+        expected = gd.collapse(program)(picture)["task1"]
+        torch.testing.assert_close(candidates[0].networks[1](picture)["task1"], expected)
+
+
+@pytest.mark.slow
 def test_a_collapsed_file_and_its_checkpoint_are_one_candidate(training: Path, tmp_path: Path) -> None:
     thin = gd.collapse(gd.load(training / "checkpoint.pt"), example_input=EXAMPLE)
     gd.save(thin, tmp_path / "thin.safetensors")

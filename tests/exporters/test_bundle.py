@@ -184,6 +184,16 @@ def test_stopped_half_way_nothing_changes(
 
 
 @pytest.mark.usefixtures("quick_export")
+def test_a_bundle_that_cannot_be_read_back_is_not_written(
+    thin: gd.Collapsed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_module, "manifest_to_json", lambda manifest: "{}")
+    with pytest.raises(GatedeployError, match="manifest"):
+        export(thin, tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("quick_export")
 def test_a_network_that_computes_something_else_is_not_written(thin: gd.Collapsed, tmp_path: Path) -> None:
     program = thin.program
     weights = {name: weight * 1.01 if name.endswith("weight") else weight for name, weight in program.weights.items()}

@@ -53,6 +53,17 @@ def test_plain_gates_compute_what_the_gates_do(group: int) -> None:
     assert "gatedeploy" not in str(graph_to_json(plain)), "only operators that everybody has"
 
 
+def test_the_least_sure_gates_choose_as_the_gates_do() -> None:
+    """A logit chooses by its sign alone (eq. 2), however near to 0 it is."""
+    net = gated(1)
+    for name, parameter in net.named_parameters():
+        if name.endswith("gate_logits"):
+            parameter.data.mul_(1e-12)
+    program = capture(net, example())
+    pictures = torch.randn(3, *program.input.shape)
+    compare(evaluate(program, pictures), evaluate(plain_gates(program), pictures), FLOAT64).check("plain gates")
+
+
 def test_gates_by_hand_on_other_axes_and_sizes() -> None:
     net = ByHand()
     net.gate.choose([True, False, True])

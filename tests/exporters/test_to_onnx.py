@@ -289,6 +289,17 @@ def test_a_full_disk_leaves_nothing_behind(exported: Bundle, tmp_path: Path, mon
     assert not any(tmp_path.iterdir())
 
 
+def test_what_the_checker_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, full_check: bool) -> None:
+        assert full_check
+        raise onnx.checker.ValidationError("no such thing")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(CheckError, match=r"out\.onnx: not valid ONNX: no such thing"):
+        export_onnx(Small(), SMALL, tmp_path / "out.onnx")
+    assert not any(tmp_path.iterdir())
+
+
 def test_what_is_no_onnx_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(np.random.default_rng(0).bytes(100))
     with pytest.raises(CheckError, match="not valid ONNX"):

@@ -134,6 +134,10 @@ class TestSites:
         assert network.gate(network.sites[0], "depth") is network.gate(network.sites[2], "depth")
         assert network.mix(network.sites[0]) is not network.mix(network.sites[2])  # β stays per site
 
+    def test_a_stream_goes_on_behind_pooling(self) -> None:
+        backbone = nn.Sequential(ConvNormAct(3, 4), nn.MaxPool2d(2), BasicBlock(4, 4))
+        assert [site.gate for site in gate(backbone, tie="residual").sites] == ["_0_2", "_2_relu", "_0_2"]
+
     def test_a_norm_behind_the_activation_belongs_to_the_chain(self) -> None:
         backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
         assert [site.name for site in gate(backbone).sites] == ["_2", "_3"]

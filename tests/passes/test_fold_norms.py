@@ -78,6 +78,15 @@ def test_what_others_read_of_a_folded_norm_is_not_scaled_again() -> None:  # 3
     collapsed(network)
 
 
+def test_a_layer_of_constants_gets_a_constant_bias() -> None:
+    network = Net(lambda n, x: n.norm(n.a(x)), a=conv(bias=False), norm=norm())
+    assert collapsed(network).program.trainable == {"a.weight", "a.bias"}
+    constant = network.a.weight.detach()
+    del network.a.weight
+    network.a.register_buffer("weight", constant)
+    assert collapsed(network).program.trainable == frozenset()
+
+
 def test_norms_of_equal_scale_and_other_shift_behind_one_layer() -> None:
     network = Net(lambda n, x: n.one(n.a(x)) + n.two(n.a(x * x)), a=conv(bias=False), one=norm(), two=norm())
     for role in ("weight", "running_mean", "running_var"):

@@ -57,6 +57,13 @@ def test_mean_angle_by_hand_with_holes() -> None:
     assert measured(NORMALS, (predicted, labels))["mean_angle"] == pytest.approx((90 + 0 + 45) / 3)
 
 
+def test_perfect_normals_are_no_degree_off_whatever_rounding_makes_of_their_cosine() -> None:
+    normals = torch.nn.functional.normalize(
+        torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    assert measured(NORMALS, (normals, normals))["mean_angle"] == pytest.approx(0, abs=1e-5)
+
+
 def test_a_metric_without_any_valid_label_is_refused() -> None:
     for task, prediction, labels in (
         (DEPTH, torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), math.nan)),
