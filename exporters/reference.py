@@ -1,9 +1,10 @@
 """What a network must answer to a picture that everybody can make: how a bundle proves itself on another machine.
 
 A bundle holds no PyTorch network to compare with. So its manifest says, for one picture made of a seed, what PyTorch
-computed in float64: of each output the shape, a few numbers that any change of it would change, and its first values.
-Whoever runs the bundle, in whatever language, makes the same picture (`reference_picture` is integer arithmetic), runs
-it, and compares. A hash of the output would not do: runtimes round differently.
+computed in float64: of each output the shape, its first values, and a few numbers that depend on all of its values. A
+wrong network moves them; an error in one value alone may be too small in them to be seen. Whoever runs the bundle, in
+whatever language, makes the same picture (`reference_picture` is integer arithmetic), runs it, and compares. A hash of
+the output would not do: runtimes round differently.
 """
 
 from __future__ import annotations
