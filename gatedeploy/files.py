@@ -21,11 +21,13 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; it becomes `path` when the block ends without an error.
 
     Raises:
-        InputError: `path` is a folder.
+        InputError: `path` is a folder, or something else that is no file.
         GatedeployError: the file system refuses: no space, no permission. Nothing is left behind then.
     """
     if path.is_dir():
         raise InputError(f"{path}: could not be written: a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: could not be written: a device or pipe, which would be replaced; name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _explained(path):

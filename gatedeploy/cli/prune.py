@@ -11,7 +11,7 @@ import typer
 from gatedeploy.artifact import ModelInfo, read_checkpoint, write_collapsed
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.compiler import CollapseReport, collapse
-from gatedeploy.errors import located
+from gatedeploy.errors import InputError, located
 from gatedeploy.files import sha256
 
 
@@ -34,6 +34,8 @@ def prune(
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
+    if out.exists() and out.samefile(checkpoint):
+        raise InputError(f"--out {out}: is the checkpoint itself, which would be lost; name another file")
     note(f"Collapsing {checkpoint}")
     with located(str(checkpoint)):
         thin = collapse(read.program, tasks=chosen)

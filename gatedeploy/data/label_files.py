@@ -83,7 +83,7 @@ def _segmentation(
     classes: Sequence[str],
     labels: str | None = None,
     mask: str | None = None,
-    values: Mapping[int, Any] | None = None,
+    values: Mapping[Any, Any] | None = None,
 ) -> Source:
     names = _names(classes)
     if len(names) > IGNORED_CLASS:
@@ -142,15 +142,16 @@ def _names(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _value_map(values: Mapping[int, Any], classes: tuple[str, ...]) -> dict[int, int]:
-    """Pixel value to class number, `ignore` to 255."""
+def _value_map(values: Mapping[Any, Any], classes: tuple[str, ...]) -> dict[int, int]:
+    """Pixel value, as a number or in digits, to class number, `ignore` to 255."""
     mapped: dict[int, int] = {}
-    for value, target in values.items():
+    for key, target in values.items():
+        value = int(key) if isinstance(key, str) and key.isascii() and key.isdecimal() else key
         number = IGNORED_CLASS if target == "ignore" else target
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (value, number))
         if not whole or value < 0 or not (target == "ignore" or 0 <= number < len(classes)):
             raise InputError(
-                f"values: {value!r}: {target!r}: expected a pixel value and a class number 0 to {len(classes) - 1} "
+                f"values: {key!r}: {target!r}: expected a pixel value and a class number 0 to {len(classes) - 1} "
                 "or ignore"
             )
         mapped[value] = number

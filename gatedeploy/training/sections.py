@@ -109,7 +109,7 @@ class Component(Section):
     @classmethod
     def from_plain(cls, plain: Any) -> Component:
         """Read `{name: …, option: value, …}`."""
-        options = _mapping(plain)
+        options = {key: _numbers_as_text(item) for key, item in _mapping(plain).items()}
         if "name" not in options:
             raise FieldError(("name",), "is missing; expected text")
         return cls(options.pop("name"), options)
@@ -143,6 +143,13 @@ def _mapping(value: Any) -> dict[str, Any]:
         if not isinstance(key, str):
             raise FieldError((), f"keys must be text, got {key!r}")
     return dict(value)
+
+
+def _numbers_as_text(value: Any) -> Any:
+    """An option whose keys are whole numbers, such as pixel values, with text for them: JSON knows no other keys."""
+    if isinstance(value, Mapping):
+        return {str(key) if type(key) is int else key: _numbers_as_text(item) for key, item in value.items()}
+    return [_numbers_as_text(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _converted(value: Any, hint: Any) -> Any:

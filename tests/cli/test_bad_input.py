@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import shutil
@@ -88,6 +89,17 @@ class TestCheckpoints:
         sentence = refused(capsys, "prune", str(folder / "checkpoint.pt"), "--tasks", "depht", "--out", str(out))
         assert sentence.endswith("no task 'depht' in this network; it has kind, depth; did you mean 'depth'?")
         assert not out.exists()
+
+    def test_nothing_that_is_no_result_is_replaced(
+        self, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        checkpoint, pipe = copy / "checkpoint.pt", tmp_path / "pipe"
+        before = checkpoint.read_bytes()
+        assert "is the checkpoint itself" in refused(capsys, "prune", str(checkpoint), "--out", str(checkpoint))
+        assert checkpoint.read_bytes() == before
+        os.mkfifo(pipe)
+        assert "a device or pipe" in refused(capsys, "prune", str(checkpoint), "--out", str(pipe))
+        assert pipe.is_fifo()
 
     def test_exporting_one(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "first: gatedeploy prune" in refused(capsys, "export", str(folder / "checkpoint.pt"), "--onnx")

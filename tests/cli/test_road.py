@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from gatedeploy import __version__
 from gatedeploy.cli.app import run
@@ -80,6 +81,38 @@ def test_flops(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_flops_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(document(capsys, "flops", "demo")) == ["stl", "mtl", "gated"]
+
+
+PALETTE = """
+data:
+  name: folder
+  root: {root}
+  pictures: pictures
+  size: 16
+  val_fraction: 0.5
+  tasks:
+    nerve: {{kind: segmentation, classes: [background, nerve], mask: masks, values: {{0: 0, 1: 1, 2: 0, 9: ignore}}}}
+    vessel: {{kind: segmentation, classes: [background, vessel], mask: masks, values: {{0: 0, 1: 0, 2: 1, 9: ignore}}}}
+model: {{backbone: {{name: resnet20, width: 0.25}}, head: {{name: dense}}}}
+train: {{epochs: 1, batch_size: 2}}
+"""
+
+
+@pytest.mark.slow
+def test_one_palette_mask_for_two_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The documented value maps, from the YAML file to the collapsed network and back to the recipe in it."""
+    for kind, mode in (("pictures", "RGB"), ("masks", "L")):
+        (tmp_path / kind).mkdir()
+        for name in "abcd":
+            Image.effect_noise((16, 16), 60).point(lambda v: (0, 1, 2, 9)[v % 4]).convert(mode).save(
+                tmp_path / kind / f"{name}.png"
+            )
+    (tmp_path / "palette.yaml").write_text(PALETTE.format(root=tmp_path))
+    assert run(["train", str(tmp_path / "palette.yaml"), "--out", str(tmp_path / "run")]) == 0
+    assert run(["train", str(tmp_path / "palette.yaml"), "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert run(["prune", str(tmp_path / "run" / "checkpoint.pt")]) == 0
+    costs = document(capsys, "flops", str(tmp_path / "run" / "collapsed.safetensors"))
+    assert {"stl", "mtl", "collapsed"} <= set(costs)
 
 
 @pytest.mark.slow

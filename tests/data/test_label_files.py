@@ -137,8 +137,8 @@ SEGMENTATION = {"kind": "segmentation", "classes": CLASSES}
             "values: 0: True: expected a pixel value and a class",
         ),
         (
-            {"it": SEGMENTATION | {"mask": "m", "values": {"0": 0}}},
-            "values: '0': 0: expected a pixel value and a class",
+            {"it": SEGMENTATION | {"mask": "m", "values": {"none": 0}}},
+            "values: 'none': 0: expected a pixel value and a class",
         ),
         ({"it": SEGMENTATION | {"mask": "m", "values": {0: 255}}}, "class number 0 to 2 or ignore"),
         (
