@@ -155,7 +155,10 @@ def _accuracy(report: Report) -> Section:
     )
     if gains:
         columns.append(f"Δ_MTL,{NBSP}% ↑")
-        text += " Δ_MTL is the mean relative gain over the single-task networks (InterroGate eq. 6)."
+        text += (
+            " Δ_MTL is the mean relative gain over the single-task networks (InterroGate eq. 6); what was trained for "
+            "longer than they were gains by that alone."
+        )
     return Section("Accuracy", text, Table(tuple(columns), tuple(rows) if shown else ()))
 
 

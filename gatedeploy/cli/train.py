@@ -48,10 +48,13 @@ def show_training(trained: Trained) -> None:
     metrics = {task.name: headline(task) for task in tasks}
     headings = [f"{name} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for name, metric in metrics.items()]
     rows = []
+    epochs = trained.gated.recipe["train"]  # a gain over networks that were trained for less is no gain of gates
     if trained.single:
         figures = [_figure(trained.single[name].metrics, name, metrics) for name in metrics]
-        rows.append(["single-task nets", *figures, ""])
-    for label, info in (("one shared encoder", trained.shared), ("gated", trained.gated)):
+        rows.append([f"single-task nets, {epochs['single_epochs']} epochs", *figures, ""])
+    shared = f"one shared encoder, {epochs['shared_epochs']} epochs"
+    gated = f"gated, {epochs['single_epochs']} + {epochs['epochs']} epochs"
+    for label, info in ((shared, trained.shared), (gated, trained.gated)):
         if info is not None:
             gain = trained.delta_mtl(info)
             row = [label, *(_figure(info.metrics, name, metrics) for name in metrics)]
