@@ -117,9 +117,9 @@ def _one_channel_too_few(graph: ChannelGraph) -> None:
             return
 
 
-def test_a_wrong_result_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def corrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass exchanges two channels and says nothing."""
-    _, program = gated()
     run = PruneChannels.run
 
     def corrupted(self: PruneChannels, graph: ChannelGraph) -> None:
@@ -127,6 +127,11 @@ def test_a_wrong_result_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None
         _one_channel_too_few(graph)
 
     monkeypatch.setattr(PruneChannels, "run", corrupted)
+
+
+@pytest.mark.usefixtures("corrupted")
+def test_a_wrong_result_is_not_returned() -> None:
+    _, program = gated()
     with pytest.raises(gd.CheckError, match=r"the collapsed network differs in task '\w+' by .* of the output's scale"):
         gd.collapse(program)
 
@@ -183,16 +188,10 @@ def test_a_network_on_a_gpu_is_collapsed_on_the_cpu() -> None:
     assert_equal(thin(PICTURE.float()), expected, 1e-4)
 
 
-def test_a_wrong_result_on_unseen_pictures_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("corrupted")
+def test_a_wrong_result_on_unseen_pictures_is_not_returned() -> None:
     """Wrong for every picture that is not all zeros, which the example is."""
     _, program = gated()
-    run = PruneChannels.run
-
-    def corrupted(self: PruneChannels, graph: ChannelGraph) -> None:
-        run(self, graph)
-        _one_channel_too_few(graph)
-
-    monkeypatch.setattr(PruneChannels, "run", corrupted)
     without_bias = dataclasses.replace(
         program, weights={name: weight * (weight.ndim > 1) for name, weight in program.weights.items()}
     )

@@ -45,6 +45,7 @@ def test_every_command_line_of_the_readme_is_understood(words: list[str]) -> Non
 def test_every_script_of_the_readme_exists() -> None:
     scripts = [line for line in LINES if line.startswith("scripts/")]
     assert scripts
+    assert COMMANDS  # or the test above would try nothing
     for script in scripts:
         assert (ROOT / script.split()[0]).is_file()
 

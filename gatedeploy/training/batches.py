@@ -94,12 +94,14 @@ def prefetched(pictures: Pictures, batches: Sequence[Sequence[int]], device: tor
     threads = torch.get_num_threads()
     # One thread is enough to copy pictures; a second team of them would take the cores from the step that runs.
     with ThreadPoolExecutor(1, "batches", initializer=torch.set_num_threads, initargs=(1,)) as thread:
+        thread.submit(int).result()  # it has begun
+        # What it was told would else hold for threads that begin later. Told once: it is no matter of single batches.
+        torch.set_num_threads(threads)
         upcoming = [thread.submit(prepare, indices) for indices in batches[:1]]
         for following in [*batches[1:], None]:
             if not upcoming:
                 return
             images, labels = upcoming.pop().result()
-            torch.set_num_threads(threads)  # what that thread was told would else hold for threads that begin later
             if following is not None:
                 upcoming = [thread.submit(prepare, following)]
             yield (

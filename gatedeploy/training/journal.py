@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from gatedeploy.training.events import EventFile
 
@@ -39,27 +39,24 @@ class Journal:
             first_step: where it goes on; later scalars of an interrupted run are superseded.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        run = RunJournal(self, title)
-        if self._tensorboard:
-            run.open_events(folder, first_step)
-        try:
-            with Progress(
-                *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-            ) as progress:
-                bar = progress.add_task(title, total=steps, completed=first_step)
-                run.show = lambda step: progress.update(bar, completed=step)
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            run = RunJournal(self, title, progress, progress.add_task(title, total=steps, completed=first_step))
+            if self._tensorboard:
+                run.open_events(folder, first_step)
+            try:
                 yield run
-        finally:
-            run.close()
+            finally:
+                run.close()
 
 
 class RunJournal:
     """The journal of one run; made by `Journal.run`."""
 
-    def __init__(self, journal: Journal, title: str) -> None:
-        self.show: Callable[[int], None] = lambda step: None
+    def __init__(self, journal: Journal, title: str, progress: Progress, bar: TaskID) -> None:
         self._journal = journal
         self._title = title
+        self._progress = progress
+        self._bar = bar
         self._events: EventFile | None = None
 
     def open_events(self, folder: Path, first_step: int) -> None:
@@ -69,7 +66,7 @@ class RunJournal:
 
     def steps(self, step: int, scalars: Mapping[str, float]) -> None:
         """`step` steps are done; the scalars are of the last few."""
-        self.show(step)
+        self._progress.update(self._bar, completed=step)
         self._scalars(step, scalars)
 
     def epoch(self, epoch: int, epochs: int, step: int, scalars: Mapping[str, float], headline: str) -> None:
