@@ -68,7 +68,7 @@ def sharing_table(sites: Sequence[SiteShare]) -> Table:
         mix = [f"{site.mix[task]:.2f}" if task in site.mix else "" for task in tasks]
         rows.append((site.site, str(site.channels), *specific, *mix))
     means = specific_share(sites)
-    rows.append(("mean share", "", *(f"{means[task]:.1%}" for task in tasks), *("" for _ in tasks)))
+    rows.append(("mean share over sites", "", *(f"{means[task]:.1%}" for task in tasks), *("" for _ in tasks)))
     headings = (*(f"{task} specific" for task in tasks), *(f"{task} in mix" for task in tasks))
     return Table(("site", "channels", *headings), tuple(rows))
 

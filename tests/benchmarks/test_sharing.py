@@ -24,7 +24,7 @@ def test_the_table_says_channels_shares_and_means() -> None:
     assert table.rows == (
         ("stem", "8", "2", "8", "0.25", "0.75"),
         (EVIL, "4", "0", "1", "", ""),
-        ("mean share", "", "12.5%", "62.5%", "", ""),
+        ("mean share over sites", "", "12.5%", "62.5%", "", ""),
     )
 
 
