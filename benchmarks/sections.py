@@ -89,12 +89,18 @@ def sections(report: Report) -> list[Section]:
 
 
 def human(count: float) -> str:
-    """A count with three digits and a unit: 1.23 G."""
+    """A count with three digits and a unit: 29.0 M."""
+    count = float(f"{count:.3g}")  # before the unit is chosen: 999,999 is 1.00 M
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(count) >= factor:
-            scaled = f"{count / factor:.3g}" if abs(count) < 1e3 * factor else f"{count / factor:,.0f}"
-            return f"{scaled}{NBSP}{unit}"
+        if count >= factor:
+            return f"{three_digits(count / factor)}{NBSP}{unit}"
     return f"{count:g}{NBSP}"
+
+
+def three_digits(number: float) -> str:
+    """A number with three digits, so that those in one column say equally much: 4.00, 29.0, 2,000."""
+    number = float(f"{number:.3g}")
+    return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
 
 
 def _cost_and_latency(report: Report) -> Section:
@@ -118,7 +124,8 @@ def _candidate_row(each: CandidateReport) -> tuple[str, ...]:
         *(f"{ratio.low:.2f}{NBSP}to{NBSP}{ratio.high:.2f}", _figure(each.realisation, ".2f")),
         _figure(each.cpu_ratio.value if each.cpu_ratio else None, ".2f"),
         *(human(each.cost.macs), human(each.cost.params), f"{human(each.size_bytes)}B"),
-        *(f"{measured.median_ms:.3g}{NBSP}ms", f"{measured.p90_ms:.3g}{NBSP}ms", f"{measured.spread:.1%}"),
+        *(f"{three_digits(ms)}{NBSP}ms" for ms in (measured.median_ms, measured.p90_ms)),
+        f"{measured.spread:.1%}",
     )
 
 

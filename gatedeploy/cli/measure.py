@@ -11,6 +11,7 @@ from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.bench import bench as measure
 from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
 from gatedeploy.benchmarks.report import CandidateReport, Report
+from gatedeploy.benchmarks.sections import three_digits
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
 
@@ -93,6 +94,6 @@ def _row(candidate: CandidateReport) -> list[str]:
         candidate.title,
         count(candidate.cost.macs),
         "" if ratio is None else f"{ratio:.2f}",
-        f"{candidate.measurement.median_ms:.3g}",
+        three_digits(candidate.measurement.median_ms),
         f"{candidate.ratio.value:.2f}",
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from gatedeploy.benchmarks import page
 from gatedeploy.benchmarks.page import render_json, render_markdown, render_page, write_report
-from gatedeploy.benchmarks.sections import human, sections, tiles
+from gatedeploy.benchmarks.sections import human, sections, three_digits, tiles
 from gatedeploy.errors import GatedeployError
 from tests.benchmarks.tiny import EVIL, some_report
 
@@ -184,7 +184,18 @@ def test_a_disk_that_refuses_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0"), (999, "999"), (1234, "1.23 k"), (36292608, "36.3 M"), (683e9, "683 G"), (2e12, "2,000 G")],
+    [
+        *((0, "0"), (7, "7"), (999, "999"), (1000, "1.00 k"), (1234, "1.23 k"), (29_000_000, "29.0 M")),
+        *((36292608, "36.3 M"), (99_960_000, "100 M"), (999_499, "999 k"), (999_500, "1.00 M"), (683e9, "683 G")),
+        *((2e12, "2,000 G"), (2.3456e12, "2,350 G")),
+    ],
 )
 def test_counts_for_people(number: float, text: str) -> None:
     assert human(number).replace("\u00a0", " ").strip() == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.01234, "0.0123"), (4, "4.00"), (9.996, "10.0"), (99.96, "100"), (1234.5, "1,230")]
+)
+def test_times_for_people(number: float, text: str) -> None:
+    assert three_digits(number) == text
