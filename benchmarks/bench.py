@@ -93,7 +93,7 @@ def _run(
         for candidate in candidates:
             say(f"exporting: {candidate.name}")
             opened.append(open_candidate(candidate, info, Path(folder), threads, stack))
-        say(f"measuring {len(names)} candidates in turns, for about {plan.seconds:.0f} s")
+        say(f"measuring for about {plan.seconds:.0f} s, in turns: {', '.join(names)}")
         runners = {ran.name: ran.runners for ran in opened}
         baseline = BASELINE if BASELINE in names else names[0]
         return opened, measure(runners, picture(info.input), baseline, plan, seed=SEED)

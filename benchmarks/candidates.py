@@ -183,12 +183,17 @@ def _made(subjects: Sequence[Subject], notes: list[str]) -> PlainRivals | None:
         if made:
             return made
         reasons.append(f"{subject.label}: {reason}")
-    notes.append(f"Single-task networks and uniform MTL could not be made: {'; '.join(reasons) or 'no such network'}.")
+    notes.append(
+        f"Single-task networks and one shared encoder could not be made: {'; '.join(reasons) or 'no such network'}."
+    )
+    if not any(subject.form == "gated" for subject in subjects):
+        notes[-1] += " They can be read off the gated network: name its checkpoint too."
     return None
 
 
 def _mixture(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
-    first = next((subject for subject in subjects if subject.form != "single"), None)
+    known_first = sorted(subjects, key=lambda subject: not subject.info.recipe)
+    first = next((subject for subject in known_first if subject.form != "single"), None)
     if first is None:
         return []
     mixture, reason = _tried(lambda: mixture_of_recipe(first.info))

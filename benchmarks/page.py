@@ -104,7 +104,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
         for each in report.candidates
         if each.macs_ratio is not None
     ]
-    if points:
+    if points and report.compares:
         yield _picture(
             "plot-ratios",
             "MACs and latency",

@@ -117,6 +117,11 @@ class Report:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def compares(self) -> bool:
+        """Whether there is anything to compare; the ratios of one candidate alone say nothing."""
+        return len(self.candidates) > 1
+
     def plain(self) -> dict[str, Any]:
         """The report in JSON types."""
         return {

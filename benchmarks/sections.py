@@ -57,10 +57,9 @@ class Section:
 def tiles(report: Report) -> list[Tile]:
     """What the first network of ours costs beside its rivals."""
     ours = next((each for each in report.candidates if each.kind in OURS), None)
-    baseline = _named(report, report.baseline)
-    if ours is None or ours is baseline:
+    if ours is None or ours.name == report.baseline:
         return []
-    beside = _lower(baseline.title)
+    beside = baseline_title(report)
     shown = [Tile(_times(ours.macs_ratio), f"the MACs of {beside}")] if ours.macs_ratio else []
     shown.append(Tile(_times(ours.ratio.value), f"the latency of {beside}"))
     if report.warnings and ours.cpu_ratio:
@@ -88,6 +87,11 @@ def sections(report: Report) -> list[Section]:
     return [part for part in parts if part.table.rows]
 
 
+def baseline_title(report: Report) -> str:
+    """What ratios refer to, as it stands in the middle of a sentence."""
+    return _lower(next(each.title for each in report.candidates if each.name == report.baseline))
+
+
 def human(count: float) -> str:
     """A count with three digits and a unit: 29.0 M."""
     count = float(f"{count:.3g}")  # before the unit is chosen: 999,999 is 1.00 M
@@ -104,25 +108,34 @@ def three_digits(number: float) -> str:
 
 
 def _cost_and_latency(report: Report) -> Section:
-    beside = _lower(_named(report, report.baseline).title)
-    ratios = (f"MACs ÷ {beside}", f"latency ÷ {beside}", "95 % interval", "realisation")
-    columns = ("", *ratios, f"processor time ÷ {beside}", "MACs", "parameters", "file", "median", "p90", "spread")
-    rows = [_candidate_row(each) for each in report.candidates]
     latency = report.latency
     text = (
         f"{COUNTED} Latency: {latency['runtime']}, batch {latency['batch']}, threads per request: "
-        f"{latency['threads']}, {latency['rounds']} rounds in which all candidates took turns in random order. Ratios "
-        f"are taken within a round. {COMPARED}"
+        f"{latency['threads']}, {latency['rounds']} rounds"
     )
-    return Section("Cost and latency", text, Table(columns, tuple(rows)))
+    columns: tuple[str, ...] = ("MACs", "parameters", "file", "median", "p90", "spread")
+    if report.compares:
+        beside = baseline_title(report)
+        ratios = (f"MACs ÷ {beside}", f"latency ÷ {beside}", "95 % interval", "realisation")
+        columns = (*ratios, f"processor time ÷ {beside}", *columns)
+        text += " in which all candidates took turns in random order. Ratios are taken within a round"
+    text += f". {COMPARED}" if any(each.kind not in OURS for each in report.candidates) else "."
+    rows = [(each.title, *(_ratios(each) if report.compares else ()), *_figures(each)) for each in report.candidates]
+    return Section("Cost and latency", text, Table(("", *columns), tuple(rows)))
 
 
-def _candidate_row(each: CandidateReport) -> tuple[str, ...]:
-    measured, ratio = each.measurement, each.ratio
+def _ratios(each: CandidateReport) -> tuple[str, ...]:
+    ratio = each.ratio
     return (
-        *(each.title, _figure(each.macs_ratio, ".2f"), _figure(ratio.value, ".2f")),
+        *(_figure(each.macs_ratio, ".2f"), _figure(ratio.value, ".2f")),
         *(f"{ratio.low:.2f}{NBSP}to{NBSP}{ratio.high:.2f}", _figure(each.realisation, ".2f")),
         _figure(each.cpu_ratio.value if each.cpu_ratio else None, ".2f"),
+    )
+
+
+def _figures(each: CandidateReport) -> tuple[str, ...]:
+    measured = each.measurement
+    return (
         *(human(each.cost.macs), human(each.cost.params), f"{human(each.size_bytes)}B"),
         *(f"{three_digits(ms)}{NBSP}ms" for ms in (measured.median_ms, measured.p90_ms)),
         f"{measured.spread:.1%}",
@@ -213,10 +226,6 @@ def _environment(report: Report) -> Section:
         *((f"{item['form']} {item['path']}", f"sha256 {item['sha256'][:16]}…") for item in report.paths),
     ]
     return Section("Environment", "", Table(("", ""), tuple(rows)))
-
-
-def _named(report: Report, name: str) -> CandidateReport:
-    return next(each for each in report.candidates if each.name == name)
 
 
 def _keys(mappings: Iterator[dict[str, int]] | Sequence[dict[str, int]]) -> list[str]:

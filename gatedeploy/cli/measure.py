@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from gatedeploy.assembly import build_parts
+from gatedeploy.benchmarks.bench import BASELINE
 from gatedeploy.benchmarks.bench import bench as measure
 from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
 from gatedeploy.benchmarks.report import CandidateReport, Report
-from gatedeploy.benchmarks.sections import three_digits
+from gatedeploy.benchmarks.sections import baseline_title, three_digits
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
 
@@ -81,19 +82,20 @@ def bench(
 
 def show_report(report: Report, out: Path) -> None:
     """The comparison as a table, and where the whole of it lies."""
-    rows = [_row(candidate) for candidate in report.candidates]
-    table(["one request", "MACs", "to shared", "milliseconds", "to shared"], rows)
+    beside = "to shared" if report.baseline == BASELINE else f"to {baseline_title(report)}"
+    ratio = [beside] if report.compares else []
+    table(["one request", "MACs", *ratio, "milliseconds", *ratio], [_row(report, each) for each in report.candidates])
+    for text in report.notes:
+        say(f"Note: {text}")
     for warning in report.warnings:
         say(f"Warning: {warning}")
     say(f"Report: {out / 'report.html'}")
 
 
-def _row(candidate: CandidateReport) -> list[str]:
-    ratio = candidate.macs_ratio
+def _row(report: Report, candidate: CandidateReport) -> list[str]:
+    macs = "" if candidate.macs_ratio is None else f"{candidate.macs_ratio:.2f}"
     return [
-        candidate.title,
-        count(candidate.cost.macs),
-        "" if ratio is None else f"{ratio:.2f}",
+        *(candidate.title, count(candidate.cost.macs), *([macs] if report.compares else [])),
         three_digits(candidate.measurement.median_ms),
-        f"{candidate.ratio.value:.2f}",
+        *([f"{candidate.ratio.value:.2f}"] if report.compares else []),
     ]

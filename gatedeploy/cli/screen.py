@@ -39,7 +39,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "
     """A table of the result; columns after the first are numbers."""
     made = Table(title=title or None, box=None, title_justify="left", pad_edge=False)
     for position, heading in enumerate(headings):
-        made.add_column(heading, justify="left" if position == 0 else "right", no_wrap=True)
+        made.add_column(heading, justify="left" if position == 0 else "right")
     for row in rows:
         made.add_row(*row)
     console = Console(markup=False, highlight=False)

@@ -67,7 +67,7 @@ def test_a_bundle_and_a_collapsed_file_are_measured_as_they_are(collapsed: Path,
     assert [each.name for each in report.candidates] == ["collapsed", "bundle"]
     assert report.baseline == "collapsed"
     assert report.candidates[0].cost.macs == report.candidates[1].cost.macs
-    assert report.notes[0].startswith("Single-task networks and uniform MTL could not be made")
+    assert report.notes[0].startswith("Single-task networks and one shared encoder could not be made")
     assert "--threads 2" in report.command
     assert list(report.sharing) == ["collapsed.safetensors"]
 

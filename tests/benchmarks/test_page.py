@@ -14,7 +14,7 @@ from gatedeploy.benchmarks import page
 from gatedeploy.benchmarks.page import render_json, render_markdown, render_page, write_report
 from gatedeploy.benchmarks.sections import human, sections, three_digits, tiles
 from gatedeploy.errors import GatedeployError
-from tests.benchmarks.tiny import EVIL, some_report
+from tests.benchmarks.tiny import EVIL, some_candidate, some_report
 
 KEYS = {
     *("format", "version", "created", "command", "paths", "tasks", "input", "baseline", "candidates", "sharing"),
@@ -155,8 +155,25 @@ def test_a_report_of_one_network_alone() -> None:
     alone = replace(whole, baseline="collapsed", candidates=whole.candidates[2:], sharing={}, accuracy=())
     assert tiles(alone) == []
     assert "Accuracy" not in [section.heading for section in sections(alone)]
-    assert Page(render_page(alone)).tags.count("svg") == 2
     assert "# gatedeploy: depth, kind" in render_markdown(alone)
+    # Nothing is compared with itself: no picture, no ratio, no word of rivals.
+    page = Page(render_page(alone))
+    assert page.tags.count("svg") == 0
+    assert "no experts <here>" in page.text
+    cost = sections(alone)[0]
+    assert cost.table.columns == ("", "MACs", "parameters", "file", "median", "p90", "spread")
+    assert len(cost.table.rows[0]) == len(cost.table.columns)
+    assert cost.text.endswith("2 rounds.")
+
+
+def test_without_rivals_ratios_are_named_by_what_they_refer_to() -> None:
+    whole = some_report()
+    ours = (some_candidate("collapsed", "Collapsed", 1300, 1.5), some_candidate("bundle", "Bundle", 1300, 1.2))
+    cost = sections(replace(whole, baseline="collapsed", candidates=ours))[0]
+    assert cost.table.columns[1:3] == ("MACs ÷ collapsed", "latency ÷ collapsed")
+    assert cost.text.endswith("Ratios are taken within a round.")
+    assert "shared encoder" not in cost.text
+    assert "Single-task networks and the shared encoder went through the same compiler" in sections(whole)[0].text
 
 
 def test_an_interrupted_writing_leaves_the_old_report_and_no_half_of_the_new(

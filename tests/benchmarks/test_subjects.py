@@ -8,6 +8,7 @@ import torch
 
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo, write_checkpoint
+from gatedeploy.benchmarks import candidates
 from gatedeploy.benchmarks.accuracy import SINGLE, accuracies
 from gatedeploy.benchmarks.candidates import assemble
 from gatedeploy.benchmarks.subjects import labels, read_subjects
@@ -42,8 +43,8 @@ def test_a_training_folder_stands_for_its_checkpoints(training: Path) -> None:
 
 @pytest.mark.slow
 def test_trained_rivals_are_taken_where_they_exist(training: Path) -> None:
-    candidates, notes = assemble(read_subjects([training]))
-    assert [each.name for each in candidates] == ["stl", "mtl", "gated", "collapsed"]
+    found, notes = assemble(read_subjects([training]))
+    assert [each.name for each in found] == ["stl", "mtl", "gated", "collapsed"]
     assert notes == [
         "There is no mixture of experts to compare with: the file names no recipe, so its backbone is not known."
     ]
@@ -52,20 +53,31 @@ def test_trained_rivals_are_taken_where_they_exist(training: Path) -> None:
     assert single is not None
     with torch.no_grad():
         expected = gd.collapse(single)(picture)["task1"]
-        torch.testing.assert_close(candidates[0].networks[1](picture)["task1"], expected)
+        torch.testing.assert_close(found[0].networks[1](picture)["task1"], expected)
 
 
 @pytest.mark.slow
 def test_trained_rivals_are_completed_by_made_ones(training: Path) -> None:
     trained = training / "single" / "task1" / "checkpoint.pt"
-    candidates, _ = assemble(read_subjects([training / "checkpoint.pt", trained]))
-    assert [each.name for each in candidates] == ["stl", "mtl", "gated", "collapsed"]
+    found, _ = assemble(read_subjects([training / "checkpoint.pt", trained]))
+    assert [each.name for each in found] == ["stl", "mtl", "gated", "collapsed"]
     picture = torch.randn(1, 3, 8, 8)
     program = read_subjects([trained])[0].program
     assert program is not None
     with torch.no_grad():
         expected = gd.collapse(program)(picture)["task1"]
-        torch.testing.assert_close(candidates[0].networks[1](picture)["task1"], expected)
+        torch.testing.assert_close(found[0].networks[1](picture)["task1"], expected)
+
+
+@pytest.mark.slow
+def test_experts_are_made_of_whichever_file_names_its_recipe(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_experts(info: ModelInfo) -> None:
+        raise InputError(f"asked for those of {info.recipe}")
+
+    monkeypatch.setattr(candidates, "mixture_of_recipe", no_experts)
+    gated, shared, *_ = read_subjects([training])
+    _, notes = assemble([gated, replace(shared, info=replace(shared.info, recipe={"of": "shared"}))])
+    assert notes == ["There is no mixture of experts to compare with: asked for those of {'of': 'shared'}."]
 
 
 @pytest.mark.slow
@@ -79,7 +91,9 @@ def test_a_collapsed_file_and_its_checkpoint_are_one_candidate(training: Path, t
     assert [each.name for each in one] == ["stl", "mtl", "gated", "collapsed"]
     two, notes = assemble(read_subjects([tmp_path / "thin.safetensors", tmp_path / "other.safetensors"]))
     assert [each.name for each in two] == ["collapsed thin.safetensors", "collapsed other.safetensors"]
-    assert notes[0].startswith("Single-task networks and uniform MTL could not be made: thin.safetensors: the file")
+    assert notes[0].startswith(
+        "Single-task networks and one shared encoder could not be made: thin.safetensors: the file"
+    )
 
 
 def test_accuracies_of_single_task_networks_are_one_row_and_what_gains_refer_to(training: Path) -> None:
