@@ -12,14 +12,15 @@ from pathlib import Path
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.accuracy import accuracies
 from gatedeploy.benchmarks.candidates import Candidate, assemble
-from gatedeploy.benchmarks.environment import environment, load
+from gatedeploy.benchmarks.environment import cores, environment, load
 from gatedeploy.benchmarks.latency import FULL, QUICK, Latency, Plan, measure
-from gatedeploy.benchmarks.page import write_report
+from gatedeploy.benchmarks.page import report_files, write_report
 from gatedeploy.benchmarks.report import Report, candidate_reports
 from gatedeploy.benchmarks.runners import Opened, open_candidate, picture
 from gatedeploy.benchmarks.sharing import sites_from_plain
 from gatedeploy.benchmarks.subjects import Subject, read_subjects
-from gatedeploy.errors import located
+from gatedeploy.errors import InputError, located
+from gatedeploy.files import check_writable
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.specs import Task
 
@@ -48,11 +49,16 @@ def bench(
         say: told what is going on, line by line.
 
     Raises:
-        InputError: a path cannot be used, paths do not fit each other, or a network cannot be exported.
+        InputError: a path cannot be used, paths do not fit each other, a network cannot be exported, `out` cannot be
+            written, or there are fewer than `threads` cores.
         MissingExtraError: onnxruntime is not installed.
         CheckError: a network computes something else in ONNX Runtime, or a bundle is damaged.
         GatedeployError: the report cannot be written.
     """
+    if not 1 <= threads <= cores():
+        raise InputError(f"threads: {threads} for one request; expected 1 to {cores()}, the cores this process may use")
+    for file in report_files(Path(out)).values():  # measuring takes minutes; a wrong place is told before
+        check_writable(file)
     subjects = read_subjects(paths)
     say(f"collapsing and counting: {', '.join(subject.label for subject in subjects)}")
     candidates, notes = assemble(subjects)

@@ -48,7 +48,7 @@ def environment(threads: int, load_before: float | None) -> Environment:
         except importlib.metadata.PackageNotFoundError:
             continue
     system = f"{platform.system()} {platform.machine()}"
-    return Environment(_cpu(), _cores(), threads, system, versions, load_before, load())
+    return Environment(_cpu(), cores(), threads, system, versions, load_before, load())
 
 
 def load() -> float | None:
@@ -59,7 +59,8 @@ def load() -> float | None:
         return None
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

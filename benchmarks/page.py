@@ -8,8 +8,10 @@ scripts and everything from the net besides.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -43,21 +45,31 @@ class Picture:
 
 
 def write_report(report: Report, out: Path) -> dict[str, Path]:
-    """Write a report into the folder `out`; each file is complete when it appears, or was not touched.
+    """Write a report into the folder `out`, all three files or none.
 
     Returns:
-        The files by kind: "json", "md", "html".
+        The files by kind, see `report_files`.
 
     Raises:
         GatedeployError: the disk refuses.
     """
-    # All is rendered before anything is written: a report must not be half of one measurement and half of another.
     texts = {"json": render_json(report), "md": render_markdown(report), "html": render_page(report)}
-    files = {kind: out / f"report.{kind}" for kind in texts}
-    for kind, text in texts.items():
-        with replacing_file(files[kind]) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    files = report_files(out)
+    # A report must not be half of one measurement and half of another: all files are complete on the disk, under
+    # temporary names, before the end of this block renames the first.
+    with ExitStack() as stack:
+        for kind, text in texts.items():
+            temporary = stack.enter_context(replacing_file(files[kind]))
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
     return files
+
+
+def report_files(out: Path) -> dict[str, Path]:
+    """The files of a report in the folder `out`, by kind: "json", "md", "html"."""
+    return {kind: out / f"report.{kind}" for kind in ("json", "md", "html")}
 
 
 def render_json(report: Report) -> str:

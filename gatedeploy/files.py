@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +25,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
         InputError: `path` is a folder, or something else that is no file.
         GatedeployError: the file system refuses: no space, no permission. Nothing is left behind then.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: could not be written: a folder; name a file")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: could not be written: a device or pipe, which would be replaced; name a file")
+    _check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _explained(path):
@@ -72,6 +70,22 @@ def replacing_folder(path: Path, marker: str) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def check_writable(path: Path) -> None:
+    """Tell before any work is done whether a file can be written at `path`; changes nothing.
+
+    Raises:
+        InputError: it cannot, as far as can be known now.
+    """
+    _check_replaceable(path)
+    folder = next(each for each in path.absolute().parents if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: could not be written: {folder}: {reason}; name another place") from error
+
+
 def sha256(path: Path) -> str:
     """The hash of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
@@ -79,6 +93,13 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: could not be written: a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: could not be written: a device or pipe, which would be replaced; name a file")
 
 
 def _to_disk(file: Path) -> None:

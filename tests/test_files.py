@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import gatedeploy as gd
-from gatedeploy.files import replacing_file, replacing_folder, sha256
+from gatedeploy.files import check_writable, replacing_file, replacing_folder, sha256
 
 MARKER = "manifest.json"
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -135,6 +135,43 @@ def test_what_a_crash_left_behind_is_no_obstacle(tmp_path: Path) -> None:
         temporary.write_text("two")
     assert path.read_text() == "two"
     assert names(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("file/report", "/file: Not a directory; name another place"),
+        ("file/deep/report", "/file: Not a directory; name another place"),
+        ("folder", "a folder; name a file"),
+        ("pipe", "a device or pipe"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_beforehand(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(gd.InputError, match=f"{place}: could not be written: .*{reason}"):
+        check_writable(tmp_path / place)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_told_beforehand(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(gd.InputError, match="Permission denied; name another place"):
+        check_writable(tmp_path / "new" / "file")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root can write into")
+def test_a_folder_that_nobody_can_write_into_is_told_beforehand() -> None:
+    with pytest.raises(gd.InputError, match=r"/proc/new/file: could not be written: /proc: .*; name another place"):
+        check_writable(Path("/proc/new/file"))
+
+
+def test_asking_whether_a_file_can_be_written_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    check_writable(tmp_path / "old")
+    check_writable(tmp_path / "deep" / "er" / "new")
+    assert names(tmp_path) == ["old"]
 
 
 # ---------------------------------------------------------------- a folder

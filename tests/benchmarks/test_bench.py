@@ -60,8 +60,33 @@ def test_from_a_checkpoint_to_a_report(checkpoint: Path, tmp_path: Path) -> None
     assert said[0].startswith(f"collapsing and counting: {checkpoint.parent.name}")
 
 
+@pytest.mark.parametrize("threads", [0, 3, 1000])
+def test_more_threads_than_cores_are_refused(
+    checkpoint: Path, tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatedeploy.benchmarks.bench.cores", lambda: 2)
+    message = f"threads: {threads} for one request; expected 1 to 2, the cores this process may use"
+    with pytest.raises(gd.InputError, match=message):
+        bench([checkpoint], tmp_path / "report", threads=threads, plan=PLAN)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(gd.InputError, match=r"file: Not a directory; name another place"):
+        bench([tmp_path / "nowhere.pt"], tmp_path / "file")
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    with pytest.raises(gd.InputError, match=r"report\.html: could not be written: a folder; name a file"):
+        bench([tmp_path / "nowhere.pt"], tmp_path / "out")
+    with pytest.raises(gd.InputError, match=r"nowhere\.pt: no such file"):
+        bench([tmp_path / "nowhere.pt"], tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.slow
-def test_a_bundle_and_a_collapsed_file_are_measured_as_they_are(collapsed: Path, tmp_path: Path) -> None:
+def test_a_bundle_and_a_collapsed_file_are_measured_as_they_are(
+    collapsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatedeploy.benchmarks.bench.cores", lambda: 2)
     export(collapsed, tmp_path / "bundle")
     report = bench([collapsed, tmp_path / "bundle"], tmp_path / "report", plan=PLAN, threads=2)
     assert [each.name for each in report.candidates] == ["collapsed", "bundle"]

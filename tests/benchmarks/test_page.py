@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -188,6 +191,25 @@ def test_an_interrupted_writing_leaves_the_old_report_and_no_half_of_the_new(
 
     monkeypatch.setattr(page, "render_page", fails)
     with pytest.raises(KeyboardInterrupt):
+        write_report(some_report(("changed",)), tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_disk_that_is_full_at_any_file_leaves_the_old_report_whole(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(some_report(), tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    calls = itertools.count()
+
+    def full(handle: int) -> None:
+        if next(calls) == number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    name = ("json", "md", "html")[number]
+    with pytest.raises(GatedeployError, match=f"report.{name}: could not be written: No space left on device"):
         write_report(some_report(("changed",)), tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 

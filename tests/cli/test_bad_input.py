@@ -194,6 +194,16 @@ class TestBundles:
         assert "no format was asked for" in refused(capsys, "export", str(folder / "collapsed.safetensors"))
 
 
+class TestMeasuring:
+    def test_more_threads_than_cores(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        said = refused(capsys, "bench", str(folder / "bundle"), "--threads", "1000000")
+        assert said.startswith("threads: 1000000 for one request; expected 1 to ")
+
+    def test_a_report_where_a_file_is(self, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        said = refused(capsys, "bench", str(copy / "bundle"), "--out", str(copy / "checkpoint.pt"))
+        assert said.endswith("checkpoint.pt: Not a directory; name another place")
+
+
 class TestWriting:
     """A full disk, and Ctrl-C in the middle."""
 
