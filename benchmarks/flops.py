@@ -28,7 +28,7 @@ def file_costs(path: Path | str) -> Costs:
     """The costs of the network in a file, and of its rivals as far as the file lets them be made.
 
     Args:
-        path: a checkpoint, a collapsed network or a bundle.
+        path: a checkpoint, a collapsed network, a bundle, or the folder of a training.
 
     Raises:
         InputError: the file cannot be used.

@@ -13,7 +13,7 @@ from gatedeploy.benchmarks.bench import bench as measure
 from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.sections import baseline_title, three_digits
-from gatedeploy.cli.screen import Json, count, note, print_json, say, table
+from gatedeploy.cli.screen import Json, count, note, note_bundled, print_json, say, table
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
 
 FORMS = {
@@ -25,7 +25,9 @@ FORMS = {
 
 
 def flops(
-    source: Annotated[str, typer.Argument(help="A recipe, a checkpoint, a collapsed network or a bundle.")],
+    source: Annotated[
+        str, typer.Argument(help="A recipe, a checkpoint, a collapsed network, a bundle, or the folder of a training.")
+    ],
     json: Json = False,
 ) -> None:
     """Count multiply-adds and parameters, by operator, beside what the network replaces.
@@ -33,6 +35,7 @@ def flops(
     Counted with fvcore for one picture; 1 MAC is one multiply-add, so 2 MACs are what some papers call 2 FLOPs.
     Convolutions and linear layers count; norms are folded everywhere but in the gated network as trained.
     """
+    note_bundled(source)
     costs = _recipe(source) if _is_recipe(source) else file_costs(source)
     if json:
         print_json(costs)
@@ -40,10 +43,10 @@ def flops(
     shared = costs.get("mtl", {}).get("macs", 0)
     rows = []
     for form, cost in costs.items():
-        ratio = f"{cost['macs'] / shared:.2f}" if shared else ""
+        ratio = [f"{cost['macs'] / shared:.2f}"] if shared else []
         parts = ", ".join(f"{name} {count(macs)}" for name, macs in cost["per_operator"].items())
-        rows.append([FORMS[form], count(cost["macs"]), ratio, count(cost["params"]), parts])
-    table(["", "MACs", "to shared", "parameters", "by operator"], rows)
+        rows.append([FORMS[form], count(cost["macs"]), *ratio, count(cost["params"]), parts])
+    table(["", "MACs", *(["to shared"] if shared else []), "parameters", "by operator"], rows)
     for form, cost in costs.items():
         if cost.get("unsupported"):
             say(f"Not counted in {FORMS[form]}: {', '.join(cost['unsupported'])}.")

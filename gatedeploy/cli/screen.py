@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gatedeploy.benchmarks.sections import NBSP, human
+from gatedeploy.training.recipe_file import bundled_recipes
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -33,6 +35,12 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """What happens meanwhile."""
     Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(text)
+
+
+def note_bundled(source: str) -> None:
+    """Say which of two is read where a bundled recipe is called like a file or folder here."""
+    if source in bundled_recipes() and Path(source).exists():
+        note(f"Reading the bundled recipe {source}; the file or folder of this name here is ./{source}")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gatedeploy.assembly import build_parts
-from gatedeploy.cli.screen import say, table
+from gatedeploy.cli.screen import note_bundled, say, table
 from gatedeploy.errors import InputError, located
 from gatedeploy.training.metrics import Metric, headline
 from gatedeploy.training.recipe_file import load_recipe
@@ -35,6 +35,7 @@ def train(
     Writes FOLDER/checkpoint.pt, and every stage's checkpoint and TensorBoard files below FOLDER. A run that was
     interrupted goes on with --resume and ends with the same weights as an unbroken one on the same machine.
     """
+    note_bundled(recipe)
     read = load_recipe(recipe, changes or [])
     read, parts = build_parts(read, recipe, backbone)
     with located(recipe, InputError):

@@ -25,7 +25,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        source: a YAML file, or the name of a bundled recipe.
+        source: a YAML file, or the name of a bundled recipe; a file that is called like one is named ./demo.
         overrides: `dotted.key=value`, the value in YAML; applied in order, over what the file says.
 
     Raises:
@@ -48,11 +48,11 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _find(source: str) -> Path:
+    if source in bundled_recipes():
+        return BUNDLED / f"{source}.yaml"
     path = Path(source)
     if path.is_file():
         return path
-    if source in bundled_recipes():
-        return BUNDLED / f"{source}.yaml"
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise InputError(f"{source}: no such recipe file")
     known = bundled_recipes()

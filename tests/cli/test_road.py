@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,28 @@ def test_flops(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_flops_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(document(capsys, "flops", "demo")) == ["stl", "mtl", "gated"]
+
+
+def test_flops_of_a_bundle_has_no_ratio_to_a_shared_encoder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heading = output(capsys, "flops", str(folder / "bundle")).splitlines()[0]
+    assert heading.split("  ")[-3:] == ["MACs", "parameters", "by operator"]
+
+
+def test_what_is_called_like_a_bundled_recipe(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "demo")
+    assert run(["flops", "demo", "--json"]) == 0
+    said = capsys.readouterr()
+    assert list(json.loads(said.out)) == ["stl", "mtl", "gated"]
+    assert said.err == "Reading the bundled recipe demo; the file or folder of this name here is ./demo\n"
+    assert run(["flops", "./demo", "--json"]) == 0
+    said = capsys.readouterr()
+    assert list(json.loads(said.out)) == ["stl", "mtl", "gated", "collapsed"]
+    assert said.err == ""
+    assert run(["train", "demo", "--set", "train.epochs=0"]) == 2
+    assert capsys.readouterr().err.startswith("Reading the bundled recipe demo; ")
 
 
 PALETTE = """

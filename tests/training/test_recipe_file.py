@@ -153,6 +153,13 @@ def test_bundled_recipes_load_by_name(name: str) -> None:
     assert load_recipe(name).train.epochs >= 1
 
 
+def test_a_file_called_like_a_bundled_recipe_needs_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").write_text(TEXT)
+    assert load_recipe("demo").data.name == "scenes"
+    assert load_recipe("./demo").data.name == "folder"
+
+
 def test_a_message_about_a_bundled_recipe_says_so() -> None:
     with pytest.raises(InputError, match=r"^recipe demo: train\.epochs: must be"):
         load_recipe("demo", ["train.epochs=0"])
