@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import torch
 
 from gatedeploy.benchmarks.candidates import assemble, candidate, gated_candidate
 from gatedeploy.benchmarks.costs import NetworkCost
-from gatedeploy.benchmarks.rivals import parts_of, rivals_of_gates
+from gatedeploy.benchmarks.rivals import rivals_of_gates
 from gatedeploy.benchmarks.subjects import read_subjects
 from gatedeploy.gating.network import gate
 from gatedeploy.graph.capture import capture
-from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe
+from gatedeploy.training.stages import Parts
 
 FORMS = ("stl", "mtl", "gated", "collapsed")
 
@@ -45,26 +45,20 @@ def file_costs(path: Path | str) -> Costs:
     return _plain(costs)
 
 
-def recipe_costs(recipe: Recipe, tasks: Sequence[Task], input: InputSpec) -> Costs:
+def recipe_costs(recipe: Recipe, parts: Parts) -> Costs:
     """The costs of the network that a recipe describes, before it is trained; what it collapses to is not known yet.
 
     Args:
-        recipe: names the backbone, the heads and how they are gated.
-        tasks: the questions, as the data set and the recipe have them.
-        input: the picture.
+        recipe: says which tasks there are and how they are gated.
+        parts: what `build_parts` made of it.
 
     Raises:
-        InputError: the backbone is none of gatedeploy's, or cannot be gated as the recipe says.
+        InputError: the backbone cannot be gated as the recipe says.
     """
-    make_backbone, make_head = parts_of(recipe, input)
+    input, tasks = parts.data.input, recipe.chosen_tasks(parts.data.tasks)
     example = torch.zeros(2, *input.shape)
-    gated = gate(
-        make_backbone(),
-        tasks,
-        example_input=example,
-        heads={task.name: make_head(task) for task in tasks},
-        **recipe.gates.placing,
-    )
+    heads = {task.name: parts.make_head(task) for task in tasks}
+    gated = gate(parts.make_backbone(), tasks, example_input=example, heads=heads, **recipe.gates.placing)
     program = capture(gated, example, input)
     rivals = rivals_of_gates(program)
     single = candidate("stl", list(rivals.single.values()), input)

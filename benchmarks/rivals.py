@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from gatedeploy.artifact import ModelInfo
+from gatedeploy.assembly import makers
 from gatedeploy.compiler import Collapsed, collapse
 from gatedeploy.errors import InputError
 from gatedeploy.gating.operators import SELECT
 from gatedeploy.models.moe import MoENetwork
-from gatedeploy.models.registry import backbone_names, build_backbone, build_head
+from gatedeploy.models.registry import backbone_names
 from gatedeploy.program import Program
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.networks import MultiHead
@@ -139,14 +140,4 @@ def parts_of(recipe: Recipe, input: InputSpec) -> tuple[Callable[[], nn.Module],
     backbone = recipe.model.backbone
     if backbone.name not in backbone_names():
         raise InputError(f"the backbone {backbone.name!r} is none of gatedeploy's ({', '.join(backbone_names())})")
-    options = {"in_channels": input.channels, **backbone.options}
-    channels = build_backbone(backbone.name, **options).out_channels
-
-    def make_backbone() -> nn.Module:
-        return build_backbone(backbone.name, **options)
-
-    def make_head(task: Task) -> nn.Module:
-        head = recipe.head(task.name)
-        return build_head(head.name, channels, task, (input.height, input.width), **head.options)
-
-    return make_backbone, make_head
+    return makers(replace(recipe, model=replace(recipe.model, weights=None)), input)

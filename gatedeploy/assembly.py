@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gatedeploy.data import DataSet, load_data
+from gatedeploy.data import load_data
 from gatedeploy.errors import InputError, located
 from gatedeploy.models.registry import build_backbone, build_head
 from gatedeploy.models.weights import load_weights
-from gatedeploy.specs import Task
+from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.sections import Component
 from gatedeploy.training.stages import Parts
@@ -39,37 +39,47 @@ def build_parts(recipe: Recipe, source: str, backbone: str | None = None) -> tup
     with located(source):
         with located("data"):
             data = load_data(recipe.data.name, **recipe.data.options)
-        tasks = recipe.chosen_tasks(data.tasks)
-        make_backbone = _backbone_maker(recipe, data, _own(backbone) if backbone else None)
-        channels = _channels(make_backbone(), data)
-
-        def make_head(task: Task) -> nn.Module:
-            head = recipe.head(task.name)
-            with located(source), located(f"tasks.{task.name}"):
-                size = (data.input.height, data.input.width)
-                return build_head(head.name, channels, task, size, **head.options)
-
-        for task in tasks:  # so that a wrong head is told before anything is trained
+        make_backbone, make_head = makers(recipe, data.input, _own(backbone) if backbone else None)
+        for task in recipe.chosen_tasks(data.tasks):  # so that a wrong head is told before anything is trained
             make_head(task)
     return recipe, Parts(data, make_backbone, make_head)
 
 
-def _backbone_maker(recipe: Recipe, data: DataSet, own: Callable[[], nn.Module] | None) -> Callable[[], nn.Module]:
+def makers(
+    recipe: Recipe, input: InputSpec, own: Callable[[], nn.Module] | None = None
+) -> tuple[Callable[[], nn.Module], Callable[[Task], nn.Module]]:
+    """What makes the recipe's backbone, and what makes a head of it for a task.
+
+    Args:
+        recipe: names the backbone, its weights and the heads.
+        input: the picture.
+        own: makes the backbone instead.
+
+    Raises:
+        InputError: something is not known, does not exist, or does not fit; what is returned raises it too.
+    """
     component, weights = recipe.model.backbone, recipe.model.weights
 
-    def make() -> nn.Module:
+    def make_backbone() -> nn.Module:
         if own is not None:
             made = own()
             if not isinstance(made, nn.Module):
                 raise InputError(f"{component.name}: returned a {type(made).__name__}; expected a torch.nn.Module")
         else:
             with located("model.backbone"):
-                made = build_backbone(component.name, **{"in_channels": data.input.channels, **component.options})
+                made = build_backbone(component.name, **{"in_channels": input.channels, **component.options})
         if weights is not None:
             load_weights(made, weights, "model.weights")
         return made
 
-    return make
+    channels = _channels(make_backbone(), input)
+
+    def make_head(task: Task) -> nn.Module:
+        head = recipe.head(task.name)
+        with located(f"tasks.{task.name}"):
+            return build_head(head.name, channels, task, (input.height, input.width), **head.options)
+
+    return make_backbone, make_head
 
 
 def _own(name: str) -> Callable[[], nn.Module]:
@@ -92,9 +102,9 @@ def _own(name: str) -> Callable[[], nn.Module]:
 
 
 @torch.no_grad()
-def _channels(backbone: nn.Module, data: DataSet) -> int:
+def _channels(backbone: nn.Module, input: InputSpec) -> int:
     """How many channels a head reads: of the one feature that the backbone returns."""
-    features = backbone.eval()(torch.zeros(1, *data.input.shape))
+    features = backbone.eval()(torch.zeros(1, *input.shape))
     if not isinstance(features, Tensor) or features.ndim < 2:
         raise InputError(
             f"model.backbone: returns a {type(features).__name__}; the registered heads read one feature map "

@@ -57,8 +57,7 @@ def _is_recipe(source: str) -> bool:
 
 
 def _recipe(source: str) -> Costs:
-    recipe, parts = build_parts(load_recipe(source), source)
-    return recipe_costs(recipe, recipe.chosen_tasks(parts.data.tasks), parts.data.input)
+    return recipe_costs(*build_parts(load_recipe(source), source))
 
 
 def bench(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import gatedeploy as gd
+from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.bench import bench
 from gatedeploy.benchmarks.candidates import mixture_candidate
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
@@ -17,8 +18,8 @@ from gatedeploy.benchmarks.rivals import mixture_of_recipe
 from gatedeploy.benchmarks.runners import open_candidate, picture
 from gatedeploy.exporters import export
 from gatedeploy.graph.cost import cost
-from gatedeploy.training.recipe import Recipe
-from tests.benchmarks.tiny import BACKBONE_MACS, EXAMPLE, HEAD_MACS, RECIPE, RECIPE_INFO, TASKS, save_gated
+from gatedeploy.training.recipe_file import load_recipe
+from tests.benchmarks.tiny import BACKBONE_MACS, EXAMPLE, HEAD_MACS, RECIPE_INFO, save_gated
 
 PLAN = Plan(seconds=0, min_rounds=3, max_rounds=3, block_ms=1, warm_up_ms=1)
 
@@ -118,7 +119,7 @@ def test_the_costs_of_files(checkpoint: Path, collapsed: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_the_costs_of_a_recipe_before_it_is_trained() -> None:
-    costs = recipe_costs(Recipe.from_plain(RECIPE), TASKS, RECIPE_INFO.input)
+    costs = recipe_costs(*build_parts(load_recipe("demo", ["data.size=16", "data.train=1", "data.val=1"]), "demo"))
     assert list(costs) == ["stl", "mtl", "gated"]
     assert costs["mtl"]["macs"] < costs["stl"]["macs"] < costs["gated"]["macs"]
 

@@ -11,6 +11,7 @@ from gatedeploy.benchmarks.costs import count, total
 from gatedeploy.benchmarks.rivals import (
     PlainRivals,
     mixture_of_recipe,
+    parts_of,
     rivals_of_gates,
     rivals_of_parts,
     rivals_of_recipe,
@@ -20,6 +21,7 @@ from gatedeploy.errors import InputError
 from gatedeploy.graph.capture import capture
 from gatedeploy.models.registry import build_backbone, build_head
 from gatedeploy.program import evaluate
+from gatedeploy.training.recipe import Recipe
 from tests.benchmarks.tiny import (
     BACKBONE_MACS,
     BACKBONE_PARAMS,
@@ -120,6 +122,13 @@ def test_passes_of_experts_cost_as_much_as_single_task_networks_and_the_routers(
         if name.endswith("router.score") and isinstance(module, torch.nn.Linear)
     )
     assert passes.macs == single.macs + len(TASKS) * routers
+
+
+def test_rivals_of_a_recipe_need_no_pretrained_weights() -> None:
+    recipe = Recipe.from_plain({**RECIPE, "model": {**RECIPE["model"], "weights": "nowhere.pth"}})  # type: ignore[dict-item]
+    make_backbone, make_head = parts_of(recipe, RECIPE_INFO.input)
+    features = make_backbone().eval()(torch.zeros(1, 1, 16, 16))
+    assert make_head(TASKS[1])(features).shape == (1, 1, 16, 16)
 
 
 @pytest.mark.parametrize(
