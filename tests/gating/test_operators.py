@@ -86,6 +86,18 @@ def test_operators_keep_pytorchs_rules_for_custom_operators() -> None:
     torch.library.opcheck(torch.ops.gatedeploy.mix.default, ([specific, shared], torch.randn(2, 3), 1))
 
 
+def test_gates_start_a_little_above_the_threshold() -> None:
+    """All channels begin task-specific, and so near the threshold that a few steps of the penalty can close them."""
+    assert gd.ChannelGate(5, group=2).gate_logits.tolist() == pytest.approx([0.1] * 3)
+    assert gd.TensorGate().gate_logits.tolist() == pytest.approx([0.1])
+
+
+def test_gates_that_are_set_by_hand_stand_as_near_on_either_side() -> None:
+    gate = gd.ChannelGate(3)
+    gate.choose([True, False, True])
+    assert gate.gate_logits.tolist() == pytest.approx([0.1, -0.1, 0.1])
+
+
 def test_a_tensor_gate_takes_or_leaves_the_whole() -> None:
     gate = gd.TensorGate()
     ones, zeros = torch.ones(2, 3), torch.zeros(2, 3)
