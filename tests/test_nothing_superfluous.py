@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 import gatedeploy as gd
 from gatedeploy.graph.cost import cost
+from tests.backbones import PerTask, Residual
 from tests.gate_patterns import PATTERNS, set_gates
 from tests.models.oracles import macs
+from tests.odd_backbones import CalledTwice, Repeated
 from tests.oracle import expected_layers, kept_layers
-from tests.structures import EXAMPLE, STRUCTURES, CalledTwice, PerTask, Repeated, Residual, Structure
+from tests.structures import EXAMPLE, STRUCTURES, Structure
 from tests.test_collapse_equals_gated import captured, for_each
 
 # Without barriers, flattened channels or layers without modules, which the oracle does not know.

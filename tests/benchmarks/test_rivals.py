@@ -22,6 +22,7 @@ from gatedeploy.graph.capture import capture
 from gatedeploy.models.registry import build_backbone, build_head
 from gatedeploy.program import evaluate
 from gatedeploy.training.recipe import Recipe
+from tests.backbones import PerTask
 from tests.benchmarks.tiny import (
     BACKBONE_MACS,
     BACKBONE_PARAMS,
@@ -37,7 +38,6 @@ from tests.benchmarks.tiny import (
     head,
     tasks,
 )
-from tests.structures import PerTask
 
 
 def test_all_gates_specific_and_all_gates_shared_cost_what_is_counted_by_hand() -> None:

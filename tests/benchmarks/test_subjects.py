@@ -15,8 +15,8 @@ from gatedeploy.benchmarks.subjects import labels, read_subjects
 from gatedeploy.errors import InputError
 from gatedeploy.graph.capture import capture
 from gatedeploy.specs import Task
+from tests.backbones import PerTask
 from tests.benchmarks.tiny import EXAMPLE, SPEC, Backbone, gated, head, save_gated, tasks
-from tests.structures import PerTask
 
 
 def save_plain(path: Path, form: str, asked: tuple[Task, ...], metrics: dict[str, dict[str, float]]) -> None:

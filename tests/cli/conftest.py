@@ -11,7 +11,7 @@ from torch import nn
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.cli.app import run
-from tests.structures import ConvNormAct
+from tests.backbones import ConvNormAct
 
 TASKS = (
     gd.Task("kind", kind="classification", classes=("cat", "dog", "cow")),

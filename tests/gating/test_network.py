@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 import gatedeploy as gd
 from gatedeploy.gating.sites import Site
-from tests.structures import EXAMPLE, BasicBlock, CalledTwice, ConvNormAct, InPlace, Plain, Pyramid, Residual
+from tests.backbones import BasicBlock, ConvNormAct, Plain, Residual
+from tests.odd_backbones import CalledTwice, InPlace, Pyramid
+from tests.structures import EXAMPLE
 
 TASKS = [gd.Task("depth"), gd.Task("normals")]
 

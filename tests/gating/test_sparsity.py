@@ -4,7 +4,8 @@ from torch import nn
 
 import gatedeploy as gd
 from gatedeploy.gating.sparsity import sparsity_penalty
-from tests.structures import EXAMPLE, Residual
+from tests.backbones import Residual
+from tests.structures import EXAMPLE
 
 
 def network(targets: tuple[float, float] = (0.0, 0.0), **options: object) -> gd.GatedNetwork:

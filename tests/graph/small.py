@@ -15,7 +15,7 @@ from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.channels import ChannelGraph, Operation
 from gatedeploy.passes.base import Pass, run_passes
-from gatedeploy.program import Program
+from gatedeploy.program import Program, evaluate
 
 PICTURE = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 UNSEEN = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -162,3 +162,15 @@ def assert_equal(got: Any, expected: Any, tolerance: float = 1e-9) -> None:
         assert one.shape == other.shape
         if other.numel():
             assert float((one.double() - other.double()).abs().max()) <= tolerance * float(other.abs().max())
+
+
+def assert_captured(network: nn.Module) -> None:
+    """The program says what the network says, and so does what becomes of it."""
+    prepared(network)
+    program = capture(network, PICTURE.clone())
+    thin = gd.collapse(program)
+    for pictures in (UNSEEN, UNSEEN[:1]):
+        with torch.no_grad():
+            expected = network(pictures.clone())
+            assert_equal(evaluate(program, pictures.clone()), expected)
+            assert_equal(thin(pictures.clone()), expected)
