@@ -13,7 +13,7 @@ from gatedeploy.cli.prune import prune
 from gatedeploy.cli.train import train
 
 for command in (demo, train, prune, export, verify, inspect, flops, bench):
-    app.command()(command)
+    app.command(epilog="With --debug, at any place, an error shows its traceback.")(command)
 
 __all__ = ["app", "main"]
 

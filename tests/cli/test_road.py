@@ -151,7 +151,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     overview = output(capsys, "--help")
     for command in ("demo", "train", "prune", "export", "verify", "inspect", "flops", "bench"):
         assert command in overview
-        assert len(output(capsys, command, "--help").splitlines()) > 8
+        own = output(capsys, command, "--help")
+        assert len(own.splitlines()) > 8
+        assert "With --debug, at any place, an error shows its traceback." in own
 
 
 @pytest.mark.slow
