@@ -8,7 +8,8 @@ for both together. Each gated network is collapsed, exported and verified; its a
 network in ONNX Runtime. The command goes on where it was interrupted.
 
     DIR/start/          single-task networks from which the gated ones start
-    DIR/rivals/         single-task networks and shared encoder, trained as long as the gated ones in all
+    DIR/single/         single-task networks trained as long as the gated ones in all
+    DIR/shared/         one shared encoder, likewise
     DIR/gated-<λ_s>/    checkpoint.pt, bundle/
     DIR/report/         what `gatedeploy bench` says of all of them
     DIR/table.md        the table
@@ -65,11 +66,9 @@ class Gated:
 
 
 def train_rivals(recipe: Recipe, parts: Parts, tasks: tuple[Task, ...], out: Path) -> tuple[Metrics, Metrics]:
-    """Metrics of the single-task networks and of the shared encoder, each trained as long as a gated one in all."""
-    whole = recipe.train.single_epochs + recipe.train.epochs
-    longer = replace(recipe, train=replace(recipe.train, single_epochs=whole, shared_epochs=whole))
-    road = Road(longer, parts, out / "rivals", Journal(), resume=True)
-    single = {task.name: road.single(task)[1].metrics[task.name] for task in tasks}
+    """Metrics of the single-task networks and of the shared encoder."""
+    road = Road(recipe, parts, out, Journal(), resume=True)
+    single = {task.name: road.single(task).metrics[task.name] for task in tasks}
     return single, road.shared(tasks).metrics
 
 
@@ -77,13 +76,13 @@ def train_gated(
     recipe: Recipe, parts: Parts, tasks: tuple[Task, ...], lambdas: Sequence[float], out: Path
 ) -> list[Path]:
     """The folders of the gated networks, all started from the same single-task networks."""
-    start = Road(recipe, parts, out / "start", Journal(), resume=True)
-    single = {task.name: start.single(task)[0] for task in tasks}
+    road = Road(recipe, parts, out, Journal(), resume=True)
+    start = {task.name: road.start(task) for task in tasks}
     folders = []
     for weight in lambdas:
         chosen = replace(recipe, sparsity=replace(recipe.sparsity, weight=weight))
         folder = out / f"gated-{weight:g}"
-        Road(chosen, parts, folder, Journal(), resume=True).gated(tasks, single)
+        Road(chosen, parts, folder, Journal(), resume=True).gated(tasks, start)
         folders.append(folder)
     return folders
 
@@ -144,12 +143,11 @@ def page(report: Report, recipe: Recipe, lambdas: Sequence[float], rows: str) ->
     weights = " ".join(f"{weight:g}" for weight in lambdas)
     options = "".join(f", {name} {value}" for name, value in backbone.options.items())
     versions = ", ".join(f"{library} {version}" for library, version in where.versions.items())
-    whole = train.single_epochs + train.epochs
     facts = [
         f"{data['train']:,} pairs of Fashion-MNIST's training part to train on, {data['val']:,} of its test part to "
         f"measure on; backbone {backbone.name}{options}; one seed ({train.seed}).",
         f"Gated networks start from single-task networks of {train.single_epochs} epochs and are trained for "
-        f"{train.epochs}; their rivals are trained for {whole} epochs, so that all are trained for as long.",
+        f"{train.epochs}; their rivals are trained for {train.rival_epochs}, so that all are trained for as long.",
         "Accuracy of a gated network is that of its exported bundle in ONNX Runtime. Δ_MTL is over the single-task "
         "networks of the table. Specific channels, by task: mean over gate sites of the share that a task keeps.",
         f"Latency: ONNX Runtime, batch 1, threads: {where.threads}, {report.latency['rounds']} rounds in turns.",
@@ -177,7 +175,7 @@ def run(recipe: Recipe, lambdas: Sequence[float], out: Path, plan: Plan = FULL) 
     tasks = recipe.chosen_tasks(parts.data.tasks)
     folders = train_gated(recipe, parts, tasks, lambdas, out)
     single, shared = train_rivals(recipe, parts, tasks, out)
-    rivals = [out / "rivals" / "shared" / FILE, *(out / "rivals" / "single" / task.name / FILE for task in tasks)]
+    rivals = [out / "shared" / FILE, *(out / "single" / task.name / FILE for task in tasks)]
     files = rivals + [folder / "gated" / FILE for folder in folders]
     named = labels(files)[len(rivals) :]
     gated = [

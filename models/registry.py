@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
-from gatedeploy.errors import InputError, closest
+from gatedeploy.errors import InputError, closest, first_line
 from gatedeploy.models.heads import ASPPHead, DenseHead, LinearHead
 from gatedeploy.models.resnet import ResNet, resnet18, resnet20, resnet50
 from gatedeploy.specs import Task
@@ -22,8 +22,8 @@ class _Head(NamedTuple):
     """Whether it answers per pixel, and so takes the size of the picture."""
 
 
-_BACKBONES: Mapping[str, Callable[..., ResNet]] = {"resnet20": resnet20, "resnet18": resnet18, "resnet50": resnet50}
-_HEADS: Mapping[str, _Head] = {
+BACKBONES: Mapping[str, Callable[..., ResNet]] = {"resnet20": resnet20, "resnet18": resnet18, "resnet50": resnet50}
+HEADS: Mapping[str, _Head] = {
     "linear": _Head(LinearHead, dense=False),
     "dense": _Head(DenseHead, dense=True),
     "aspp": _Head(ASPPHead, dense=True),
@@ -32,12 +32,12 @@ _HEADS: Mapping[str, _Head] = {
 
 def backbone_names() -> tuple[str, ...]:
     """The names `build_backbone` knows."""
-    return tuple(_BACKBONES)
+    return tuple(BACKBONES)
 
 
 def head_names() -> tuple[str, ...]:
     """The names `build_head` knows."""
-    return tuple(_HEADS)
+    return tuple(HEADS)
 
 
 def build_backbone(name: str, **options: Any) -> ResNet:
@@ -50,9 +50,9 @@ def build_backbone(name: str, **options: Any) -> ResNet:
     Raises:
         InputError: no such backbone, no such option, or a value it cannot have.
     """
-    build = _known("backbone", name, _BACKBONES)
+    build = _known("backbone", name, BACKBONES)
     _check_options(f"backbone {name}", build, options, given=())
-    return build(**options)
+    return _built(f"backbone {name}", build, options)
 
 
 def build_head(name: str, in_channels: int, task: Task, size: Sequence[int], **options: Any) -> nn.Module:
@@ -68,10 +68,10 @@ def build_head(name: str, in_channels: int, task: Task, size: Sequence[int], **o
     Raises:
         InputError: no such head, no such option, a value it cannot have, or a head that cannot serve this kind of task.
     """
-    head = _known("head", name, _HEADS)
+    head = _known("head", name, HEADS)
     given: dict[str, Any] = {"in_channels": in_channels, "out_channels": task.channels}
     if task.dense != head.dense:
-        fitting = [other for other, entry in _HEADS.items() if entry.dense == task.dense]
+        fitting = [other for other, entry in HEADS.items() if entry.dense == task.dense]
         gives, needs = ("a map", "one answer per picture") if head.dense else ("one answer per picture", "a map")
         raise InputError(
             f"task {task.name}: head {name!r} gives {gives} and {task.kind} needs {needs}; take {' or '.join(fitting)}"
@@ -79,7 +79,14 @@ def build_head(name: str, in_channels: int, task: Task, size: Sequence[int], **o
     if head.dense:
         given["size"] = size
     _check_options(f"head {name}", head.build, options, tuple(given))
-    return head.build(**given, **options)
+    return _built(f"head {name}", head.build, {**given, **options})
+
+
+def _built(what: str, build: Callable[..., Entry], options: Mapping[str, Any]) -> Entry:
+    try:
+        return build(**options)
+    except (RuntimeError, MemoryError) as error:  # PyTorch raises the first for what fits into no memory
+        raise InputError(f"{what}: cannot be built with {dict(options)}: {first_line(error)}") from None
 
 
 def _known(what: str, name: str, known: Mapping[str, Entry]) -> Entry:

@@ -140,9 +140,14 @@ def resnet18(output_stride: int = 32, in_channels: int = 3) -> ResNet:
 
 
 def resnet50(output_stride: int = 32, in_channels: int = 3) -> ResNet:
-    """ResNet-50 (He et al. 2016, table 1), dilated where `output_stride` asks for it.
+    """ResNet-50 (He et al. 2016, table 1), dilated as `resnet18` is.
 
-    Arguments, dilation and errors are those of `resnet18`.
+    Args:
+        output_stride: 8, 16 or 32.
+        in_channels: channels of the picture.
+
+    Raises:
+        InputError: no such output stride, or `in_channels` is no positive integer.
     """
     return _imagenet("resnet50", Bottleneck, (3, 4, 6, 3), output_stride, in_channels)
 

@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"compiler"},
     {"storage"},
     {"exporters", "models", "training", "data"},
-    {"assembly"},
+    {"assembly", "recipe_reference"},
     {"benchmarks"},
     {"cli"},
 ]

@@ -34,6 +34,8 @@ def train(
 
     Writes FOLDER/checkpoint.pt, and every stage's checkpoint and TensorBoard files below FOLDER. A run that was
     interrupted goes on with --resume and ends with the same weights as an unbroken one on the same machine.
+
+    Recipes, with every key and the layout of a folder of your own pictures: docs/recipes.md in the repository.
     """
     note_bundled(recipe)
     read = load_recipe(recipe, changes or [])
@@ -49,18 +51,18 @@ def show_training(trained: Trained) -> None:
     metrics = {task.name: headline(task) for task in tasks}
     headings = [f"{name} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for name, metric in metrics.items()]
     rows = []
-    epochs = trained.gated.recipe["train"]  # a gain over networks that were trained for less is no gain of gates
     if trained.single:
         figures = [_figure(trained.single[name].metrics, name, metrics) for name in metrics]
-        rows.append([f"single-task nets, {epochs['single_epochs']} epochs", *figures, ""])
-    shared = f"one shared encoder, {epochs['shared_epochs']} epochs"
-    gated = f"gated, {epochs['single_epochs']} + {epochs['epochs']} epochs"
-    for label, info in ((shared, trained.shared), (gated, trained.gated)):
+        rows.append(["single-task nets", *figures, ""])
+    for label, info in (("one shared encoder", trained.shared), ("gated", trained.gated)):
         if info is not None:
             gain = trained.delta_mtl(info)
             row = [label, *(_figure(info.metrics, name, metrics) for name in metrics)]
             rows.append([*row, "" if gain is None else f"{gain:+.2f} %"])
     table(["", *headings, "Δ_MTL"], rows)
+    if trained.single:
+        epochs = trained.gated.recipe["train"]["single_epochs"] + trained.gated.recipe["train"]["epochs"]
+        say(f"Each trained for {epochs} epochs in all, the gated one with those of the nets that it starts from.")
     say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {trained.checkpoint}")
 
 

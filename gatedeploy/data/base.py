@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -160,6 +161,11 @@ def data_set(name: str) -> Callable[[Builder], Builder]:
         return builder
 
     return register
+
+
+def data_sets() -> Mapping[str, Callable[..., DataSet]]:
+    """What builds each data set, by name."""
+    return MappingProxyType(_builders)
 
 
 def load_data(name: str, **options: Any) -> DataSet:

@@ -75,7 +75,9 @@ def folder(
     val: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> DataSet:
-    """The user's own pictures; the module's text shows every option.
+    """The user's own pictures.
+
+    The module's text shows every option.
 
     Args:
         root: the folder that holds everything.

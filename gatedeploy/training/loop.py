@@ -38,7 +38,7 @@ from gatedeploy.training.snapshots import (
     write_snapshot,
 )
 
-Form = Literal["single", "shared", "gated"]
+Stage = Literal["start", "single", "shared", "gated"]
 
 LOOK_EVERY = 20
 """Steps between two looks at the losses. Each look waits for the device, so not every step takes one."""
@@ -49,7 +49,7 @@ class Run:
     """One network to be trained.
 
     Args:
-        form: what it is.
+        stage: what it is trained for: see `gatedeploy.training.stages`.
         network: maps pictures to predictions by task; is trained in place, and ends on the CPU.
         tasks: what it is trained on.
         epochs: how often it sees every picture.
@@ -58,7 +58,7 @@ class Run:
         folder: where `checkpoint.pt` and TensorBoard's files go.
     """
 
-    form: Form
+    stage: Stage
     network: nn.Module
     tasks: tuple[Task, ...]
     epochs: int
@@ -69,7 +69,12 @@ class Run:
     @property
     def title(self) -> str:
         """How the run is called in messages: `gated`, `single depth`."""
-        return f"single {self.tasks[0].name}" if self.form == "single" else self.form
+        return f"{self.stage} {self.tasks[0].name}" if self.form == "single" else self.stage
+
+    @property
+    def form(self) -> str:
+        """What the network is, see `ModelInfo`."""
+        return "single" if self.stage == "start" else self.stage
 
 
 def fit(run: Run, journal: Journal, resume: bool = False) -> ModelInfo:
@@ -112,7 +117,7 @@ def fit(run: Run, journal: Journal, resume: bool = False) -> ModelInfo:
 def _resumable(run: Run, path: Path) -> Snapshot:
     snapshot = read_snapshot(path)
     saved, now = {**snapshot.info.recipe, "form": snapshot.info.form}, {**run.recipe.plain(), "form": run.form}
-    difference = first_difference(saved, now, said_nothing_of(run.form))
+    difference = first_difference(saved, now, said_nothing_of(run.stage))
     if difference is not None:
         raise InputError(
             f"{path}: is of another recipe: {difference}. Resume with the recipe it was begun with, or train into "

@@ -97,7 +97,12 @@ class Constant(Section):
 
 @dataclass(frozen=True)
 class Step(Section):
-    """The learning rate is multiplied by `factor` every `every` epochs (supplement B.1: 20 and 1/3)."""
+    """The learning rate falls in steps (supplement B.1: every 20 epochs to 1/3).
+
+    Args:
+        every: epochs from one step to the next.
+        factor: what it is multiplied by.
+    """
 
     name: Literal["step"] = "step"
     every: Annotated[int, Within(1)] = 20
@@ -106,7 +111,11 @@ class Step(Section):
 
 @dataclass(frozen=True)
 class Polynomial(Section):
-    """The learning rate falls as (1 − share of the run)^`power` (supplement B.2: 0.9)."""
+    """The learning rate falls as (1 − share of the run)^`power` (supplement B.2: 0.9).
+
+    Args:
+        power: 1 is a straight line.
+    """
 
     name: Literal["polynomial"] = "polynomial"
     power: Positive = 0.9
@@ -119,7 +128,8 @@ class Train(Section):
     Args:
         epochs: of the gated network.
         single_epochs: of each single-task network, from which branches and heads start; 0 starts them afresh.
-        shared_epochs: of a uniform multi-task network, as a baseline; 0 trains none.
+        rivals: whether to train also what the gated network has to beat: each task's own network and one shared
+            encoder, each for `single_epochs` and `epochs` together.
         batch_size: pictures a step; the pictures that fill no batch are left out, others each epoch.
         learning_rate: of the weights' Adam.
         weight_decay: likewise.
@@ -131,7 +141,7 @@ class Train(Section):
 
     epochs: Annotated[int, Within(1)]
     single_epochs: Annotated[int, Within(0)] = 0
-    shared_epochs: Annotated[int, Within(0)] = 0
+    rivals: bool = False
     batch_size: Annotated[int, Within(1)] = 128
     learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 1e-4
@@ -139,6 +149,11 @@ class Train(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: Annotated[int, Within(0)] = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+
+    @property
+    def rival_epochs(self) -> int:
+        """How long each rival is trained: as long as the gated network and what it starts from together."""
+        return self.single_epochs + self.epochs
 
 
 @dataclass(frozen=True)

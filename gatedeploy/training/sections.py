@@ -59,7 +59,7 @@ class Section:
     """Base of the sections of a recipe; see the module's text."""
 
     def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
+        for name, hint in hints(type(self)).items():
             with _under(name):
                 object.__setattr__(self, name, _converted(getattr(self, name), hint))
 
@@ -77,12 +77,12 @@ class Section:
                 raise FieldError((key,), f"no such key; there are {', '.join(known)}{closest(key, known)}")
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             if field.name not in plain and _required(field):
-                raise FieldError((field.name,), f"is missing; expected {_in_words(_hints(cls)[field.name])}")
+                raise FieldError((field.name,), f"is missing; expected {in_words(hints(cls)[field.name])}")
         return cls(**plain)
 
     def plain(self) -> dict[str, Any]:
         """All keys and values as JSON types; `from_plain` makes the same section of it."""
-        return {name: _plain(getattr(self, name)) for name in _hints(type(self))}
+        return {name: _plain(getattr(self, name)) for name in hints(type(self))}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def _under(key: str) -> Iterator[None]:
         raise FieldError((key, *error.path), error.sentence) from None
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def hints(cls: type) -> dict[str, Any]:
+    """The annotations of a section by key, with what they say of ranges."""
     return get_type_hints(cls, include_extras=True)
 
 
@@ -166,7 +167,7 @@ def _converted(value: Any, hint: Any) -> Any:
     if origin is Literal:
         if value not in args:
             raise FieldError(
-                (), f"must be {_in_words(hint)}, got {_shown(value)}{closest(str(value), [*map(str, args)])}"
+                (), f"must be {in_words(hint)}, got {_shown(value)}{closest(str(value), [*map(str, args)])}"
             )
         return value
     if origin in (Union, types.UnionType):
@@ -228,7 +229,7 @@ def _named_section(value: Any, sections: list[type[Section]]) -> Section:
         if isinstance(value, section):
             return value
     plain = _mapping(value)
-    by_name: dict[str, type[Section]] = {get_args(_hints(section)["name"])[0]: section for section in sections}
+    by_name: dict[str, type[Section]] = {get_args(hints(section)["name"])[0]: section for section in sections}
     if "name" not in plain:
         raise FieldError(("name",), f"is missing; expected {' or '.join(by_name)}")
     name = str(plain["name"])
@@ -240,7 +241,7 @@ def _named_section(value: Any, sections: list[type[Section]]) -> Section:
 
 
 def _wrong(value: Any, hint: Any) -> FieldError:
-    return FieldError((), f"must be {_in_words(hint)}, got {_shown(value)}")
+    return FieldError((), f"must be {in_words(hint)}, got {_shown(value)}")
 
 
 def _shown(value: Any) -> str:
@@ -255,14 +256,15 @@ def _shown(value: Any) -> str:
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def _in_words(hint: Any) -> str:
+def in_words(hint: Any) -> str:
+    """What an annotation allows, in words."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return f"{_in_words(args[0])} {args[1]}"
+        return f"{in_words(args[0])} {args[1]}"
     if origin is Literal:
         return " or ".join(map(str, args))
     if origin in (Union, types.UnionType):
-        return " or ".join("null" if option is type(None) else _in_words(option) for option in args)
+        return " or ".join(dict.fromkeys("null" if option is type(None) else in_words(option) for option in args))
     if origin is tuple:
         return "a list"
     return _WORDS.get(hint, "a mapping")

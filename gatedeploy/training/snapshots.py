@@ -111,13 +111,12 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], where: Path) -
         raise InputError(f"{where}: holds the weights of another network: {reason}") from None
 
 
-def said_nothing_of(form: str) -> tuple[str, ...]:
-    """The keys of a recipe that say nothing of a network of this form, so that another value there is no matter."""
-    of_gates = ("gates", "sparsity", "tasks.*.sparsity_target")
-    return {
-        "single": (*of_gates, "train.epochs", "train.shared_epochs"),
-        "shared": (*of_gates, "train.epochs", "train.single_epochs"),
-    }.get(form, ("train.shared_epochs",))
+def said_nothing_of(stage: str) -> tuple[str, ...]:
+    """The keys of a recipe that say nothing of a network of this stage, so that another value there is no matter."""
+    if stage == "gated":
+        return ("train.rivals",)
+    of_gates = ("gates", "sparsity", "tasks.*.sparsity_target", "train.rivals")
+    return (*of_gates, "train.epochs") if stage == "start" else of_gates
 
 
 def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any], ignored: Collection[str] = ()) -> str | None:

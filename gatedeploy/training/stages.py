@@ -1,9 +1,12 @@
-"""The whole road of a recipe: single-task nets, a uniform multi-task net as a baseline, the gated network.
+"""The whole road of a recipe: the networks it starts from, its rivals, the gated network.
 
-    out/single/<task>/checkpoint.pt   train.single_epochs each; the gated network's branches and heads start from them
-    out/shared/checkpoint.pt          train.shared_epochs; a baseline, nothing starts from it
+    out/start/<task>/checkpoint.pt    train.single_epochs each; the gated network's branches and heads start from them
+    out/single/<task>/checkpoint.pt   a rival: the task's own network
+    out/shared/checkpoint.pt          a rival: one encoder for all tasks, which is uniform multi-task learning
     out/gated/checkpoint.pt           train.epochs
     out/checkpoint.pt                 the gated one, once it is done
+
+Rivals are trained for as long as the gated network and what it starts from together, so that a gain is one of gates.
 
 TensorBoard's files lie beside the checkpoints.
 """
@@ -27,7 +30,7 @@ from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Data
 from gatedeploy.training.journal import Journal
-from gatedeploy.training.loop import Form, Run, epoch_seed, fit
+from gatedeploy.training.loop import Run, Stage, epoch_seed, fit
 from gatedeploy.training.metrics import gain
 from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.recipe import Recipe
@@ -55,8 +58,8 @@ class Trained:
 
     Args:
         checkpoint: the gated network.
-        single: the single-task nets, by task; empty if the recipe asks for none.
-        shared: the uniform multi-task net; None if the recipe asks for none.
+        single: the single-task nets, by task; empty without rivals.
+        shared: the uniform multi-task net; None without rivals.
         gated: the gated network.
     """
 
@@ -89,14 +92,20 @@ def train_recipe(
     journal = journal or Journal()
     tasks = recipe.chosen_tasks(parts.data.tasks)
     road = Road(recipe, parts, out, journal, resume)
-    if not resume:
-        _refuse_begun(out, tasks)
-    single = {task.name: road.single(task) for task in tasks} if recipe.train.single_epochs else {}
-    shared = road.shared(tasks) if recipe.train.shared_epochs else None
-    gated = road.gated(tasks, {task: network for task, (network, _) in single.items()})
+    begun = _begun(out, tasks)
+    if begun and not resume:
+        raise InputError(f"{out}: holds a training already ({begun}); go on with --resume, or choose another --out")
+    if resume and not begun:
+        journal.say(f"{out}: holds no training to go on with; beginning one")
+    if not recipe.sparsity.weight:
+        journal.say("sparsity.weight is 0: nothing but the tasks themselves makes channels shared, so few will be")
+    start = {task.name: road.start(task) for task in tasks} if recipe.train.single_epochs else {}
+    single = {task.name: road.single(task) for task in tasks} if recipe.train.rivals else {}
+    shared = road.shared(tasks) if recipe.train.rivals else None
+    gated = road.gated(tasks, start)
     checkpoint = out / FILE
     _publish(out / "gated" / FILE, checkpoint)
-    trained = Trained(checkpoint, {task: info for task, (_, info) in single.items()}, shared, gated)
+    trained = Trained(checkpoint, single, shared, gated)
     for info in filter(None, (shared, gated)):
         reached = trained.delta_mtl(info)
         if reached is not None:
@@ -122,37 +131,42 @@ class Road:
     journal: Journal
     resume: bool = False
 
-    def single(self, task: Task) -> tuple[MultiHead, ModelInfo]:
-        """A network of one task, trained for `train.single_epochs`."""
-        self._seed("single")
-        network = self._multi_head((task,))
-        run = self._run("single", network, (task,), self.recipe.train.single_epochs, f"single/{task.name}")
-        return network, fit(run, self.journal, self.resume)
+    def start(self, task: Task) -> MultiHead:
+        """A network of one task, trained for `train.single_epochs`, from which a branch and a head start."""
+        network = self._multi_head("start", (task,))
+        self._fit("start", network, (task,), self.recipe.train.single_epochs, f"start/{task.name}")
+        return network
+
+    def single(self, task: Task) -> ModelInfo:
+        """A network of one task, trained as a rival."""
+        network = self._multi_head("single", (task,))
+        return self._fit("single", network, (task,), self.recipe.train.rival_epochs, f"single/{task.name}")
 
     def shared(self, tasks: tuple[Task, ...]) -> ModelInfo:
-        """Uniform MTL, trained for `train.shared_epochs`."""
-        self._seed("shared")
-        run = self._run("shared", self._multi_head(tasks), tasks, self.recipe.train.shared_epochs, "shared")
-        return fit(run, self.journal, self.resume)
+        """Uniform MTL, trained as a rival."""
+        network = self._multi_head("shared", tasks)
+        return self._fit("shared", network, tasks, self.recipe.train.rival_epochs, "shared")
 
-    def gated(self, tasks: tuple[Task, ...], single: Mapping[str, MultiHead]) -> ModelInfo:
-        """The gated network, which starts from `single` by task and is trained for `train.epochs`."""
+    def gated(self, tasks: tuple[Task, ...], start: Mapping[str, MultiHead]) -> ModelInfo:
+        """The gated network, which starts from `start` by task and is trained for `train.epochs`."""
         self._seed("gated")
-        network = gated_network(self.recipe, self.parts, tasks, single)
-        return fit(self._run("gated", network, tasks, self.recipe.train.epochs, "gated"), self.journal, self.resume)
+        network = gated_network(self.recipe, self.parts, tasks, start)
+        return self._fit("gated", network, tasks, self.recipe.train.epochs, "gated")
 
-    def _multi_head(self, tasks: tuple[Task, ...]) -> MultiHead:
+    def _multi_head(self, stage: Stage, tasks: tuple[Task, ...]) -> MultiHead:
+        self._seed(stage)
         return MultiHead(self.parts.make_backbone(), {task.name: self.parts.make_head(task) for task in tasks})
 
-    def _run(self, form: Form, network: nn.Module, tasks: tuple[Task, ...], epochs: int, folder: str) -> Run:
-        return Run(form, network, tasks, epochs, self.recipe, self.parts.data, self.out / folder)
+    def _fit(self, stage: Stage, network: nn.Module, tasks: tuple[Task, ...], epochs: int, folder: str) -> ModelInfo:
+        run = Run(stage, network, tasks, epochs, self.recipe, self.parts.data, self.out / folder)
+        return fit(run, self.journal, self.resume)
 
-    def _seed(self, stage: str) -> None:
+    def _seed(self, stage: Stage) -> None:
         torch.manual_seed(epoch_seed(self.recipe.train.seed, zlib.crc32(stage.encode())))
 
 
 def gated_network(
-    recipe: Recipe, parts: Parts, tasks: tuple[Task, ...], single: Mapping[str, MultiHead]
+    recipe: Recipe, parts: Parts, tasks: tuple[Task, ...], start: Mapping[str, MultiHead]
 ) -> GatedNetwork:
     """The gated network as its training begins (InterroGate supplement B.3).
 
@@ -160,7 +174,7 @@ def gated_network(
         recipe: says how it is gated.
         parts: the data set and what builds the network; the shared branch starts as `make_backbone` makes it.
         tasks: of the recipe.
-        single: trained nets by task, from which branches and heads start; without one both start as they are made.
+        start: trained nets by task, from which branches and heads start; without one both start as they are made.
     """
     heads = {task.name: parts.make_head(task) for task in tasks}
     network = gate(
@@ -170,18 +184,17 @@ def gated_network(
         heads=heads,
         **recipe.gates.placing,
     )
-    for task, net in single.items():
+    for task, net in start.items():
         heads[task].load_state_dict(net.heads[task].state_dict())
         network.load_branch(task, net.backbone.state_dict())
     return network
 
 
-def _refuse_begun(out: Path, tasks: tuple[Task, ...]) -> None:
-    for folder in (*(f"single/{task.name}" for task in tasks), "shared", "gated", "."):
-        if (out / folder / FILE).is_file():
-            raise InputError(
-                f"{out}: holds a training already ({out / folder / FILE}); go on with --resume, or choose another --out"
-            )
+def _begun(out: Path, tasks: tuple[Task, ...]) -> Path | None:
+    """A checkpoint of a training that was begun in `out`, if there is one."""
+    own = (f"{stage}/{task.name}" for stage in ("start", "single") for task in tasks)
+    files = (out / folder / FILE for folder in (*own, "shared", "gated", "."))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _publish(source: Path, target: Path) -> None:

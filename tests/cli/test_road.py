@@ -162,7 +162,7 @@ def test_the_demo_walks_the_whole_road(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(  # the package's own `demo` is the command
         importlib.import_module("gatedeploy.cli.demo"),
         "load_recipe",
-        lambda name: load_recipe(name, [*small, "train.shared_epochs=1"]),
+        lambda name: load_recipe(name, [*small, "train.rivals=true"]),
     )
     monkeypatch.chdir(tmp_path)
     assert run(["demo"]) == 0

@@ -72,3 +72,10 @@ def test_heads_that_cannot_serve_the_task() -> None:
         build_head("dense", 8, CLOTHES, (64, 64))
     with pytest.raises(InputError, match=r"task anything has no kind, so the width of its prediction is unknown"):
         build_head("dense", 8, Task("anything"), (64, 64))
+
+
+def test_a_network_that_fits_into_no_memory_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"^backbone resnet20: cannot be built with {'width': 1099511627776}: .*alloc"):
+        build_backbone("resnet20", width=2**40)
+    with pytest.raises(InputError, match=r"^head linear: cannot be built with .*: .*alloc"):
+        build_head("linear", 2**40, Task("kind", "classification", ("a", "b")), (8, 8))

@@ -165,9 +165,17 @@ def test_resume_refuses_another_recipe(tmp_path: Path, other: Recipe, difference
 
 def test_resume_refuses_another_form_and_ignores_what_does_not_concern_it(tmp_path: Path) -> None:
     fit(shared_run(tmp_path, recipe(epochs=1)), quiet())
-    fit(replace(shared_run(tmp_path, recipe(epochs=9, sparsity={"weight": 1.0})), epochs=1), quiet(), resume=True)
+    fit(shared_run(tmp_path, recipe(epochs=1, sparsity={"weight": 1.0}, train={"rivals": True})), quiet(), resume=True)
+    with pytest.raises(InputError, match=r"is of another recipe: train\.epochs was 1 and is now 9"):
+        fit(shared_run(tmp_path, recipe(epochs=9)), quiet(), resume=True)
     with pytest.raises(InputError, match=r"is of another recipe: form was 'shared' and is now 'gated'"):
         fit(gated_run(tmp_path, recipe(epochs=1)), quiet(), resume=True)
+
+
+def test_what_a_gated_network_starts_from_knows_nothing_of_its_epochs(tmp_path: Path) -> None:
+    first, longer = (replace(shared_run(tmp_path, recipe(epochs=n)), stage="start", epochs=1) for n in (1, 9))
+    fit(first, quiet())
+    fit(longer, quiet(), resume=True)
 
 
 def test_resume_refuses_another_network(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ recipes = sections(
             {"epochs": st.integers(1, 99)},
             {
                 "single_epochs": st.integers(0, 99),
-                "shared_epochs": st.integers(0, 99),
+                "rivals": st.booleans(),
                 "batch_size": st.integers(1, 99),
                 "learning_rate": positive,
                 "weight_decay": not_negative,

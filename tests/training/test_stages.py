@@ -14,6 +14,7 @@ from gatedeploy.errors import InputError
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.networks import MultiHead
+from gatedeploy.training.snapshots import read_snapshot
 from gatedeploy.training.stages import Trained, gated_network, train_recipe
 from tests.training.made_up import TASKS, Head, MadeUp, make_backbone, parts, recipe, weights
 
@@ -27,12 +28,13 @@ def said(by: Journal) -> str:
     return by.console.file.getvalue()
 
 
-ROAD = recipe(epochs=2, single_epochs=1, train={"shared_epochs": 1}, tasks={"depth": {"weight": 2}, "colour": {}})
+ROAD = recipe(epochs=2, single_epochs=1, train={"rivals": True}, tasks={"depth": {"weight": 2}, "colour": {}})
 
 
 def test_the_whole_road(tmp_path: Path) -> None:
     telling = journal()
-    trained = train_recipe(ROAD, parts(), tmp_path, journal=telling)
+    trained = train_recipe(ROAD, parts(), tmp_path, journal=telling, resume=True)
+    assert f"{tmp_path}: holds no training to go on with; beginning one" in said(telling)
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert found == [
         "checkpoint.pt",
@@ -40,7 +42,15 @@ def test_the_whole_road(tmp_path: Path) -> None:
         "shared/checkpoint.pt",
         "single/colour/checkpoint.pt",
         "single/depth/checkpoint.pt",
+        "start/colour/checkpoint.pt",
+        "start/depth/checkpoint.pt",
     ]
+    epochs = {folder: read_snapshot(tmp_path / folder / "checkpoint.pt").epochs for folder in ("start/depth", "gated")}
+    rivals = {
+        folder: read_snapshot(tmp_path / folder / "checkpoint.pt").epochs for folder in ("single/depth", "shared")
+    }
+    assert epochs == {"start/depth": 1, "gated": 2}
+    assert rivals == {"single/depth": 3, "shared": 3}  # as long as the gated network in all
     assert (tmp_path / "checkpoint.pt").read_bytes() == (tmp_path / "gated" / "checkpoint.pt").read_bytes()
     assert trained.checkpoint == tmp_path / "checkpoint.pt"
     assert [task.name for task in trained.gated.tasks] == ["depth", "colour"]
@@ -57,8 +67,9 @@ def test_the_whole_road(tmp_path: Path) -> None:
     assert re.search(r"^gated: Δ_MTL over single-task nets [+-][\d.]+ %$", said(telling), re.M)
     assert set(collapse(read_checkpoint(trained.checkpoint).program).program.outputs) == {"depth", "colour"}
 
-    again = train_recipe(ROAD, parts(), tmp_path, resume=True, journal=journal())
-    assert again == trained
+    resumed = journal()
+    assert train_recipe(ROAD, parts(), tmp_path, resume=True, journal=resumed) == trained
+    assert "beginning one" not in said(resumed)
 
 
 def test_branches_and_heads_start_from_the_single_task_nets() -> None:
@@ -105,6 +116,14 @@ def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
         InputError, match=r"holds a training already \(.*gated/checkpoint\.pt\); go on with --resume, or"
     ):
         train_recipe(made, parts(), tmp_path, journal=journal())
+
+
+@pytest.mark.parametrize(("weight", "told"), [(0.0, True), (0.1, False)])
+def test_that_nothing_makes_tasks_share_is_told(tmp_path: Path, weight: float, told: bool) -> None:
+    made = recipe(epochs=1, tasks={"depth": {}}, sparsity={"weight": weight})
+    telling = journal()
+    train_recipe(made, parts(), tmp_path, journal=telling)
+    assert ("sparsity.weight is 0" in said(telling)) == told
 
 
 def test_a_task_that_the_data_lacks_is_refused_before_anything_is_written(tmp_path: Path) -> None:
