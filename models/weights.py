@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from gatedeploy.errors import InputError, located
+from gatedeploy.errors import InputError, first_line, located
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def load_weights(module: nn.Module, path: str | Path, where: str = "") -> Weight
         try:
             module.load_state_dict(fitting, strict=False)
         except RuntimeError as error:
-            raise InputError(f"the tensors cannot be copied: {_first_line(error)}") from None
+            raise InputError(f"the tensors cannot be copied: {first_line(error)}") from None
     return WeightsReport(
         matched=tuple(key for key in own if key in fitting),
         missed=tuple(key for key in own if key not in tensors),
@@ -75,7 +75,7 @@ def _read(path: Path) -> Any:
         try:
             return safetensors.torch.load_file(path)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"not a readable safetensors file: {_first_line(error)}") from None
+            raise InputError(f"not a readable safetensors file: {first_line(error)}") from None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes raise nearly anything: EOFError, KeyError, UnpicklingError, …
@@ -109,7 +109,3 @@ def _nothing_fits(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> s
         if key in own:
             return f"no tensor fits: {key} has shape {tuple(value.shape)} and the module's {tuple(own[key].shape)}"
     return f"no tensor fits: the file's names begin with {there}; the module's with {', '.join(list(own)[:3])}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

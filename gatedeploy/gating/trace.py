@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, first_line
 from gatedeploy.gating.functional import make_functional
 
 
@@ -92,8 +92,6 @@ def _note_shapes(graph: fx.Graph, root: nn.Module, example_input: Tensor) -> Non
         with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             _ShapeNotes(root, graph=graph).run(mode.from_tensor(example_input))
     except Exception as error:  # the user's own network runs here
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
         raise InputError(
-            f"the backbone does not take an input of shape {tuple(example_input.shape)}: {reason}"
+            f"the backbone does not take an input of shape {tuple(example_input.shape)}: {first_line(error)}"
         ) from error

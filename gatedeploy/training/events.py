@@ -39,10 +39,14 @@ class EventFile:
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self._file = (folder / name).open("xb", buffering=0)
         self._records = RecordWriter(self._file)
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        if first_step:
-            started = SessionLog(status=SessionLog.START)
-            self._write(Event(wall_time=time.time(), step=first_step, session_log=started))
+        try:
+            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            if first_step:
+                started = SessionLog(status=SessionLog.START)
+                self._write(Event(wall_time=time.time(), step=first_step, session_log=started))
+        except OSError:
+            self._file.close()
+            raise
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Write one number of one step."""

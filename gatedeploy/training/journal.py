@@ -91,6 +91,7 @@ class RunJournal:
         try:
             yield
         except OSError as error:
+            self.close()
             self._events = None
             self._journal.say(
                 f"{self._title}: TensorBoard's file cannot be written ({error.strerror}); going on without"
