@@ -21,8 +21,8 @@ from gatedeploy.exporters.manifest import (
     Reference,
     Verification,
     labels_file,
-    manifest_to_json,
 )
+from gatedeploy.exporters.manifest_json import manifest_to_json
 from gatedeploy.exporters.reading import MODEL, Bundle, read_bundle, read_manifest
 from gatedeploy.exporters.readme import readme
 from gatedeploy.exporters.reference import fingerprint, reference_picture
@@ -195,7 +195,7 @@ def _check_place(out: Path) -> None:
     remedy = "choose another folder"
     try:
         listed = {MANIFEST, *read_manifest(out).files}
-    except InputError as error:
+    except (InputError, CheckError) as error:
         raise InputError(f"{out}: exists and is no bundle that could be replaced; {remedy} ({error})") from None
     found = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_symlink() or not file.is_dir()}
     if found - listed:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatedeploy.errors import CheckError, InputError, located
-from gatedeploy.exporters.manifest import MANIFEST, Manifest, manifest_from_json
+from gatedeploy.exporters.manifest import MANIFEST, Manifest
+from gatedeploy.exporters.manifest_json import manifest_from_json
 from gatedeploy.exporters.reference import difference, fingerprint, reference_picture
 from gatedeploy.exporters.to_onnx import check_onnx
 from gatedeploy.files import sha256
@@ -66,7 +67,7 @@ def read_bundle(path: Path | str) -> Bundle:
 
     Raises:
         InputError: it is no bundle, of another version, or holds what no bundle may hold: links, names that leave it.
-        CheckError: it is damaged: a file is missing, was added, or has changed.
+        CheckError: it is damaged: a file is missing, was added, or has changed, the manifest itself included.
     """
     path = Path(path)
     manifest = read_manifest(path)
@@ -97,6 +98,7 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         InputError: there is none, or it cannot be used.
+        CheckError: it was changed or damaged.
     """
     if not path.is_dir():
         what = "a file" if path.exists() else "no such folder"
@@ -139,8 +141,8 @@ def verify_bundle(path: Path | str, *, threads: int | None = None) -> BundleChec
         picture = reference_picture(manifest.input, reference.batch, reference.seed)
         parity = compare_with_reference(manifest, runner.infer({manifest.input.name: picture}))
         parity.check("on this machine the network")
-    size = sum(entry.size_bytes for entry in manifest.files.values())
-    return BundleCheck(len(manifest.files) + 1, size, runner.name, parity)
+    sizes = [(bundle.path / name).stat().st_size for name in (MANIFEST, *manifest.files)]
+    return BundleCheck(len(sizes), sum(sizes), runner.name, parity)
 
 
 def compare_with_reference(manifest: Manifest, got: Mapping[str, Array]) -> Parity:

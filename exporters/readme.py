@@ -106,5 +106,7 @@ output's largest value (at most {proof.tolerance:.0e} was allowed):
 {table}
 
 `gatedeploy verify .` (`pip install 'gatedeploy[cpu]'`) checks on your machine that no file has changed since, and that
-your runtime computes the same numbers. A changed hash shows damage, not who wrote a file.
+your runtime computes the same numbers. `manifest.json` holds the SHA-256 of every other file and, as `content_sha256`,
+of its own content (as JSON in ASCII, keys sorted, no spaces, without that key). Hashes show damage, not who wrote a
+file.
 """

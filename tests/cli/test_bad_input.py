@@ -187,6 +187,13 @@ class TestBundles:
         said = refused(capsys, "verify", str(copy / "bundle"), code=1)
         assert "model.onnx was changed or damaged: its SHA-256 is " in said
 
+    def test_a_changed_manifest(self, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        manifest = copy / "bundle" / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"macs": ', '"macs": 1'))
+        for command in ("verify", "inspect", "flops", "bench"):
+            said = refused(capsys, command, str(copy / "bundle"), code=1)
+            assert said.startswith(f"{manifest}: was changed or damaged")
+
     def test_not_a_bundle(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "manifest.json" in refused(capsys, "verify", str(tmp_path))
 

@@ -64,7 +64,8 @@ def test_the_figures_of_its_verification(exported: Bundle) -> None:
     assert all(0 <= error < 1e-5 for errors in proof.error.values() for error in errors.values())
     assert set(proof.error["3"]) == {"scene", "parts"}
     check = verify_bundle(exported.path, threads=1)
-    assert check.files == 5
+    files = [file for file in exported.path.rglob("*") if file.is_file()]
+    assert (check.files, check.size_bytes) == (len(files), sum(file.stat().st_size for file in files))
     assert max(check.parity.error.values()) < 1e-5
 
 
@@ -113,7 +114,10 @@ def test_a_bundle_is_replaced_by_the_next(thin: gd.Collapsed, bundle: Bundle) ->
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"thesis.txt": "years of work"}, "out: exists and is no bundle that could be replaced; choose another folder"),
+        (
+            {"thesis.txt": "years of work"},
+            "out: exists and is no bundle that could be replaced; choose another folder",
+        ),
         ({"manifest.json": '{"name": "a web app"}'}, "is no bundle that could be replaced"),
     ],
 )
@@ -135,6 +139,15 @@ def test_what_the_user_put_into_a_bundle_is_not_lost(thin: gd.Collapsed, bundle:
     with pytest.raises(InputError, match=r"holds labels/notes.txt besides a bundle; move it, or choose another"):
         export(thin, bundle.path)
     assert (bundle.path / "labels" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_bundle_whose_manifest_was_changed_is_not_replaced(thin: gd.Collapsed, bundle: Bundle) -> None:
+    file = bundle.path / "manifest.json"
+    file.write_text(changed := file.read_text().replace('"road"', '"Road"'))
+    with pytest.raises(InputError, match=r"no bundle that could be replaced; choose another folder .*was changed"):
+        export(thin, bundle.path)
+    assert file.read_text() == changed
 
 
 @pytest.mark.usefixtures("quick_export")

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -10,16 +11,16 @@ import pytest
 
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.exporters import Bundle, read_bundle, reading, verify_bundle
-from gatedeploy.exporters.manifest import manifest_from_json, manifest_to_json
+from gatedeploy.exporters.manifest_json import manifest_from_json, manifest_to_json, sealed
 from gatedeploy.files import sha256
 
 
 def edit(bundle: Bundle, change: Callable[[Any], object]) -> None:
-    """Change the manifest as JSON."""
+    """Change the manifest as JSON, and seal it again, so that the seal is not what is refused."""
     file = bundle.path / "manifest.json"
     document = json.loads(file.read_text())
     change(document)
-    file.write_text(json.dumps(document))
+    file.write_text(sealed(document))
 
 
 def admit(bundle: Bundle, name: str) -> None:
@@ -55,6 +56,38 @@ def test_a_flipped_byte_is_found_and_named(bundle: Bundle) -> None:
         CheckError, match=f"model.onnx was changed or damaged: its SHA-256 is .*, expected {good[:12]}…"
     ):
         read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"accuracy": 0.75', '"accuracy": 0.95'),
+        ('"tolerance": 0.0001', '"tolerance": 0.0002'),
+        ('"road"', '"Road"'),
+        ('"precision": "fp32"', '"precision": "fp31"'),
+        ('"content_sha256": "', '"content_sha256": "0'),
+        ('"content_sha256"', '"content_sha1"'),
+        ('"version": 1,', '"version": 1, "version": 1,'),
+        ("{\n", "{"),
+    ],
+    ids=["metrics", "verification", "classes", "precision", "its hash", "no hash", "a key twice", "a line end"],
+)
+def test_a_change_of_the_manifest_itself_is_found(bundle: Bundle, before: str, after: str) -> None:
+    file = bundle.path / "manifest.json"
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after, 1))
+    message = r"manifest.json: was changed or damaged: it does not fit its content_sha256; copy or export the bundle"
+    with pytest.raises(CheckError, match=message):
+        read_bundle(bundle.path)
+
+
+def test_the_hash_of_the_manifest_can_be_made_by_others(exported: Bundle) -> None:
+    """As the bundle's README says."""
+    said = json.loads((exported.path / "manifest.json").read_text())
+    expected = said.pop("content_sha256")
+    content = json.dumps(said, sort_keys=True, separators=(",", ":")).encode("ascii")
+    assert hashlib.sha256(content).hexdigest() == expected
 
 
 def test_a_file_that_cannot_be_read_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +169,7 @@ def test_what_is_no_bundle(tmp_path: Path) -> None:
         (b'{"name": "a web app"}', "not the manifest of a gatedeploy bundle"),
         (b'{"format": "gatedeploy.bundle"}', "format version None; this gatedeploy reads version 1"),
         (b'{"format": "gatedeploy.bundle", "version": 2}', "format version 2; .* install the one that wrote it"),
-        (b'{"format": "gatedeploy.bundle", "version": 1}', "damaged .KeyError"),
+        (sealed({"format": "gatedeploy.bundle", "version": 1}).encode(), "damaged .KeyError"),
     ],
 )
 def test_manifests_that_cannot_be_used(bundle: Bundle, content: bytes, message: str) -> None:
