@@ -14,7 +14,7 @@ from gatedeploy.benchmarks.costs import NetworkCost, count, total
 from gatedeploy.benchmarks.rivals import PlainRivals, mixture_of_recipe, rivals_of_gates, rivals_of_recipe
 from gatedeploy.benchmarks.subjects import Subject
 from gatedeploy.compiler import Collapsed, collapse
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, located
 from gatedeploy.exporters.plain_gates import plain_gates
 from gatedeploy.graph.cost import cost as cost_by_shapes
 from gatedeploy.graph.modules import network
@@ -128,7 +128,7 @@ def _own(subject: Subject) -> list[Candidate]:
     if subject.form == "collapsed":
         thin, report = Collapsed(program), subject.info.report
     else:
-        thin = collapse(program)
+        thin = _collapsed(subject)
         report = asdict(thin.report) if thin.report else {}
     cost = count(thin, program.input)
     return [Candidate(f"collapsed {subject.label}", "collapsed", cost, (thin,), collapse=report)]
@@ -161,8 +161,8 @@ def _plain(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
     shared = next((subject for subject in subjects if subject.form == "shared"), None)
     single = {subject.info.tasks[0].name: subject for subject in reversed(subjects) if subject.form == "single"}
     made = None if shared and set(single) == set(tasks) else _made(subjects, notes)
-    encoder = collapse(_program(shared)) if shared else made.shared if made else None
-    networks = {task: collapse(_program(subject)) for task, subject in single.items()}
+    encoder = _collapsed(shared) if shared else made.shared if made else None
+    networks = {task: _collapsed(subject) for task, subject in single.items()}
     if made:
         networks = {**made.single, **networks}
     found = [candidate("mtl", [encoder], input)] if encoder else []
@@ -218,6 +218,11 @@ class _Named(nn.Module):
 def _program(subject: Subject) -> Program:
     assert subject.program is not None  # all but bundles have one
     return subject.program
+
+
+def _collapsed(subject: Subject) -> Collapsed:
+    with located(str(subject.path)):
+        return collapse(_program(subject))
 
 
 def _other_backbones(gated: Sequence[Subject]) -> list[str]:

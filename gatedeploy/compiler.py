@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError, closest
+from gatedeploy.errors import CheckError, InputError, closest
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.channels import ChannelGraph
@@ -108,7 +109,8 @@ def collapse(
 
     Raises:
         InputError: the network cannot be captured, or a task does not exist.
-        CheckError: the result differs from the gated network by more than rounding. That is a bug of gatedeploy.
+        CheckError: a weight or a prediction is no number; or the result differs from the gated network by more than
+            rounding, which is a bug of gatedeploy.
     """
     clock = _Clock()
     if isinstance(gated, Program):
@@ -119,14 +121,14 @@ def collapse(
     else:
         program = capture(gated, example_input)
     clock.lap("capture")
+    _check_numbers(program)
     wanted = program if tasks is None else _only(program, tasks)
     dtype = _precision(wanted)
     collapsed, graph = lower(wanted)
     clock.lap("passes")
-    pictures = _verification_pictures(wanted, example_input)
-    expected = [evaluate(wanted, picture) for picture in pictures]
-    parity = _verify(partial(evaluate, collapsed.program), pictures, expected, FLOAT64)
-    parity_float32 = _round(collapsed, dtype, pictures, expected)
+    asked = _questions(wanted, example_input)
+    parity = _verify(partial(evaluate, collapsed.program), asked, FLOAT64)
+    parity_float32 = _round(collapsed, dtype, asked)
     clock.lap("verification")
     costs = cost(program), cost(collapsed.program)
     sites = tuple(site_shares(program))
@@ -167,26 +169,60 @@ def _only(program: Program, tasks: Sequence[str]) -> Program:
     return replace(program, graph=graph)
 
 
-def _verification_pictures(program: Program, example_input: Tensor | None) -> list[Tensor]:
-    """The example, or a made-up picture without one, and two seeded pictures of noise in one batch.
+def _check_numbers(program: Program) -> None:
+    """Raise `CheckError` where a weight is no number, as a training that went wrong leaves it."""
+    for name, weight in program.weights.items():
+        # A buffer may be a mask that is infinite by intent; statistics of norms are buffers too.
+        learned = name in program.trainable or "running_" in name
+        wrong = ~weight.isfinite() if learned else weight.isnan()
+        if wrong.any():
+            raise CheckError(
+                f"weight {name!r}: {int(wrong.sum())} of {weight.numel()} numbers are NaN or infinite, so the network "
+                "predicts nothing; look at its training (a lower learning rate, wrong labels) and train it again"
+            )
 
-    One of the two has no number below 0, for networks that are undefined there.
+
+Question = tuple[Tensor, dict[str, Any]]
+"""A picture, and what the gated network predicts for it."""
+
+
+def _questions(program: Program, example_input: Tensor | None) -> list[Question]:
+    """What the collapsed network must answer alike: the example, else seeded noise, and two pictures of noise.
+
+    What is undefined (NaN) can be compared with nothing. So each has a substitute without numbers below 0, for networks
+    that are undefined there.
     """
     generator = torch.Generator().manual_seed(0)
-    first, second = torch.randn(2, 1, *program.input.shape, generator=generator)
-    third = torch.rand(1, *program.input.shape, generator=generator)
-    return [first if example_input is None else example_input[:1].detach().cpu().float(), torch.cat([second, third])]
+    noise = torch.randn(3, *program.input.shape, generator=generator)
+    tame = torch.rand(3, *program.input.shape, generator=generator)
+    example = noise[:1] if example_input is None else example_input[:1].detach().cpu().float()
+    return [_defined(program, [example, noise[:1], tame[:1]]), _defined(program, [noise[1:], tame[1:]])]
 
 
-def _round(
-    collapsed: Collapsed, dtype: torch.dtype, pictures: Sequence[Tensor], expected: Sequence[dict[str, Any]]
-) -> Parity:
+def _defined(program: Program, pictures: Sequence[Tensor]) -> Question:
+    """The first of `pictures` for which every prediction is a number, and what is predicted for it."""
+    for picture in pictures:
+        predictions = evaluate(program, picture)
+        undefined = [task for task in predictions if _has_nan(predictions[task])]
+        if not undefined:
+            return picture, predictions
+    raise CheckError(
+        f"prediction {undefined[0]!r} is not a number (NaN) for any picture of noise, so nothing can be compared; look "
+        "at what the network computes there, such as the root of a negative number, and at its training"
+    )
+
+
+def _has_nan(prediction: Any) -> bool:
+    return any(bool(torch.as_tensor(leaf).isnan().any()) for leaf in pytree.tree_leaves(prediction))
+
+
+def _round(collapsed: Collapsed, dtype: torch.dtype, asked: Sequence[Question]) -> Parity:
     """Round the network to `dtype` and verify it as it is then; one of half precision in float32, before."""
     if dtype in (torch.float32, torch.float64):
         collapsed.to(dtype)
         tolerance = FLOAT64 if dtype == torch.float64 else FLOAT32
-        return _verify(lambda picture: collapsed(picture.to(dtype)), pictures, expected, tolerance)
-    parity = _verify(partial(evaluate, collapsed.program, dtype=torch.float32), pictures, expected, FLOAT32)
+        return _verify(lambda picture: collapsed(picture.to(dtype)), asked, tolerance)
+    parity = _verify(partial(evaluate, collapsed.program, dtype=torch.float32), asked, FLOAT32)
     collapsed.to(dtype)
     return parity
 
@@ -200,15 +236,10 @@ def _precision(program: Program) -> torch.dtype:
     return program.dtype
 
 
-def _verify(
-    run: Callable[[Tensor], dict[str, Any]],
-    pictures: Sequence[Tensor],
-    expected: Sequence[dict[str, Any]],
-    tolerance: float,
-) -> Parity:
-    """The worst parity over `pictures`; raises `CheckError` unless it holds."""
+def _verify(run: Callable[[Tensor], dict[str, Any]], asked: Sequence[Question], tolerance: float) -> Parity:
+    """The worst parity over the pictures; raises `CheckError` unless it holds."""
     with torch.no_grad():
-        found = [compare(wanted, run(picture), tolerance) for picture, wanted in zip(pictures, expected, strict=True)]
+        found = [compare(expected, run(picture), tolerance) for picture, expected in asked]
     for parity in found:
         parity.check("the collapsed network")
     return Parity({task: max(parity.error[task] for parity in found) for task in found[0].error}, tolerance)

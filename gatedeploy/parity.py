@@ -25,7 +25,7 @@ class Parity:
 
     Args:
         error: per task, the largest absolute difference divided by the largest finite absolute value expected; what is
-            undefined (NaN) or infinite must be so in both.
+            infinite must be so in both, and what is undefined (NaN) equals nothing: the error is infinite then.
         tolerance: what was allowed.
     """
 
@@ -79,10 +79,11 @@ def _error(task: str, expected: Any, got: Any) -> float:
 
 
 def _relative_to_scale(expected: Tensor, got: Tensor) -> float:
-    """0 where both are the same infinity or both NaN, infinite where only one is."""
+    """0 where both are the same infinity, infinite where only one is or anything is NaN."""
     if expected.numel() == 0:
         return 0.0
-    same = (expected == got) | (expected.isnan() & got.isnan())
-    difference = float((expected - got).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(same, 0).max())
+    # Infinities of one sign differ by NaN, hence the mask; no NaN is equal to any, and Python's `max` would drop one.
+    apart = (expected - got).abs().masked_fill(expected == got, 0)
+    difference = float(apart.nan_to_num(nan=torch.inf, posinf=torch.inf).max())
     scale = float(expected.abs().nan_to_num(nan=0, posinf=0).max())
     return difference / scale if scale > 0 else difference

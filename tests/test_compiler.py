@@ -165,17 +165,55 @@ def test_weights_of_half_and_full_precision_are_refused() -> None:
     "run",
     [
         lambda n, x: torch.log(torch.relu(n.a(x))),
-        lambda n, x: torch.sqrt(n.a(x)),
-        lambda n, x: n.a(x.pow(0.45)),
         lambda n, x: n.a(x).masked_fill(x[:, :1] > 0, -torch.inf),
+        lambda n, x: n.a(x) + n.mask,
     ],
-    ids=["log of zero", "root of a negative", "gamma of a picture", "masked"],
+    ids=["log of zero", "masked", "masked by a buffer"],
 )
-def test_predictions_may_be_infinite_or_undefined(run: Callable[[Any, Tensor], Tensor]) -> None:
-    network = prepared(Net(run, a=conv()))
+def test_predictions_may_be_infinite(run: Callable[[Any, Tensor], Tensor]) -> None:
+    mask = torch.zeros(8)
+    mask[3] = -torch.inf
+    network = prepared(Net(run, a=conv(), mask=mask))
     thin = gd.collapse(network, example_input=PICTURE)
     with torch.no_grad():
-        assert torch.allclose(thin(UNSEEN)["y"], network(UNSEEN)["y"], rtol=1e-9, equal_nan=True)
+        assert torch.allclose(thin(UNSEEN)["y"], network(UNSEEN)["y"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("run", "example"),
+    [(lambda n, x: n.a(x.pow(0.45)), PICTURE), (lambda n, x: n.a(x / x.norm(dim=1, keepdim=True)), PICTURE * 0)],
+    ids=["gamma of a picture", "a picture of zeros, divided by its norm"],
+)
+def test_a_network_is_judged_where_it_is_defined(run: Callable[[Any, Tensor], Tensor], example: Tensor) -> None:
+    network = prepared(Net(run, a=conv()))
+    thin = gd.collapse(network, example_input=example)
+    assert thin.report is not None
+    assert thin.report.parity.holds
+    with torch.no_grad():
+        assert torch.allclose(thin(UNSEEN.abs())["y"], network(UNSEEN.abs())["y"], rtol=1e-9)
+
+
+def test_a_network_that_is_defined_nowhere_is_refused() -> None:
+    network = prepared(Net(lambda n, x: {"fine": n.a(x), "bad": torch.sqrt(n.a(x) - 1e3)}, a=conv()))
+    with pytest.raises(gd.CheckError, match=r"prediction 'bad' is not a number .NaN. for any picture of noise"):
+        gd.collapse(network, example_input=PICTURE)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "name", ["own.0.weight", "own.1.bias", "gates.0.gate_logits", "mix.mix_logits", "norm.running_var"]
+)
+def test_a_weight_that_is_no_number_is_refused(name: str, number: float) -> None:
+    network = two_tasks()
+    inside = network.run
+    network.norm, network.run = norm(3), lambda n, x: inside(n, n.norm(x))
+    network.eval()
+    with torch.no_grad():
+        network.state_dict()[name].view(-1)[0] = number
+    size = network.state_dict()[name].numel()
+    message = rf"weight '{name}': 1 of {size} numbers are NaN or infinite, .*; look at its training"
+    with pytest.raises(gd.CheckError, match=message):
+        gd.collapse(network, example_input=PICTURE.float())
 
 
 def test_the_gated_network_stays_as_it_is() -> None:

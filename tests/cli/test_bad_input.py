@@ -84,6 +84,17 @@ class TestCheckpoints:
                 assert "could run code; refused" in refused(capsys, command, str(tmp_path / name))
         assert not (tmp_path / "ran").exists()
 
+    @pytest.mark.parametrize("number", [torch.nan, torch.inf])
+    def test_weights_that_are_no_numbers(self, copy: Path, number: float, capsys: pytest.CaptureFixture[str]) -> None:
+        file, out = copy / "checkpoint.pt", copy / "new.safetensors"
+        document = torch.load(file, weights_only=True)
+        document["weights"]["heads.depth.bias"].fill_(number)
+        torch.save(document, file)
+        for command in (["prune", str(file), "--out", str(out)], ["flops", str(file)], ["bench", str(file)]):
+            sentence = refused(capsys, *command, code=1)
+            assert sentence.startswith(f"{file}: weight 'heads.depth.bias': 1 of 1 numbers are NaN or infinite")
+        assert not out.exists()
+
     def test_unknown_task(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = tmp_path / "new.safetensors"
         sentence = refused(capsys, "prune", str(folder / "checkpoint.pt"), "--tasks", "depht", "--out", str(out))
