@@ -51,7 +51,7 @@ def open_runner(path: Path | str, runtime: str = "onnxruntime", threads: int | N
 
 
 def _torch(path: Path, threads: int | None) -> Runner:
-    if path.suffix != ".safetensors" and is_checkpoint(path):
+    if is_checkpoint(path):
         checkpoint = read_checkpoint(path)
         return TorchRunner(network(checkpoint.program), checkpoint.info.input, threads=threads)
     program, info = read_collapsed(path)

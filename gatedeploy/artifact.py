@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatedeploy.errors import InputError, first_line, located
+from gatedeploy.containers import container
+from gatedeploy.errors import InputError, located
 from gatedeploy.files import replacing_file
 from gatedeploy.program import Program
 from gatedeploy.program_json import graph_from_json, graph_to_json
@@ -26,6 +28,9 @@ from gatedeploy.specs import InputSpec, Task, check_tasks, input_from_plain, tas
 CHECKPOINT_FORMAT = "gatedeploy.checkpoint"
 COLLAPSED_FORMAT = "gatedeploy.collapsed"
 VERSION = 1
+A_CHECKPOINT = "a checkpoint: name one that gatedeploy train wrote"
+A_COLLAPSED = "a collapsed network: name one that gatedeploy prune wrote"
+A_NETWORK = "a network: name a file that gatedeploy train or gatedeploy prune wrote"
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,15 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         InputError: it does not exist, is damaged, is something else, or holds more than tensors and plain values.
     """
     with located(str(path)):
+        if container(Path(path), A_CHECKPOINT) == "safetensors":
+            if _metadata(path).get("format") == COLLAPSED_FORMAT:
+                raise InputError(f"is collapsed already; next: gatedeploy export {shlex.quote(str(path))} --onnx")
+            raise InputError(f"a safetensors file; expected {A_CHECKPOINT}")
         document = _load(Path(path))
-        if not isinstance(document, dict) or document.get("format") != CHECKPOINT_FORMAT:
+        if not _is_ours(document):
             raise InputError(
-                "not a gatedeploy checkpoint (no format version). If it holds the weights of a backbone, name it in "
-                "the recipe as model.weights"
+                "a PyTorch file, but not a gatedeploy checkpoint (no format version). If it holds the weights of a "
+                "backbone, name it in the recipe as model.weights"
             )
         _check_version(document.get("version"), VERSION)
         with _damage("a damaged checkpoint", "train or copy it again"):
@@ -125,19 +134,21 @@ def read_collapsed(path: Path | str) -> tuple[Program, ModelInfo]:
     Raises:
         InputError: it does not exist, is damaged or is something else.
     """
-    from safetensors import SafetensorError, safe_open
-
     with located(str(path)):
-        _require_file(Path(path))
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"not a complete safetensors file ({error}); write or copy it again") from None
+        if container(Path(path), A_COLLAPSED) == "torch":
+            if _is_ours(_load(Path(path))):
+                raise InputError(
+                    "a checkpoint, whose branches are all still there; collapse it first: gatedeploy prune "
+                    f"{shlex.quote(str(path))}"
+                )
+            raise InputError(f"a PyTorch file; expected {A_COLLAPSED}")
+        with _safetensors(path) as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
         if metadata.get("format") != COLLAPSED_FORMAT:
             raise InputError(
-                "not a collapsed network of gatedeploy (no format version); gatedeploy prune makes one of a checkpoint"
+                "a safetensors file, but not a collapsed network of gatedeploy (no format version); gatedeploy prune "
+                "makes one of a checkpoint"
             )
         _check_version(metadata.get("version"), str(VERSION))
         with _damage("a damaged network", "write or copy it again"):
@@ -147,10 +158,13 @@ def read_collapsed(path: Path | str) -> tuple[Program, ModelInfo]:
 
 
 def is_checkpoint(path: Path | str) -> bool:
-    """Whether a file that holds a network is to be read as a checkpoint: whether it is no safetensors file."""
-    _require_file(Path(path))
-    with Path(path).open("rb") as file:
-        return file.read(9)[8:] != b"{"  # a length of eight bytes, then JSON
+    """Whether a file is to be read as a checkpoint rather than as a collapsed network, by what contains it.
+
+    Raises:
+        InputError: it is neither.
+    """
+    with located(str(path)):
+        return container(Path(path), A_NETWORK) == "torch"
 
 
 def _save(document: dict[str, Any], path: Path) -> None:
@@ -165,8 +179,6 @@ def _save(document: dict[str, Any], path: Path) -> None:
 
 
 def _load(path: Path) -> Any:
-    if not is_checkpoint(path):
-        raise InputError("a safetensors file; expected a checkpoint, as gatedeploy train writes it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about a foreign file is told below, once
@@ -177,15 +189,30 @@ def _load(path: Path) -> Any:
             "holds Python objects other than tensors and plain values, which could run code; refused. "
             "gatedeploy writes no such file: get it from whoever wrote it as a checkpoint of weights only"
         ) from None
-    except Exception as error:  # whatever the bytes lead the unpickler to
-        raise InputError(f"not a complete PyTorch file ({first_line(error)}); train or copy it again") from None
+    except Exception:  # whatever the bytes lead the unpickler to, told in paragraphs
+        raise InputError("a damaged PyTorch file, or one of another kind; copy it again, or train it again") from None
 
 
-def _require_file(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; expected a file")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+def _is_ours(document: Any) -> bool:
+    return isinstance(document, dict) and document.get("format") == CHECKPOINT_FORMAT
+
+
+@contextmanager
+def _safetensors(path: Path | str) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError):
+        raise InputError(
+            "a truncated or damaged safetensors file; copy it again, or make it again with gatedeploy prune"
+        ) from None
+
+
+def _metadata(path: Path | str) -> dict[str, str]:
+    with _safetensors(path) as file:
+        return file.metadata() or {}
 
 
 def _check_version(version: object, expected: int | str) -> None:

@@ -181,7 +181,7 @@ def ours(kind: str) -> bytes:
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, kind: str, length: float) -> None:
     content = ours(kind)
     end = int(length * len(content)) if isinstance(length, float) else length
-    refused(tmp_path / "file", content[:end], "not a complete|holds Python objects|a safetensors file; expected")
+    refused(tmp_path / "file", content[:end], "truncated|an empty file|a text file|a file of another kind")
 
 
 @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -200,8 +200,8 @@ def test_a_foreign_zip_is_refused(tmp_path: Path) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("readme.txt", "hello")
-    refused(tmp_path / "file", archive.getvalue(), "not a complete PyTorch file", read_checkpoint)
-    refused(tmp_path / "file", archive.getvalue(), "not a complete PyTorch file", gd.load)
+    refused(tmp_path / "file", archive.getvalue(), "a zip archive, but no PyTorch file; expected", read_checkpoint)
+    refused(tmp_path / "file", archive.getvalue(), "a zip archive, but no PyTorch file; expected", gd.load)
 
 
 def torch_file(content: Any, **options: Any) -> bytes:
@@ -245,7 +245,7 @@ def test_code_in_a_file_does_not_run(tmp_path: Path, form: str) -> None:
         "pickle 2": lambda: pickle.dumps(Malicious(mark), protocol=2),
         "pickle 4": lambda: pickle.dumps(Malicious(mark), protocol=4),
     }[form]()
-    refused(tmp_path / "file", content, "holds Python objects|not a complete")
+    refused(tmp_path / "file", content, "holds Python objects")
     assert not mark.exists()
     pickle.loads(pickle.dumps(Malicious(mark)))
     assert mark.exists()  # it would have

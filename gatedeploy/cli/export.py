@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from gatedeploy.artifact import is_checkpoint
 from gatedeploy.cli.screen import Json, note, print_json, say, table
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.bundle import export as write
@@ -32,8 +31,6 @@ def export(
     wanted = list(dict.fromkeys([*(["onnx"] if onnx else []), *(formats or [])]))
     if not wanted:
         raise InputError("no format was asked for; say --onnx, or --format with its name")
-    if file.is_file() and is_checkpoint(file):
-        raise InputError(f"{file}: a checkpoint, whose branches are all still there; first: gatedeploy prune {file}")
     note(f"Exporting {file}")
     bundle = write(file, out or file.parent / "bundle", formats=wanted, precision=precision)
     checked = bundle.manifest.verification
