@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from gatedeploy.files import replacing_file
+
+if TYPE_CHECKING:  # where something is drawn, matplotlib is imported: it takes long, and most commands draw nothing
+    from matplotlib.figure import Figure
 
 COLOURS = {
     **{"ink": "#1b2026", "muted": "#5a6572", "grid": "#dde2e8", "surface": "#fefefe"},
@@ -67,7 +67,7 @@ class Point:
 def ratio_bars(points: Sequence[Point], baseline: str) -> Figure:
     """Two bars for each candidate: its MACs (pale) and its latency (solid) as multiples of the baseline's."""
     with _style():
-        figure = Figure(figsize=(WIDTH, 0.7 + 0.5 * len(points)), layout="constrained")
+        figure = _figure(WIDTH, 0.7 + 0.5 * len(points))
         axes = figure.add_subplot()
         for row, point in enumerate(points):
             colour = COLOURS["ours" if point.ours else "rival"]
@@ -88,7 +88,7 @@ def ratio_bars(points: Sequence[Point], baseline: str) -> Figure:
 def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
     """Each candidate at its MACs and its latency; on the dashed line the milliseconds are what the MACs promise."""
     with _style():
-        figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+        figure = _figure(WIDTH, 3.7)
         axes = figure.add_subplot()
         end = 1.15 * max(max(point.macs, point.high) for point in points)
         axes.plot([0, end], [0, end], color=COLOURS["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
@@ -118,7 +118,7 @@ def heat(rows: Sequence[str], columns: Sequence[str], panels: Mapping[str, Share
         panels: by title, `(rows, columns)` shares; None leaves a cell empty. One panel alone goes without title.
     """
     with _style():
-        figure = Figure(figsize=(WIDTH * len(panels), 1.1 + 0.21 * len(rows)), layout="constrained")
+        figure = _figure(WIDTH * len(panels), 1.1 + 0.21 * len(rows))
         for number, (title, values) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(1, len(panels), number, title=title if len(panels) > 1 else None)
             axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
@@ -169,16 +169,24 @@ def write_picture(figure: Figure, path: Path) -> None:
 
 def _svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
-    with _style(), rc_context({"svg.hashsalt": name}):
+    with _style(**{"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 
 
 @contextmanager
-def _style() -> Iterator[None]:
-    with rc_context(SETTINGS), warnings.catch_warnings():
+def _style(**more: Any) -> Iterator[None]:
+    from matplotlib import rc_context
+
+    with rc_context({**SETTINGS, **more}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks; browsers bring others
         yield
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _cell(axes: Any, row: int, column: int, share: float | None, said: bool) -> None:
@@ -192,6 +200,8 @@ def _cell(axes: Any, row: int, column: int, share: float | None, said: bool) -> 
 
 
 def _rectangle(row: int, column: int, colour: str, alpha: float) -> Any:
+    from matplotlib.patches import Rectangle
+
     return Rectangle((column + 0.02, row + 0.05), 0.96, 0.9, linewidth=0, facecolor=colour, alpha=alpha)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from gatedeploy.benchmarks.plots import Shares, heat, write_picture
 from gatedeploy.errors import InputError
 from gatedeploy.graph.shares import SiteShare
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SPECIFIC = "task-specific channels, %"
 MIX = "share in the mix, %"

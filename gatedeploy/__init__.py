@@ -1,34 +1,22 @@
 """Train gated multi-task networks, collapse them into one plain network, deploy and measure it."""
 
-from gatedeploy.compiler import Collapsed, CollapseReport, collapse
-from gatedeploy.errors import CheckError, GatedeployError, InputError
-from gatedeploy.exporters.bundle import export
-from gatedeploy.exporters.opening import open_runner as open  # noqa: A004  `gd.open`, as one says it
-from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
-from gatedeploy.gating.network import GatedNetwork, gate
-from gatedeploy.gating.sparsity import sparsity_penalty
-from gatedeploy.specs import InputSpec, Task
-from gatedeploy.storage import load, save
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ChannelGate",
-    "CheckError",
-    "CollapseReport",
-    "Collapsed",
-    "GatedNetwork",
-    "GatedeployError",
-    "InputError",
-    "InputSpec",
-    "Mix",
-    "Task",
-    "TensorGate",
-    "collapse",
-    "export",
-    "gate",
-    "load",
-    "open",
-    "save",
-    "sparsity_penalty",
-]
+if TYPE_CHECKING:
+    from gatedeploy.api import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What `gatedeploy.api` offers, imported when first asked for: PyTorch takes seconds.
+
+        The command line imports this package before anything of its own could answer Ctrl-C.
+        """
+        if not name.startswith("_") or name == "__all__":
+            from importlib import import_module
+
+            api = import_module("gatedeploy.api")
+            if name in ("__all__", *api.__all__):
+                return getattr(api, name)
+        raise AttributeError(f"module 'gatedeploy' has no attribute {name!r}")

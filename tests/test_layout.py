@@ -33,7 +33,7 @@ FLOORS: list[set[str]] = [
     {"compiler"},
     {"storage"},
     {"exporters", "models", "training", "data"},
-    {"assembly", "recipe_reference"},
+    {"assembly", "recipe_reference", "api"},
     {"benchmarks"},
     {"cli"},
 ]

@@ -33,7 +33,7 @@ COMMANDS = [line.partition("#")[0].split()[1:] for line in LINES if line.startsw
 def test_every_command_line_of_the_readme_is_understood(words: list[str]) -> None:
     from typer.main import get_group
 
-    from gatedeploy.cli import app
+    from gatedeploy.cli.app import app
 
     group = get_group(app)
     with group.make_context("gatedeploy", list(words)) as context:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
-from gatedeploy.cli.app import app, run
-from gatedeploy.cli.demo import demo
-from gatedeploy.cli.export import export, verify
-from gatedeploy.cli.inspect import inspect
-from gatedeploy.cli.measure import bench, flops
-from gatedeploy.cli.prune import prune
-from gatedeploy.cli.train import train
+INTERRUPTED = 130
+"""What a shell calls a process that Ctrl-C ended; the command-line library answers Ctrl-C with it."""
 
-for command in (demo, train, prune, export, verify, inspect, flops, bench):
-    app.command(epilog="With --debug, at any place, an error shows its traceback.")(command)
-
-__all__ = ["app", "main"]
+STOPPED = "interrupted; what stands under a final name is complete"
 
 
 def main() -> None:
     """Run the command line of this process."""
-    sys.exit(run(sys.argv[1:]))
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.default_int_handler:  # else Ctrl-C is ignored, as in the background
+        signal.signal(signal.SIGINT, _stop)
+    from gatedeploy.cli.app import run  # takes seconds, in which libraries twist or swallow a KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, usual)
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        _leave()
+    sys.exit(code)
+
+
+def _stop(*_: object) -> None:
+    print(f"error: {STOPPED}", file=sys.stderr)
+    _leave()
+
+
+def _leave() -> None:
+    """End at once: Python forgets the exit code where an interruption came in the middle of an `exec`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -6,15 +6,23 @@ Exit codes: 0 done, 1 a check failed, 2 wrong input, 130 interrupted.
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from gatedeploy import __version__
+from gatedeploy.cli import INTERRUPTED, STOPPED
+from gatedeploy.cli.demo import demo
+from gatedeploy.cli.export import export, verify
+from gatedeploy.cli.inspect import inspect
+from gatedeploy.cli.measure import bench, flops
+from gatedeploy.cli.prune import prune
+from gatedeploy.cli.train import train
 from gatedeploy.errors import GatedeployError
 
-INTERRUPTED = 130
-"""What a shell calls a process that Ctrl-C ended; the command-line library answers Ctrl-C with it."""
+GOES_ON = {"train": ". The training goes on with --resume", "demo": ". The same command goes on with it"}
+"""What to do about an interruption, by command; others begin again."""
 
 app = typer.Typer(
     name="gatedeploy",
@@ -42,35 +50,38 @@ def _options(
     """Read by `run`, which takes `--debug` at any place."""
 
 
+for command in (demo, train, prune, export, verify, inspect, flops, bench):
+    app.command(epilog="With --debug, at any place, an error shows its traceback.")(command)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    debug = "--debug" in arguments
+    words = [argument for argument in arguments if argument != "--debug"]
     try:
-        app([argument for argument in arguments if argument != "--debug"])
+        app(words)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            return _fail(
-                "interrupted; what stands under a final name is complete. A training goes on with --resume", INTERRUPTED
-            )
+            command = next((word for word in words if not word.startswith("-")), "")
+            return _fail(f"{STOPPED}{GOES_ON.get(command, '')}", INTERRUPTED)
         return end.code if isinstance(end.code, int) else 1
-    except GatedeployError as error:
-        if debug:
-            raise
+    except Exception as error:
+        if len(words) < len(arguments):
+            traceback.print_exc()
+        return _explained(error)
+    return 0
+
+
+def _explained(error: Exception) -> int:
+    if isinstance(error, GatedeployError):
         return _fail(str(error), error.exit_code)
-    except OSError as error:
-        if debug:
-            raise
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 1)
-    except Exception as error:
-        if debug:
-            raise
-        return _fail(
-            f"unexpected {type(error).__name__}: {error}. This is a mistake in gatedeploy; run it again with --debug "
-            "and report what it prints",
-            1,
-        )
-    return 0
+    return _fail(
+        f"unexpected {type(error).__name__}: {error}. This is a mistake in gatedeploy; run it again with --debug and "
+        "report what it prints",
+        1,
+    )
 
 
 def _fail(message: str, code: int) -> int:

@@ -236,16 +236,65 @@ class TestWriting:
         capsys.readouterr()
         assert run(list(command)) == 130
         said = capsys.readouterr().err.splitlines()
-        assert said[-1] == (
-            "error: interrupted; what stands under a final name is complete. A training goes on with --resume"
-        )
+        assert said[-1] == "error: interrupted; what stands under a final name is complete"
         assert not any("Traceback" in line for line in said)
         assert not list((copy / "new").rglob("*"))
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="no such file"):
-        run(["prune", str(tmp_path / "none.pt"), "--debug"])
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (["train", "demo", "--out", "new"], ". The training goes on with --resume"),
+        (["--debug", "train", "demo"], ". The training goes on with --resume"),
+        (["demo"], ". The same command goes on with it"),
+    ],
+    ids=["train", "an option first", "demo"],
+)
+def test_a_training_that_was_interrupted_goes_on(
+    command: list[str],
+    hint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    for module in ("train", "demo"):  # the commands of these names hide the modules
+        monkeypatch.setattr(sys.modules[f"gatedeploy.cli.{module}"], "train_recipe", interrupted)
+    assert run(command) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == f"error: interrupted; what stands under a final name is complete{hint}"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["prune", "none.pt", "--debug"], 2, "error: none.pt: no such file"),
+        (["--debug", "verify", "bundle"], 1, "error: bundle: README.md is missing; copy or export the bundle again"),
+        (["inspect", "--debug", "checkpoint.pt"], 1, "error: unexpected ZeroDivisionError: by zero. This is a mistake"),
+    ],
+    ids=["wrong input", "a check failed", "a mistake"],
+)
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(
+    copy: Path,
+    command: list[str],
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.chdir(copy)
+    (copy / "bundle" / "README.md").unlink()
+    monkeypatch.setattr(sys.modules["gatedeploy.cli.inspect"], "cost", mistaken)
+    assert run(command) == code
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert said.splitlines()[-1].startswith(message)
 
 
 def test_a_command_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:

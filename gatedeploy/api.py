@@ -1,0 +1,34 @@
+"""What `import gatedeploy as gd` offers."""
+
+from __future__ import annotations
+
+from gatedeploy.compiler import Collapsed, CollapseReport, collapse
+from gatedeploy.errors import CheckError, GatedeployError, InputError
+from gatedeploy.exporters.bundle import export
+from gatedeploy.exporters.opening import open_runner as open  # noqa: A004  `gd.open`, as one says it
+from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
+from gatedeploy.gating.network import GatedNetwork, gate
+from gatedeploy.gating.sparsity import sparsity_penalty
+from gatedeploy.specs import InputSpec, Task
+from gatedeploy.storage import load, save
+
+__all__ = [
+    "ChannelGate",
+    "CheckError",
+    "CollapseReport",
+    "Collapsed",
+    "GatedNetwork",
+    "GatedeployError",
+    "InputError",
+    "InputSpec",
+    "Mix",
+    "Task",
+    "TensorGate",
+    "collapse",
+    "export",
+    "gate",
+    "load",
+    "open",
+    "save",
+    "sparsity_penalty",
+]
