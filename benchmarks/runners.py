@@ -55,8 +55,8 @@ def open_candidate(candidate: Candidate, info: ModelInfo, folder: Path, threads:
         CheckError: ONNX Runtime computes something else than PyTorch, or than a bundle's manifest remembers.
     """
     if candidate.file is not None:
-        runner = stack.enter_context(OnnxRuntimeRunner(candidate.file, threads=threads, name=candidate.name))
         parity = verify_bundle(candidate.file.parent, threads=threads).parity.error
+        runner = stack.enter_context(OnnxRuntimeRunner(candidate.file, threads=threads, name=candidate.name))
         return Opened(candidate.name, (runner,), candidate.file.stat().st_size, dict(parity))
     home = Path(tempfile.mkdtemp(dir=folder))
     runners: list[Runner] = []

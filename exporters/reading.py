@@ -134,7 +134,7 @@ def verify_bundle(path: Path | str, *, threads: int | None = None) -> BundleChec
     bundle = read_bundle(path)
     manifest = bundle.manifest
     with located(str(bundle.model)):
-        check_onnx(bundle.model)
+        _check_model(bundle.model)
     with OnnxRuntimeRunner(bundle.model, threads=threads) as runner, located(str(bundle.model)):
         _check_ports(manifest, runner)
         reference = manifest.reference
@@ -166,6 +166,15 @@ def _readable() -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _check_model(file: Path) -> None:
+    try:
+        check_onnx(file)
+    except CheckError as error:
+        raise CheckError(
+            f"{error}; its hash fits, so it was not damaged on its way but written like this: export the network again"
+        ) from error
 
 
 def _check_ports(manifest: Manifest, runner: Runner) -> None:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +29,12 @@ def replacing_file(path: Path) -> Iterator[Path]:
     _check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _explained(path):
+        with _explained(path, temporary):
             path.parent.mkdir(parents=True, exist_ok=True)
+            mode = _usual_mode(temporary)
             yield temporary
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some libraries write for their user alone
+                temporary.chmod(mode)
             _to_disk(temporary)
             temporary.replace(path)
     finally:
@@ -53,7 +57,7 @@ def replacing_folder(path: Path, marker: str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
-        with _explained(path):
+        with _explained(path, temporary):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir()
             yield temporary
@@ -102,15 +106,28 @@ def _check_replaceable(path: Path) -> None:
         raise InputError(f"{path}: could not be written: a device or pipe, which would be replaced; name a file")
 
 
+def _usual_mode(file: Path) -> int:
+    """The mode of new files here, seen by making one: the umask can only be read by changing it for all threads."""
+    file.unlink(missing_ok=True)
+    file.touch()
+    mode = stat.S_IMODE(file.stat().st_mode)
+    file.unlink()
+    return mode
+
+
 def _to_disk(file: Path) -> None:
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, temporary: Path) -> Iterator[None]:
+    """Tell of the file system's errors, and call `temporary` in all errors by the name that was asked for."""
     try:
         yield
+    except GatedeployError as error:
+        error.args = (str(error).replace(str(temporary), str(path)),)
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         remedy = "make room" if error.errno in FULL else "write elsewhere"

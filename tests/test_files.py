@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +176,19 @@ def test_asking_whether_a_file_can_be_written_changes_nothing(tmp_path: Path) ->
     assert names(tmp_path) == ["old"]
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_mode_that_new_files_have(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        for made in (0o600, 0o666):
+            with replacing_file(tmp_path / "file") as temporary:
+                temporary.write_text("new")
+                temporary.chmod(made)
+            assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+    finally:
+        os.umask(before)
+
+
 # ---------------------------------------------------------------- a folder
 
 
@@ -227,6 +242,24 @@ def test_what_is_not_ours_is_not_replaced(tmp_path: Path, make: Callable[[Path],
     with pytest.raises(gd.InputError, match=message), replacing_folder(path, MARKER):
         raise AssertionError("the block ran")
     assert names(tmp_path) == before
+
+
+def test_errors_name_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+
+    def write(error: BaseException) -> None:
+        with replacing_folder(path, MARKER) as folder, replacing_file(folder / "model.onnx") as file:
+            file.write_text(f"{file}")
+            error.args = error.args or (f"{folder / 'README.md'} is wrong",)
+            raise error
+
+    with pytest.raises(
+        gd.GatedeployError, match=rf"^{re.escape(str(path))}/model.onnx: could not be written: No space"
+    ):
+        write(FULL)
+    with pytest.raises(gd.CheckError, match=rf"^{re.escape(str(path))}/README.md is wrong$"):
+        write(gd.CheckError())
+    assert names(tmp_path) == []
 
 
 def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

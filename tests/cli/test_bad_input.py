@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -15,6 +16,8 @@ import torch
 from PIL import Image
 
 from gatedeploy.cli.app import run
+from gatedeploy.exporters.manifest_json import sealed
+from gatedeploy.files import sha256
 
 SCENES = """
 data: {name: scenes, train: 8, val: 4, size: 16}
@@ -174,6 +177,18 @@ class TestBundles:
             said = refused(capsys, command, str(copy / "bundle"), code=1)
             assert said.startswith(f"{manifest}: was changed or damaged")
 
+    @pytest.mark.parametrize("command", ["verify", "bench"])
+    def test_a_network_that_was_never_valid(self, copy: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Its hash is right, and so is the manifest's."""
+        model, manifest = copy / "bundle" / "model.onnx", copy / "bundle" / "manifest.json"
+        model.write_bytes(b"no ONNX")
+        said = json.loads(manifest.read_text())
+        said["files"]["model.onnx"] = {"size_bytes": 7, "sha256": sha256(model)}
+        manifest.write_text(sealed(said))
+        sentence = refused(capsys, command, str(copy / "bundle"), code=1)
+        assert sentence.startswith(f"{model}: not valid ONNX: ")
+        assert sentence.endswith("so it was not damaged on its way but written like this: export the network again")
+
     def test_not_a_bundle(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "manifest.json" in refused(capsys, "verify", str(tmp_path))
 
@@ -199,13 +214,16 @@ class TestWriting:
         ("export", "collapsed.safetensors", "--onnx", "--out", "new/bundle"),
         ("inspect", "checkpoint.pt", "--picture", "new/sharing.svg"),
     )
+    NAMES = ("new/thin.safetensors", "new/bundle/model.onnx", "new/sharing.svg")
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-    def test_a_disk_that_takes_no_more(self, copy: Path, command: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize(
+        ("command", "name"), list(zip(COMMANDS, NAMES, strict=True)), ids=[command[0] for command in COMMANDS]
+    )
+    def test_a_disk_that_takes_no_more(self, copy: Path, command: tuple[str, ...], name: str) -> None:
         done = within(1000, copy, *command)
         assert done.returncode == 1, done.stderr
-        assert "could not be written: " in done.stderr
+        assert f"error: {name}: could not be written: " in done.stderr
         assert "File too large" in done.stderr
         assert "Traceback" not in done.stderr
         assert not list((copy / "new").rglob("*")) if (copy / "new").exists() else True

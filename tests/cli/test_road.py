@@ -38,6 +38,14 @@ def test_prune(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "multiply-adds are left" in output(capsys, "prune", str(folder / "checkpoint.pt"), "--out", str(out))
 
 
+def test_what_is_written_may_be_read_by_others(folder: Path, tmp_path: Path) -> None:
+    """All files have the mode that new files have here."""
+    (tmp_path / "usual").touch()
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert {"collapsed.safetensors", "checkpoint.pt", "model.onnx", "kind.txt"} <= {file.name for file in files}
+    assert {file.stat().st_mode for file in files} == {(tmp_path / "usual").stat().st_mode}
+
+
 def test_prune_to_some_tasks(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "depth.safetensors"
     found = document(capsys, "prune", str(folder / "checkpoint.pt"), "--tasks", "depth", "--out", str(out))
