@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from gatedeploy.artifact import is_checkpoint, read_checkpoint, read_collapsed
@@ -44,8 +45,8 @@ def open_runner(path: Path | str, runtime: str = "onnxruntime", threads: int | N
         return _torch(path, threads)
     if not for_onnx:
         raise InputError(
-            f"{path}: {runtime} runs bundles and ONNX files; export this first (gatedeploy export {path.name} --onnx), "
-            "or take the runtime torch"
+            f"{path}: {runtime} runs bundles and ONNX files; take the runtime torch, or export this first: "
+            f"gatedeploy export {shlex.quote(str(path))} --onnx"
         )
     return OnnxRuntimeRunner(read_bundle(path).model if path.is_dir() else path, threads=threads)
 

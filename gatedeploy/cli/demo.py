@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,22 +32,22 @@ def demo(
     Trains three tasks (segmentation, depth, surface normals) on made-up scenes, in about five minutes on two cores.
     Every step names the command that does the same.
     """
-    _step(f"gatedeploy train {RECIPE} --out {out} --resume")
+    _step("train", RECIPE, "--out", out, "--resume")
     recipe, parts = build_parts(load_recipe(RECIPE), RECIPE)
     show_training(train_recipe(recipe, parts, out, resume=True))
     checkpoint, collapsed = out / "checkpoint.pt", out / "collapsed.safetensors"
-    _step(f"gatedeploy inspect {checkpoint}")
+    _step("inspect", checkpoint)
     inspect(checkpoint)
-    _step(f"gatedeploy prune {checkpoint}")
+    _step("prune", checkpoint)
     prune(checkpoint, out=collapsed)
-    _step(f"gatedeploy export {collapsed} --onnx")
+    _step("export", collapsed, "--onnx")
     export(collapsed, onnx=True, out=out / "bundle")
-    _step(f"gatedeploy verify {out / 'bundle'}")
+    _step("verify", out / "bundle")
     verify(out / "bundle")
-    _step(f"gatedeploy bench {out} {collapsed} --quick --out {out / 'report'}")
+    _step("bench", out, collapsed, "--quick", "--out", out / "report")
     show_report(bench([out, collapsed], out / "report", quick=True, say=note), out / "report")
     say("Open the report in a browser; every number in it was measured just now.")
 
 
-def _step(command: str) -> None:
-    note(f"\n$ {command}")
+def _step(*words: str | Path) -> None:
+    note(f"\n$ {shlex.join(['gatedeploy', *map(str, words)])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +46,7 @@ def export(
         f"Checked in {checked.runtime} against PyTorch at batch {' and '.join(checked.error)}: "
         f"the same to {worst:.1e} of the outputs' scale."
     )
-    say(f"Next: gatedeploy verify {bundle.path}, or gatedeploy bench {file}")
+    say(f"Next: gatedeploy verify {shlex.quote(str(bundle.path))}, or gatedeploy bench {shlex.quote(str(file))}")
 
 
 def verify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +43,8 @@ def prune(
     assert thin.report is not None
     report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
     kept = tuple(task for task in read.info.tasks if chosen is None or task.name in chosen)
-    info = replace(read.info, form="collapsed", tasks=kept, report=report)
+    metrics = {task.name: read.info.metrics[task.name] for task in kept if task.name in read.info.metrics}
+    info = replace(read.info, form="collapsed", tasks=kept, metrics=metrics, report=report)
     write_collapsed(out, thin.program, info)
     if json:
         print_json({**_document(thin.report), "file": str(out)})
@@ -78,4 +80,5 @@ def _show(report: CollapseReport, info: ModelInfo, out: Path) -> None:
     if report.barriers:
         met = ", ".join(f"{name} ({times}×)" for name, times in report.barriers.items())
         say(f"No rule takes these operators apart, what feeds them was kept whole: {met}.")
-    say(f"Wrote {out} ({', '.join(task.name for task in info.tasks)}). Next: gatedeploy export {out} --onnx")
+    names = ", ".join(task.name for task in info.tasks)
+    say(f"Wrote {out} ({names}). Next: gatedeploy export {shlex.quote(str(out))} --onnx")

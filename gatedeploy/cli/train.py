@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +64,7 @@ def show_training(trained: Trained) -> None:
     if trained.single:
         epochs = trained.gated.recipe["train"]["single_epochs"] + trained.gated.recipe["train"]["epochs"]
         say(f"Each trained for {epochs} epochs in all, the gated one with those of the nets that it starts from.")
-    say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {trained.checkpoint}")
+    say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}")
 
 
 def _figure(figures: Mapping[str, Mapping[str, float]], task: str, metrics: Mapping[str, Metric]) -> str:

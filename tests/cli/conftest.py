@@ -37,7 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """checkpoint.pt, collapsed.safetensors and bundle/; tests that change them copy them first."""
     folder = tmp_path_factory.mktemp("road")
     network = gated_network()
-    info = ModelInfo(TASKS, gd.InputSpec(3, 16, 16, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2)))
+    metrics = {"kind": {"accuracy": 0.5}, "depth": {"error": 0.25}}
+    info = ModelInfo(TASKS, gd.InputSpec(3, 16, 16, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2)), metrics=metrics)
     gd.save(network, folder / "checkpoint.pt", info=info)
     assert run(["prune", str(folder / "checkpoint.pt")]) == 0
     assert run(["export", str(folder / "collapsed.safetensors"), "--onnx"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import gatedeploy as gd
 from gatedeploy import __version__
+from gatedeploy.artifact import ModelInfo
 from gatedeploy.cli.app import run
+from gatedeploy.cli.train import show_training
+from gatedeploy.training.metrics import headline
 from gatedeploy.training.recipe_file import load_recipe
+from gatedeploy.training.stages import Trained
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -50,7 +56,29 @@ def test_prune_to_some_tasks(folder: Path, tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "depth.safetensors"
     found = document(capsys, "prune", str(folder / "checkpoint.pt"), "--tasks", "depth", "--out", str(out))
     assert list(found["parity"]["float64"]["error"]) == ["depth"]
-    assert [task["name"] for task in document(capsys, "inspect", str(out))["tasks"]] == ["depth"]
+    kept = document(capsys, "inspect", str(out))
+    assert [task["name"] for task in kept["tasks"]] == ["depth"]
+    assert kept["metrics"] == {"depth": {"error": 0.25}}
+
+
+def test_the_next_command_can_be_pasted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "my run's")
+    said = output(capsys, "prune", "my run's/checkpoint.pt", "--out", "my run's/thin one")
+    _, _, following = said.strip().partition("Next: gatedeploy ")
+    said = output(capsys, *shlex.split(following), "--out", "my run's/bundle")
+    verifying, measuring = said.strip().partition("Next: gatedeploy ")[2].split(", or gatedeploy ")
+    assert shlex.split(verifying) == ["verify", "my run's/bundle"]
+    assert shlex.split(measuring) == ["bench", "my run's/thin one"]
+    task = gd.Task("only", "depth")
+    info = ModelInfo(
+        (task,), gd.InputSpec(3, 8, 8), recipe=load_recipe("demo").plain(), metrics={"only": {headline(task).name: 1.0}}
+    )
+    show_training(Trained(Path("my run's/checkpoint.pt"), {}, None, info))
+    said = capsys.readouterr().out
+    assert shlex.split(said.strip().partition("Next: gatedeploy ")[2]) == ["prune", "my run's/checkpoint.pt"]
 
 
 def test_export_and_verify(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +193,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_walks_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_walks_the_whole_road(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ["data.train=16", "data.val=8", "data.size=32", "train.epochs=1", "train.single_epochs=1"]
     monkeypatch.setattr(  # the package's own `demo` is the command
         importlib.import_module("gatedeploy.cli.demo"),
@@ -173,7 +203,10 @@ def test_the_demo_walks_the_whole_road(tmp_path: Path, monkeypatch: pytest.Monke
         lambda name: load_recipe(name, [*small, "train.rivals=true"]),
     )
     monkeypatch.chdir(tmp_path)
-    assert run(["demo"]) == 0
-    report = json.loads((tmp_path / "demo" / "report" / "report.json").read_text())
+    assert run(["demo", "--out", "my demo"]) == 0
+    steps = [shlex.split(line)[2:] for line in capsys.readouterr().err.splitlines() if line.startswith("$ gatedeploy ")]
+    assert [step[0] for step in steps] == ["train", "inspect", "prune", "export", "verify", "bench"]
+    assert steps[-1] == ["bench", "my demo", "my demo/collapsed.safetensors", "--quick", "--out", "my demo/report"]
+    report = json.loads((tmp_path / "my demo" / "report" / "report.json").read_text())
     assert set(report["candidates"]) == {"stl", "mtl", "moe", "gated", "collapsed"}
-    assert run(["verify", "demo/bundle"]) == 0
+    assert run(["verify", "my demo/bundle"]) == 0

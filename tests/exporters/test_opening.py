@@ -60,7 +60,10 @@ def test_files_that_a_runtime_cannot_run(exported: Bundle, tmp_path: Path) -> No
         with pytest.raises(InputError, match=r"PyTorch runs no ONNX; open the collapsed.safetensors it was made of"):
             open_runner(path, "torch")
     (tmp_path / "c.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"onnxruntime runs bundles and ONNX files; export this first .*c.safetensors"):
+    with pytest.raises(
+        InputError,
+        match=r"onnxruntime runs bundles and ONNX files; .*export this first: gatedeploy export .*c.safetensors",
+    ):
         open_runner(tmp_path / "c.safetensors")
     with pytest.raises(InputError, match=r"c.safetensors: a text file; expected a network"):
         open_runner(tmp_path / "c.safetensors", "torch")
