@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gatedeploy.artifact import ModelInfo, read_collapsed
+from gatedeploy.artifact import ModelInfo, names_only, read_collapsed
 from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import CheckError, InputError, MissingExtraError, closest
 from gatedeploy.exporters.manifest import (
@@ -33,7 +33,7 @@ from gatedeploy.graph.modules import network
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.program import Program, evaluate
 from gatedeploy.runner import Array, OnnxRuntimeRunner, flat_predictions
-from gatedeploy.specs import InputSpec, Task
+from gatedeploy.specs import InputSpec
 
 FORMATS = ("onnx",)
 PLANNED_FORMATS = ("trt", "openvino", "aoti", "executorch")
@@ -60,7 +60,7 @@ def export(
         out: the folder; one that is there is replaced if it is a bundle and holds nothing of yours.
         formats: what the bundle shall hold.
         precision: of weights and arithmetic.
-        info: tasks, class names and preprocessing; a file brings its own, of a network only the tasks' names are known.
+        info: tasks, class names and preprocessing; those that the network or the file brings when None.
 
     Raises:
         InputError: the network cannot be exported, the folder holds something else, or the request cannot be met.
@@ -69,13 +69,12 @@ def export(
         GatedeployError: the disk refuses. Nothing is changed then.
     """
     if isinstance(collapsed, Collapsed):
-        program = collapsed.program
-        return write_bundle(
-            collapsed,
-            info or ModelInfo(tuple(Task(name) for name in program.outputs), program.input),
-            Path(out),
-            formats=formats,
-            precision=precision,
+        known = info or collapsed.info or names_only(collapsed.program)
+        return write_bundle(collapsed, known, Path(out), formats=formats, precision=precision)
+    if not isinstance(collapsed, (str, Path)):
+        raise InputError(
+            "expected a collapsed network, as gatedeploy.collapse and gatedeploy.load return it, or the file of one; "
+            f"got a {type(collapsed).__name__}"
         )
     program, stored = read_collapsed(collapsed)
     return write_bundle(

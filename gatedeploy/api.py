@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gatedeploy.artifact import ModelInfo
 from gatedeploy.compiler import Collapsed, CollapseReport, collapse
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.exporters.bundle import export
@@ -22,6 +23,7 @@ __all__ = [
     "InputError",
     "InputSpec",
     "Mix",
+    "ModelInfo",
     "Task",
     "TensorGate",
     "collapse",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from gatedeploy.containers import container
 from gatedeploy.errors import InputError, located
@@ -28,6 +28,7 @@ from gatedeploy.specs import InputSpec, Task, check_tasks, input_from_plain, tas
 CHECKPOINT_FORMAT = "gatedeploy.checkpoint"
 COLLAPSED_FORMAT = "gatedeploy.collapsed"
 VERSION = 1
+INFO = "gatedeploy.info"
 A_CHECKPOINT = "a checkpoint: name one that gatedeploy train wrote"
 A_COLLAPSED = "a collapsed network: name one that gatedeploy prune wrote"
 A_NETWORK = "a network: name a file that gatedeploy train or gatedeploy prune wrote"
@@ -52,6 +53,22 @@ class ModelInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
+
+
+def names_only(program: Program) -> ModelInfo:
+    """What travels with a network of which nothing is known but what it computes."""
+    return ModelInfo(tuple(Task(name) for name in program.outputs), program.input)
+
+
+def describe(net: fx.GraphModule, info: ModelInfo | None) -> None:
+    """Let `net` know what travels with it, and its copies too; see `info_of`."""
+    net.meta[INFO] = info
+
+
+def info_of(net: nn.Module) -> ModelInfo | None:
+    """What travels with a gated, collapsed or loaded network, as far as it is known; see `names_only`."""
+    info = net.meta.get(INFO) if isinstance(net, fx.GraphModule) else getattr(net, "info", None)
+    return info if isinstance(info, ModelInfo) else None
 
 
 @dataclass(frozen=True)

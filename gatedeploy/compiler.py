@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gatedeploy.artifact import ModelInfo, describe, info_of
 from gatedeploy.errors import CheckError, InputError, closest
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
@@ -73,9 +74,10 @@ class Collapsed(nn.Module):
         report: what the collapse did; None for a network that was read from a file.
     """
 
-    def __init__(self, program: Program, report: CollapseReport | None = None) -> None:
+    def __init__(self, program: Program, report: CollapseReport | None = None, info: ModelInfo | None = None) -> None:
         super().__init__()
         self.network: fx.GraphModule = network(program)
+        describe(self.network, info)
         self.report = report
         self._skeleton = replace(program, weights={})
         self._names = tuple(program.weights)
@@ -84,6 +86,11 @@ class Collapsed(nn.Module):
         """`image`: (batch, channels, height, width). Returns one prediction per task."""
         predictions: dict[str, Any] = self.network(image)
         return predictions
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What travels with it: tasks, preprocessing; None where nothing is known but the tasks' names."""
+        return info_of(self.network)
 
     @property
     def program(self) -> Program:
@@ -98,7 +105,8 @@ def collapse(
 ) -> Collapsed:
     """Collapse a gated network: every gate becomes a constant, and all that no output needs is cut away.
 
-    The result is verified against the gated network, in float64, before it is returned.
+    The result is verified against the gated network, in float64, before it is returned. It keeps what the gated network
+    knows of its tasks and its picture; of a program only the tasks' names are known.
 
     Args:
         gated: a network made by `gate`, or any network that uses `ChannelGate`, `TensorGate` and `Mix`, or the program
@@ -130,6 +138,8 @@ def collapse(
     parity = _verify(partial(evaluate, collapsed.program), asked, FLOAT64)
     parity_float32 = _round(collapsed, dtype, asked)
     clock.lap("verification")
+    if isinstance(gated, nn.Module):
+        describe(collapsed.network, _still_known(info_of(gated), wanted))
     costs = cost(program), cost(collapsed.program)
     sites = tuple(site_shares(program))
     collapsed.report = CollapseReport(*costs, parity, parity_float32, sites, dict(graph.barriers), clock.seconds)
@@ -141,6 +151,14 @@ def lower(program: Program) -> tuple[Collapsed, ChannelGraph]:
     graph = channel_graph(program)
     run_passes(graph, [step() for step in PASSES])
     return Collapsed(emit(graph)), graph
+
+
+def _still_known(info: ModelInfo | None, program: Program) -> ModelInfo | None:
+    """What is known of the gated network, for the outputs that were kept."""
+    known = {task.name: task for task in info.tasks} if info else {}
+    if info is None or not known.keys() >= program.outputs.keys():
+        return None
+    return replace(info, tasks=tuple(known[name] for name in program.outputs), input=program.input, form="collapsed")
 
 
 def _check_example(program: Program, example_input: Tensor | None) -> None:

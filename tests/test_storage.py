@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed
+from gatedeploy.program import Program
 from tests.graph.small import PICTURE, UNSEEN, Net, assert_equal, conv, gate, norm, prepared
 
 EXAMPLE = PICTURE.float()
@@ -101,6 +105,87 @@ def test_what_travels_with_a_network_is_kept(tmp_path: Path) -> None:
     gd.save(thin, tmp_path / "c", info=info)
     assert read_collapsed(tmp_path / "c")[1].metrics == info.metrics
     same(gd.load(tmp_path / "c"), thin)
+
+
+PHOTO = gd.InputSpec(3, 8, 8, (0.1, 0.2, 0.3), (1.0, 1.0, 2.0), "photo")
+KNOWN = ModelInfo(tuple(TASKS), PHOTO, "gated", {"epochs": 1}, {"depth": {"error": 0.5}})
+
+
+def told(info: ModelInfo | None) -> tuple[object, ...]:
+    assert info is not None
+    return info.tasks, info.input, info.recipe, info.metrics
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda loaded: loaded,
+        lambda loaded: loaded.network,
+        lambda loaded: copy.deepcopy(loaded),
+        lambda loaded: copy.deepcopy(loaded.network),
+    ],
+    ids=["all of it", "its network", "a copy", "a copy of its network"],
+)
+def test_what_was_loaded_keeps_its_tasks_and_preprocessing_through_training(
+    part: Callable[[nn.Module], nn.Module], tmp_path: Path
+) -> None:
+    gd.save(gd.collapse(gated(), example_input=EXAMPLE), tmp_path / "1", info=KNOWN)
+    network = part(gd.load(tmp_path / "1"))
+    loss = network(EXAMPLE)["depth"].square().sum()
+    loss.backward()
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    gd.save(network, tmp_path / "2")
+    program, info = read_collapsed(tmp_path / "2")
+    # What was measured was measured with other weights.
+    assert told(info) == (KNOWN.tasks, PHOTO, KNOWN.recipe, {})
+    assert (info.form, info.report, program.input) == ("collapsed", {}, PHOTO)
+    same(gd.load(tmp_path / "2"), network)
+
+
+def test_a_loaded_checkpoint_keeps_them_too(tmp_path: Path) -> None:
+    gd.save(gated(), tmp_path / "1", info=KNOWN)
+    loaded = gd.load(tmp_path / "1")
+    gd.save(loaded, tmp_path / "2")
+    info = read_checkpoint(tmp_path / "2").info
+    assert (*told(info), info.form) == (KNOWN.tasks, PHOTO, KNOWN.recipe, {}, "gated")
+    assert gd.collapse(loaded, example_input=EXAMPLE, tasks=["depth"]).info == ModelInfo(
+        (TASKS[1],), PHOTO, "collapsed", KNOWN.recipe
+    )
+
+
+def test_a_collapsed_network_knows_what_the_gated_one_knew(tmp_path: Path) -> None:
+    thin = gd.collapse(gated(), example_input=EXAMPLE, tasks=["depth", "shapes"])
+    assert thin.info == ModelInfo((TASKS[1], TASKS[0]), gd.InputSpec(3, 8, 8), "collapsed")
+    gd.save(thin, tmp_path / "c")
+    assert read_collapsed(tmp_path / "c")[1].tasks == (TASKS[1], TASKS[0])
+    assert gd.collapse(by_hand(), example_input=EXAMPLE).info is None
+
+
+def program_and_info(path: Path) -> tuple[Program, ModelInfo]:
+    read = read_checkpoint(path)
+    return read.program, read.info
+
+
+def test_preprocessing_is_kept_at_another_size(tmp_path: Path) -> None:
+    gd.save(gated(), tmp_path / "1", info=KNOWN)
+    larger = torch.randn(2, 3, 12, 10)
+    expected = dataclasses.replace(PHOTO, height=12, width=10)
+    loaded = gd.load(tmp_path / "1")
+    gd.save(gd.collapse(loaded, example_input=larger), tmp_path / "2")
+    gd.save(loaded, tmp_path / "3", example_input=larger)
+    for program, info in (read_collapsed(tmp_path / "2"), program_and_info(tmp_path / "3")):
+        assert (program.input, info.input) == (expected, expected)
+
+
+def test_what_is_said_counts_more_than_what_is_known(tmp_path: Path) -> None:
+    gd.save(gd.collapse(gated(), example_input=EXAMPLE), tmp_path / "1", info=KNOWN)
+    loaded = gd.load(tmp_path / "1")
+    assert isinstance(loaded, gd.Collapsed)
+    assert loaded.info is not None
+    said = dataclasses.replace(loaded.info, metrics={"depth": {"error": 0.25}})
+    for network in (loaded, loaded.network):
+        gd.save(network, tmp_path / "2", info=said)
+        assert read_collapsed(tmp_path / "2")[1].metrics == {"depth": {"error": 0.25}}
 
 
 def test_training_further_and_saving_keeps_the_weights_of_now(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
+from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError
 from gatedeploy.gating.layers import ChannelGate, Mix
 from gatedeploy.gating.lockstep import weave
@@ -60,6 +61,11 @@ class GatedNetwork(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """`image`: (batch, channels, height, width). Returns one prediction per task."""
         return cast("dict[str, Tensor]", self._run[self.training](self, image))
+
+    @property
+    def info(self) -> ModelInfo:
+        """What travels with it."""
+        return ModelInfo(self.tasks, self.input)
 
     def gate(self, site: Site, task: str) -> ChannelGate:
         """The gate of `task` at `site`."""

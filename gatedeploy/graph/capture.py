@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
+from gatedeploy.artifact import info_of
 from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.graph.writes import needs_rewriting, plain, refuse_lost_writes, writes
 from gatedeploy.modes import evaluating
@@ -31,7 +33,7 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
     Args:
         module: takes one picture and returns a dict of predictions.
         example_input: (batch, channels, height, width); any batch size.
-        spec: what the picture is; made from the example when None.
+        spec: what the picture is; when None, what the network knows of it, of the example's size.
 
     Raises:
         InputError: the network cannot be exported, fixes its batch size, does not return a dict of tensors, or decides
@@ -45,9 +47,17 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
     name = type(module).__name__
     exported = _export(module, example_input, name)
     with located(name):
-        program = _Writer(exported, spec or InputSpec(*example_input.shape[1:])).program()
+        program = _Writer(exported, spec or _spec(module, example_input)).program()
         shapes_of(program)
     return program
+
+
+def _spec(module: nn.Module, example_input: Tensor) -> InputSpec:
+    channels, height, width = example_input.shape[1:]
+    known = info_of(module)
+    if known is None or known.input.channels != channels:
+        return InputSpec(channels, height, width)
+    return replace(known.input, height=height, width=width)
 
 
 def _export(module: nn.Module, example_input: Tensor, name: str) -> torch.export.ExportedProgram:

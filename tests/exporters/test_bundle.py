@@ -96,6 +96,21 @@ def test_export_takes_a_file_and_remembers_it(thin: gd.Collapsed, tmp_path: Path
 
 
 @pytest.mark.usefixtures("quick_export")
+def test_a_network_that_was_loaded_brings_its_tasks_and_preprocessing(thin: gd.Collapsed, tmp_path: Path) -> None:
+    gd.save(thin, tmp_path / "1", info=INFO)
+    loaded = gd.load(tmp_path / "1")
+    assert isinstance(loaded, gd.Collapsed)
+    gd.save(loaded.network, tmp_path / "2")
+    for what in (loaded, tmp_path / "2"):
+        bundle = export(what, tmp_path / "out")
+        assert (bundle.manifest.tasks, bundle.manifest.input) == ((SCENE, PARTS), INPUT)
+        assert (bundle.path / "labels" / "parts.txt").read_text() == "sky\nroad\ntree\n"
+        assert bundle.manifest.metrics == {}
+    with pytest.raises(InputError, match=r"expected a collapsed network, .*, or the file of one; got a Collapsed"):
+        export(loaded.network, tmp_path / "other")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("quick_export")
 def test_a_network_alone_knows_only_the_names_of_its_tasks(thin: gd.Collapsed, tmp_path: Path) -> None:
     bundle = export(thin, tmp_path / "out")
     assert [(task.name, task.kind) for task in bundle.manifest.tasks] == [("scene", None), ("parts", None)]
