@@ -61,13 +61,16 @@ def names_only(program: Program) -> ModelInfo:
 
 
 def describe(net: fx.GraphModule, info: ModelInfo | None) -> None:
-    """Let `net` know what travels with it, and its copies too; see `info_of`."""
-    net.meta[INFO] = info
+    """Let `net` and its copies know what travels with them, in plain values: see `info_of`."""
+    net.meta[INFO] = None if info is None else _info_to_plain(info)
 
 
 def info_of(net: nn.Module) -> ModelInfo | None:
     """What travels with a gated, collapsed or loaded network, as far as it is known; see `names_only`."""
-    info = net.meta.get(INFO) if isinstance(net, fx.GraphModule) else getattr(net, "info", None)
+    if isinstance(net, fx.GraphModule):
+        plain = net.meta.get(INFO)
+        return None if plain is None else _info_from_plain(plain)
+    info = getattr(net, "info", None)
     return info if isinstance(info, ModelInfo) else None
 
 

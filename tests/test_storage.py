@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -260,3 +262,11 @@ def test_float64_is_kept(tmp_path: Path) -> None:
     with torch.no_grad():
         expected: dict[str, Tensor] = thin(UNSEEN)
         assert_equal(gd.load(tmp_path / "c")(UNSEEN), expected, 0.0)
+
+
+def test_a_collapsed_network_is_pickled_without_a_type_of_gatedeploys() -> None:
+    thin = gd.collapse(gated(), example_input=EXAMPLE)
+    assert thin.info is not None
+    parts = pickletools.genops(pickle.dumps(thin.network))
+    texts = {argument for _, argument, _ in parts if isinstance(argument, str)}
+    assert {text for text in texts if text.startswith("gatedeploy")} == {"gatedeploy.info"}
