@@ -36,5 +36,5 @@ def test_the_table_has_every_network(tmp_path: Path) -> None:
     # With every gate at 0 it is the shared encoder.
     assert by_name["gated, λ_s = 200"]["specific channels"] == "0.00 / 0.00"
     assert by_name["gated, λ_s = 200"]["MACs"] == by_name["one shared encoder"]["MACs"]
-    assert "their rivals are trained for 2 epochs" in text
+    assert "their rivals are trained for 2, so that all are trained for as long" in text
     assert set(read_bundle(tmp_path / "out" / "gated-0" / "bundle").manifest.metrics) == {"left", "right"}
