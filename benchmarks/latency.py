@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatedeploy.errors import InputError
-from gatedeploy.runner import Array, Runner
+from gatedeploy.runners.base import Array, Runner
 
 Clock = Callable[[], float]
 """Seconds, from any start."""

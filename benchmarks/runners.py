@@ -16,7 +16,8 @@ from gatedeploy.exporters.reading import verify_bundle
 from gatedeploy.exporters.reference import reference_picture
 from gatedeploy.exporters.to_onnx import OPSET, export_onnx, quiet
 from gatedeploy.parity import FLOAT32, compare
-from gatedeploy.runner import Array, OnnxRuntimeRunner, Runner, flat_predictions
+from gatedeploy.runners.base import Array, Runner, flat_predictions
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.specs import InputSpec
 
 SEED = 0

@@ -32,7 +32,8 @@ from gatedeploy.graph.cost import cost
 from gatedeploy.graph.modules import network
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.program import Program, evaluate
-from gatedeploy.runner import Array, OnnxRuntimeRunner, flat_predictions
+from gatedeploy.runners.base import Array, flat_predictions
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.specs import InputSpec
 
 FORMATS = ("onnx",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatedeploy.exporters.reference import Fingerprint
-from gatedeploy.runner import TensorSpec
+from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
 MANIFEST = "manifest.json"

@@ -13,7 +13,7 @@ from typing import Any
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.exporters.manifest import MANIFEST, Costs, FileEntry, Manifest, Reference, Verification, labels_file
 from gatedeploy.exporters.reference import Fingerprint
-from gatedeploy.runner import TensorSpec
+from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
 FORMAT = "gatedeploy.bundle"

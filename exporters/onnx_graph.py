@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gatedeploy.artifact import ModelInfo
-from gatedeploy.runner import BATCH
+from gatedeploy.runners.base import BATCH
 from gatedeploy.specs import to_plain
 
 METADATA_VERSION = "1"

@@ -9,7 +9,9 @@ from gatedeploy.artifact import is_checkpoint, read_checkpoint, read_collapsed
 from gatedeploy.errors import InputError, closest
 from gatedeploy.exporters.reading import read_bundle
 from gatedeploy.graph.modules import network
-from gatedeploy.runner import OnnxRuntimeRunner, Runner, TorchRunner
+from gatedeploy.runners.base import Runner
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
+from gatedeploy.runners.in_torch import TorchRunner
 
 RUNTIMES = ("torch", "onnxruntime")
 PLANNED_RUNTIMES = ("onnxruntime-cuda", "openvino", "tensorrt", "tensorrt-rtx", "aoti", "executorch")

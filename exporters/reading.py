@@ -15,7 +15,8 @@ from gatedeploy.exporters.reference import difference, fingerprint, reference_pi
 from gatedeploy.exporters.to_onnx import check_onnx
 from gatedeploy.files import sha256
 from gatedeploy.parity import FLOAT32, Parity
-from gatedeploy.runner import Array, OnnxRuntimeRunner, Runner
+from gatedeploy.runners.base import Array, Runner
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 
 MODEL = "model.onnx"
 MAX_MANIFEST_BYTES = 32 << 20

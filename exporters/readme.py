@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatedeploy.exporters.manifest import Manifest
-from gatedeploy.runner import TensorSpec
+from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
 EXAMPLE = """\

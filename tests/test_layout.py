@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
         "program_json",
         "parity",
         "artifact",
-        "runner",
+        "runners",
         "containers",
     },
     {"gating"},

@@ -10,7 +10,10 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError
-from gatedeploy.runner import OnnxRuntimeRunner, Runner, TensorSpec, TorchRunner, check_feed, flat_predictions
+from gatedeploy.runners.base import Runner, TensorSpec, check_feed, flat_predictions
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
+from gatedeploy.runners.in_openvino import OpenVinoRunner
+from gatedeploy.runners.in_torch import TorchRunner
 from gatedeploy.specs import InputSpec
 
 SPEC = InputSpec(3, 4, 5)
@@ -43,9 +46,12 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["torch", "onnxruntime"])
+@pytest.fixture(params=["torch", "onnxruntime", "openvino"])
 def runner(request: pytest.FixtureRequest, onnx_file: Path) -> Runner:
-    return TorchRunner(Doubled(), SPEC) if request.param == "torch" else OnnxRuntimeRunner(onnx_file, threads=1)
+    if request.param == "torch":
+        return TorchRunner(Doubled(), SPEC)
+    kind = OnnxRuntimeRunner if request.param == "onnxruntime" else OpenVinoRunner
+    return kind(onnx_file, threads=1)
 
 
 def picture(batch: int = 2) -> Any:
@@ -212,3 +218,26 @@ def test_onnxruntime_missing_or_file_missing(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"running an ONNX file needs onnxruntime.*'gatedeploy\[cpu\]'"):
         OnnxRuntimeRunner(tmp_path / "gone.onnx")
+
+
+def test_openvino_compiled_for_one_batch_size_takes_no_other(onnx_file: Path) -> None:
+    with OpenVinoRunner(onnx_file, threads=1, batch=2) as runner:
+        assert runner.inputs == (TensorSpec("image", (2, 3, 4, 5), "float32"),)
+        first = runner.infer({"image": picture()})["twice"]
+        runner.infer({"image": picture() + 1})
+        assert np.array_equal(first, 2 * picture())  # an answer is the caller's own
+        with pytest.raises(InputError, match="input 'image': batch 1, expected 2"):
+            runner.infer({"image": picture(1)})
+
+
+def test_openvino_missing_file_missing_or_no_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"gone.onnx: no such file; expected an ONNX file"):
+        OpenVinoRunner(tmp_path / "gone.onnx")
+    (tmp_path / "cut.onnx").write_bytes(b"\x08\x0a\x12\xff")
+    with pytest.raises(InputError, match=r"cut.onnx: openvino cannot load it \(.+\); write or copy it again"):
+        OpenVinoRunner(tmp_path / "cut.onnx")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(
+        MissingExtraError, match=r"running a network in OpenVINO needs openvino.*'gatedeploy\[openvino\]'"
+    ):
+        OpenVinoRunner(tmp_path / "gone.onnx")

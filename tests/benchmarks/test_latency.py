@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gatedeploy.benchmarks.latency import Latency, Measurement, Plan, measure
 from gatedeploy.errors import InputError
-from gatedeploy.runner import Runner
+from gatedeploy.runners.base import Runner
 from tests.benchmarks.tiny import Clock, Sleeper, image
 
 PLAN = Plan(seconds=60, min_rounds=5, max_rounds=9, block_ms=0.001, warm_up_ms=0)

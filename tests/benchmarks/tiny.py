@@ -17,7 +17,7 @@ from gatedeploy.benchmarks.environment import Environment
 from gatedeploy.benchmarks.latency import Measurement, Ratio
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.graph.shares import SiteShare
-from gatedeploy.runner import Array, Runner, TensorSpec
+from gatedeploy.runners.base import Array, Runner, TensorSpec
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 SPEC = gd.InputSpec(3, 8, 8)

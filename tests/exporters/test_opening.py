@@ -8,7 +8,8 @@ import gatedeploy as gd
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.exporters import Bundle, open_runner
 from gatedeploy.parity import FLOAT32, compare
-from gatedeploy.runner import OnnxRuntimeRunner, TorchRunner
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
+from gatedeploy.runners.in_torch import TorchRunner
 from tests.exporters.networks import INFO, example, gated
 
 

@@ -15,7 +15,7 @@ from gatedeploy.graph.modules import network
 from gatedeploy.parity import FLOAT32, FLOAT64, compare
 from gatedeploy.program import evaluate
 from gatedeploy.program_json import graph_to_json
-from gatedeploy.runner import OnnxRuntimeRunner
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from tests.exporters.networks import example, gated
 
 

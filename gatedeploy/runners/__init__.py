@@ -1,0 +1,1 @@
+"""Networks that are ready to answer, one runtime a file."""
