@@ -20,10 +20,10 @@ MAX_SLICES = 4
 
 def emit(graph: ChannelGraph) -> Program:
     """The program of a channel graph that has been through the passes, its floating-point weights in float64."""
-    return _Emitter(graph).program()
+    return Emitter(graph).program()
 
 
-class _Emitter:
+class Emitter:
     """Writes operations in order, building each operand from the tensors that hold its channels."""
 
     def __init__(self, graph: ChannelGraph) -> None:
@@ -36,10 +36,11 @@ class _Emitter:
         self.gathered: dict[object, fx.Node] = {}
 
     def program(self) -> Program:
+        """What was written."""
         self._hold(self.graph.placeholder(IMAGE), self.source.image)
         for operation in self.source.operations:
             self._write(operation)
-        self.graph.output(map_leaves(self.source.outputs, self._gather))
+        self.graph.output(map_leaves(self.source.outputs, self.gather))
         self.graph.lint()
         return Program(self.graph, self.constants.weights, frozenset(self.constants.trainable), self.source.input)
 
@@ -50,7 +51,7 @@ class _Emitter:
 
     def _write(self, operation: Operation) -> None:
         if operation.target == VIEW:
-            node = self._gather(operation.operands[0].value)
+            node = self.gather(operation.operands[0].value)
         elif operation.target == BLEND:
             node = self._blend(operation)
         elif is_layer(operation):
@@ -60,7 +61,7 @@ class _Emitter:
         self._hold(node, operation.output)
 
     def _call(self, operation: Operation) -> fx.Node:
-        slots = [self._gather(operand.value) for operand in operation.operands]
+        slots = [self.gather(operand.value) for operand in operation.operands]
         channels = len(operation.output.ids)
         args, kwargs = _fill((operation.args, operation.kwargs), slots, channels)
         return self.graph.create_node("call_function", operation.target, tuple(args), kwargs, name=operation.name)
@@ -72,9 +73,9 @@ class _Emitter:
         """
         data, weight, *rest = operation.operands
         if data.need is Need.ANY_ORDER:
-            read, order = self._gather_any_order(data.value)
+            read, order = self.gather_any_order(data.value)
         else:
-            read, order = self._gather(data.value), data.value.ids
+            read, order = self.gather(data.value), data.value.ids
         constants = operation.constants
         affine = (constants["scale"], constants["shift"]) if constants else None
         matrix, offset = self.constants.layer(weight, rest[0] if rest else None, data.value, order, affine)
@@ -94,7 +95,7 @@ class _Emitter:
         total: fx.Node | None = None
         for key, value in values.items():
             factor = self._attr(self.constants.share(operation, shares[key]))
-            term = self.graph.call_function(aten.mul.Tensor, (self._gather(value), factor))
+            term = self.graph.call_function(aten.mul.Tensor, (self.gather(value), factor))
             total = term if total is None else self.graph.call_function(aten.add.Tensor, (total, term))
         assert total is not None
         return total
@@ -105,14 +106,14 @@ class _Emitter:
             self.gathered[key] = self.graph.get_attr(name)
         return self.gathered[key]
 
-    def _gather_any_order(self, value: Value) -> tuple[fx.Node, Ids]:
+    def gather_any_order(self, value: Value) -> tuple[fx.Node, Ids]:
         """A tensor that holds the channels of `value`, each once, in the cheapest order, and that order."""
         ids = np.unique(value.ids)
         order = ids[np.lexsort((self.position_of[ids], self.tensor_of[ids]))]
         ordered = Value(order, value.axis, value.block, value.ndim)
-        return self._gather(ordered), order
+        return self.gather(ordered), order
 
-    def _gather(self, value: Value) -> fx.Node:
+    def gather(self, value: Value) -> fx.Node:
         """A tensor that holds exactly the channels of `value`, in order."""
         weights = {self.source.weight_of[id_][:3] for id_ in value.ids.tolist() if id_ in self.source.weight_of}
         if len(weights) == 1 and all(id_ in self.source.weight_of for id_ in value.ids.tolist()):
@@ -123,16 +124,17 @@ class _Emitter:
                 self._hold(self._attr(self.constants.rows(whole)), whole)
         key = (value.ids.tobytes(), value.axis, value.block)
         if key not in self.gathered:
-            self.gathered[key] = self._gather_parts(value)
+            self.gathered[key] = self.join(value)
         return self.gathered[key]
 
-    def _gather_parts(self, value: Value) -> fx.Node:
+    def join(self, value: Value) -> fx.Node:
+        """The channels of `value`, in order, cut and joined from the tensors that hold them."""
         tensors, positions = self.tensor_of[value.ids], self.position_of[value.ids]
         runs = _runs(tensors, step=0)
         if len(runs) > MAX_SLICES and len(runs) > len(np.unique(tensors)):
-            node, order = self._gather_any_order(value)
+            node, order = self.gather_any_order(value)
             place = {id_: position for position, id_ in enumerate(order.tolist())}
-            return self._index(node, np.array([place[id_] for id_ in value.ids.tolist()]), value)
+            return self.index(node, np.array([place[id_] for id_ in value.ids.tolist()]), value)
         parts = [part for run in runs for part in self._take(int(tensors[run[0]]), positions[run], value)]
         return parts[0] if len(parts) == 1 else self.graph.call_function(aten.cat.default, (parts, value.axis))
 
@@ -143,7 +145,7 @@ class _Emitter:
         if len(runs) == 1 and len(positions) == len(held.ids):
             return [node]
         if len(runs) > MAX_SLICES:
-            return [self._index(node, positions, value)]
+            return [self.index(node, positions, value)]
         slices = []
         for run in runs:
             first, last = int(positions[run[0]]), int(positions[run[-1]]) + 1
@@ -151,7 +153,8 @@ class _Emitter:
             slices.append(self.graph.call_function(aten.slice.Tensor, (node, *bounds)))
         return slices
 
-    def _index(self, node: fx.Node, positions: Ids, value: Value) -> fx.Node:
+    def index(self, node: fx.Node, positions: Ids, value: Value) -> fx.Node:
+        """The channels at these positions of a tensor, gathered by number."""
         entries = (positions[:, None] * value.block + np.arange(value.block)).reshape(-1)
         index = self._attr(self.constants.index(entries))
         return self.graph.call_function(aten.index_select.default, (node, value.axis, index))

@@ -1,0 +1,263 @@
+"""How much of what the MAC count promises arrives in milliseconds, over a matrix of gated networks.
+
+    python -m gatedeploy.benchmarks.realisation [--quick] [--runtime openvino] [--json] [--trained checkpoint.pt …]
+
+Realisation = (latency ÷ latency of uniform MTL) ÷ (fewest MACs ÷ MACs of uniform MTL), batch 1, one thread, everything
+in turns in one process; 1 is what the count promises. *Fewest MACs* are those of the exact collapsed network before
+anything is traded for speed; what is executed may be more, and is told beside it. Beside the collapse stands the
+*naive* lowering (`gatedeploy.benchmarks.naive`).
+
+Gates are drawn at random, each specific with probability p, or are those of checkpoints that were trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gatedeploy.artifact import names_only, read_checkpoint
+from gatedeploy.benchmarks.environment import environment, load
+from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.naive import lower_naively
+from gatedeploy.benchmarks.rivals import with_all_gates
+from gatedeploy.compiler import Collapsed, lower
+from gatedeploy.exporters.reference import reference_picture
+from gatedeploy.exporters.to_onnx import export_onnx
+from gatedeploy.gating.layers import ChannelGate
+from gatedeploy.gating.network import gate
+from gatedeploy.graph.capture import capture
+from gatedeploy.graph.cost import cost
+from gatedeploy.models.registry import build_backbone, build_head
+from gatedeploy.parity import FLOAT32, compare
+from gatedeploy.program import Program, evaluate
+from gatedeploy.runners.base import Runner, flat_predictions
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
+from gatedeploy.runners.in_openvino import OpenVinoRunner
+from gatedeploy.runners.in_torch import TorchRunner
+from gatedeploy.specs import Task
+
+PLAN = Plan(seconds=15, min_rounds=15, max_rounds=60, block_ms=60, warm_up_ms=300)
+SEED = 0
+TASKS = (3, 5)
+SHARES = (0.1, 0.2, 0.3)
+TIED: dict[str, Any] = {"tie": "residual", "group": 16}
+FREE: dict[str, Any] = {"tie": None, "group": 1}
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A backbone with its heads and its picture.
+
+    Args:
+        backbone: its name, in the registry.
+        options: its options.
+        head: the name of every task's head.
+        size: height and width.
+    """
+
+    backbone: str
+    options: dict[str, float]
+    head: str
+    size: tuple[int, int]
+
+
+QUICK = [Trunk("resnet18", {}, "linear", (128, 128))]
+FULL = [
+    *QUICK,
+    Trunk("resnet50", {"output_stride": 8}, "aspp", (96, 128)),
+    Trunk("resnet20", {"width": 0.5}, "linear", (64, 64)),
+]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network in one lowering, beside uniform MTL.
+
+    Args:
+        backbone: its name, or the file of a trained network.
+        tasks: how many.
+        specific: the share of specific channels; None for trained gates.
+        group: of its gates; None where a file does not tell.
+        tie: likewise.
+        lowering: `collapse` or `naive`.
+        runtime: what ran it.
+        mac_ratio: fewest MACs over those of uniform MTL.
+        executed_mac_ratio: the same of what is executed.
+        latency_ratio: median over rounds.
+        realisation: latency_ratio / mac_ratio.
+        spread: interquartile range of the rounds' latency ratios over their median.
+    """
+
+    backbone: str
+    tasks: int
+    specific: float | None
+    group: int | None
+    tie: str | None
+    lowering: str
+    runtime: str
+    mac_ratio: float
+    executed_mac_ratio: float
+    latency_ratio: float
+    realisation: float
+    spread: float
+
+
+def gated_program(
+    trunk: Trunk, tasks: int, specific: float, *, tie: str | None, group: int, seed: int = SEED
+) -> Program:
+    """A gated network with random weights, each gate specific with probability `specific`; it follows from the seed."""
+    torch.manual_seed(seed)
+    dense = trunk.head != "linear"
+    asked = [
+        Task(f"task{number}", "segmentation" if dense else "classification", tuple(map(str, range(10))))
+        for number in range(tasks)
+    ]
+    backbone = build_backbone(trunk.backbone, **trunk.options)
+    heads = {task.name: build_head(trunk.head, backbone.out_channels, task, trunk.size) for task in asked}
+    example = torch.zeros(2, 3, *trunk.size)
+    network = gate(backbone, asked, example_input=example, heads=heads, tie=tie, group=group)
+    for module in network.modules():
+        if isinstance(module, ChannelGate):
+            module.choose(torch.rand(module.gate_logits.shape) < specific)
+    return capture(network.eval(), example)
+
+
+def realise(gated: Program, runtime: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """By lowering, the ratios of a `Cell`.
+
+    Args:
+        gated: the network as trained.
+        runtime: one of `RUNTIMES`.
+    """
+    shared = lower(with_all_gates(gated, specific=False))[0].program
+    naive = lower_naively(gated)
+    programs = {"mtl": shared, "naive": naive, "collapse": lower(gated)[0].program}
+    base, fewest = cost(shared).macs, cost(naive).macs
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        opened = {
+            name: [stack.enter_context(_open(program, runtime, Path(folder)))] for name, program in programs.items()
+        }
+        latency = measure(opened, reference_picture(gated.input, 1, SEED), "mtl", PLAN, seed=SEED)
+    for name in ("naive", "collapse"):
+        rounds = _ratios(latency, name)
+        low, middle, high = np.percentile(rounds, (25, 50, 75))
+        yield (
+            name,
+            {
+                "mac_ratio": fewest / base,
+                "executed_mac_ratio": cost(programs[name]).macs / base,
+                "latency_ratio": float(middle),
+                "realisation": float(middle) / (fewest / base),
+                "spread": float((high - low) / middle),
+            },
+        )
+
+
+def _ratios(latency: Latency, name: str) -> np.ndarray:
+    ratios: np.ndarray = latency.of(name).rounds_ms / latency.of(latency.baseline).rounds_ms
+    return ratios
+
+
+def _open(program: Program, runtime: str, folder: Path) -> Runner:
+    """A runner of one thread, whose answers were compared with the program's."""
+    runner = RUNTIMES[runtime](program, Path(tempfile.mkdtemp(dir=folder)) / "model.onnx")
+    image = reference_picture(program.input, 1, SEED)
+    expected = flat_predictions(evaluate(program, torch.from_numpy(image)))
+    compare(expected, runner.infer({program.input.name: image}), FLOAT32).check(f"{runtime} on a collapsed network")
+    return runner
+
+
+def _exported(program: Program, file: Path) -> Path:
+    export_onnx(Collapsed(program).float().network, names_only(program), file)
+    return file
+
+
+def _in_torch(program: Program, file: Path) -> Runner:
+    return TorchRunner(Collapsed(program).float().network, program.input, threads=1)
+
+
+RUNTIMES: dict[str, Callable[[Program, Path], Runner]] = {
+    "onnxruntime": lambda program, file: OnnxRuntimeRunner(_exported(program, file), threads=1),
+    "openvino": lambda program, file: OpenVinoRunner(_exported(program, file), threads=1, batch=1),
+    "torch": _in_torch,
+}
+
+
+def matrix(trunks: Sequence[Trunk], runtime: str, trained: Sequence[Path] = ()) -> Iterator[Cell]:
+    """Every cell, as soon as it is measured."""
+    for trunk in trunks:
+        for gates in (TIED, FREE):
+            for tasks in TASKS:
+                for specific in SHARES:
+                    program = gated_program(trunk, tasks, specific, **gates)
+                    for lowering, ratios in realise(program, runtime):
+                        told = {**gates, **ratios, "lowering": lowering, "runtime": runtime}
+                        yield Cell(trunk.backbone, tasks, specific, **told)
+    for file in trained:
+        program = read_checkpoint(file).program
+        for lowering, ratios in realise(program, runtime):
+            told = {"group": None, "tie": None, **ratios, "lowering": lowering, "runtime": runtime}
+            yield Cell(str(file), len(program.outputs), None, **told)
+
+
+def means(cells: Sequence[Cell]) -> list[dict[str, object]]:
+    """Geometric-mean realisation by backbone, kind of gates and lowering."""
+    groups: dict[tuple[object, ...], list[float]] = {}
+    for cell in cells:
+        groups.setdefault((cell.backbone, cell.tie, cell.group, cell.lowering), []).append(cell.realisation)
+    names = ("backbone", "tie", "group", "lowering")
+    return [
+        {
+            **dict(zip(names, key, strict=True)),
+            "cells": len(found),
+            "realisation": float(np.exp(np.mean(np.log(found)))),
+        }
+        for key, found in groups.items()
+    ]
+
+
+def _row(cell: Cell) -> str:
+    gates = "trained" if cell.specific is None else f"p {cell.specific:g}, {cell.tie or 'free'} {cell.group}"
+    return (
+        f"{cell.backbone:10} T {cell.tasks} {gates:18} {cell.lowering:9} MACs {cell.mac_ratio:.2f}, executed "
+        f"{cell.executed_mac_ratio:.2f}, latency {cell.latency_ratio:.2f}, realisation {cell.realisation:.2f} "
+        f"(spread {cell.spread:.0%})"
+    )
+
+
+def main() -> None:
+    """Measure, and print cell by cell or as one JSON document."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="ResNet-18 alone: some ten minutes")
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="onnxruntime")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--trained", type=Path, nargs="+", default=[], metavar="FILE", help="checkpoints to add")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    before = load()
+    cells = []
+    for cell in matrix(QUICK if arguments.quick else FULL, arguments.runtime, arguments.trained):
+        cells.append(cell)
+        print(_row(cell), file=sys.stderr if arguments.json else sys.stdout, flush=True)
+    found = means(cells)
+    if arguments.json:
+        where = asdict(environment(1, before))
+        print(json.dumps({"cells": [asdict(cell) for cell in cells], "means": found, "environment": where}, indent=1))
+        return
+    for mean in found:
+        gates = f"{mean['tie'] or 'free'} {mean['group']}"
+        print(f"{mean['backbone']}, {gates}, {mean['lowering']}: {mean['realisation']:.3f}, mean of {mean['cells']}")
+
+
+if __name__ == "__main__":
+    main()
