@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.data import load_data
-from gatedeploy.errors import InputError, located
+from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.models.registry import build_backbone, build_head
 from gatedeploy.models.weights import load_weights
 from gatedeploy.specs import InputSpec, Task
@@ -62,11 +62,18 @@ def makers(
 
     def make_backbone() -> nn.Module:
         if own is not None:
-            made = own()
+            try:
+                made = own()
+            except Exception as error:  # the user's own code runs here
+                told = f"raised {type(error).__name__}: {first_line(error)}"
+                raise InputError(f"{component.name}: {told}; it is called without arguments") from error
             if not isinstance(made, nn.Module):
                 raise InputError(f"{component.name}: returned a {type(made).__name__}; expected a torch.nn.Module")
         else:
             with located("model.backbone"):
+                asked = component.options.get("in_channels", input.channels)
+                if asked != input.channels:
+                    raise InputError(f"in_channels: {asked}, but the pictures have {input.channels}; leave it out")
                 made = build_backbone(component.name, **{"in_channels": input.channels, **component.options})
         if weights is not None:
             load_weights(made, weights, "model.weights")

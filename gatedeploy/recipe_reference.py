@@ -30,8 +30,8 @@ SECTIONS = {
     "gates": recipe.Gates,
     "sparsity": recipe.Sparsity,
 }
-GIVEN_TO_HEADS = ("in_channels", "out_channels", "size")
-"""What heads are told by backbone, task and picture, and no recipe can say."""
+GIVEN = {"data": (), "model.backbone": ("in_channels",), "model.head": ("in_channels", "out_channels", "size")}
+"""What follows from picture, task and backbone, so that no recipe has to say it."""
 
 
 def reference() -> str:
@@ -81,7 +81,7 @@ def _options(key: str, build: Callable[..., Any]) -> str:
     meaning = _arguments(build)
     rows = []
     for name, option in inspect.signature(build, eval_str=True).parameters.items():
-        if key != "model.head" or name not in GIVEN_TO_HEADS:
+        if name not in GIVEN[key]:
             default = "" if option.default is option.empty else _value(option.default)
             rows.append((name, _type(option.annotation), default, meaning[name]))
     return f"{_first_sentence(build)}\n\n{_table(rows)}"

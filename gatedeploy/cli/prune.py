@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gatedeploy.artifact import ModelInfo, read_checkpoint, write_collapsed
+from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.compiler import CollapseReport, collapse
 from gatedeploy.errors import InputError, located
-from gatedeploy.files import sha256
+from gatedeploy.files import check_writable, sha256
 
 
 def prune(
@@ -35,8 +35,7 @@ def prune(
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
-    if out.exists() and out.samefile(checkpoint):
-        raise InputError(f"--out {out}: is the checkpoint itself, which would be lost; name another file")
+    _check_place(out)
     note(f"Collapsing {checkpoint}")
     with located(str(checkpoint)):
         thin = collapse(read.program, tasks=chosen)
@@ -50,6 +49,18 @@ def prune(
         print_json({**_document(thin.report), "file": str(out)})
     else:
         _show(thin.report, info, out)
+
+
+def _check_place(out: Path) -> None:
+    """Raise `InputError` unless `out` is free, or a collapsed network that may be replaced."""
+    if out.is_file():
+        try:
+            read_collapsed(out)
+        except InputError as error:
+            raise InputError(
+                f"--out {out}: exists and is no collapsed network, so it would be lost; name another ({error})"
+            ) from None
+    check_writable(out)
 
 
 def _document(report: CollapseReport) -> dict[str, Any]:

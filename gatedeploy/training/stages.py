@@ -25,7 +25,7 @@ from torch import nn
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError
-from gatedeploy.files import replacing_file
+from gatedeploy.files import check_writable, replacing_file
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Data
@@ -92,6 +92,7 @@ def train_recipe(
     journal = journal or Journal()
     tasks = recipe.chosen_tasks(parts.data.tasks)
     road = Road(recipe, parts, out, journal, resume)
+    check_writable(out / FILE)
     begun = _begun(out, tasks)
     if begun and not resume:
         raise InputError(f"{out}: holds a training already ({begun}); go on with --resume, or choose another --out")

@@ -81,8 +81,11 @@ class TestCheckpoints:
     ) -> None:
         checkpoint, pipe = copy / "checkpoint.pt", tmp_path / "pipe"
         before = checkpoint.read_bytes()
-        assert "is the checkpoint itself" in refused(capsys, "prune", str(checkpoint), "--out", str(checkpoint))
-        assert checkpoint.read_bytes() == before
+        for other in (checkpoint, tmp_path / "another.pt"):
+            other.write_bytes(before)
+            sentence = refused(capsys, "prune", str(checkpoint), "--out", str(other))
+            assert "exists and is no collapsed network, so it would be lost; name another" in sentence
+            assert other.read_bytes() == before
         os.mkfifo(pipe)
         assert "a device or pipe" in refused(capsys, "prune", str(checkpoint), "--out", str(pipe))
         assert pipe.is_fifo()

@@ -132,6 +132,14 @@ def test_a_task_that_the_data_lacks_is_refused_before_anything_is_written(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    telling = journal()
+    with pytest.raises(InputError, match=r"file/run/checkpoint\.pt: could not be written: .*; name another place"):
+        train_recipe(recipe(tasks={"depth": {}}), parts(), tmp_path / "file" / "run", journal=telling)
+    assert "epoch" not in said(telling)
+
+
 def test_a_foreign_file_in_the_way_of_resuming_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gated").mkdir()
     (tmp_path / "gated" / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut short")

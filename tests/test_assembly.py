@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gatedeploy.assembly import build_parts
+from gatedeploy.errors import InputError
+from gatedeploy.training.recipe import Recipe
+
+OWN = """
+def raises():
+    raise RuntimeError("boom")
+
+def wants_more(width):
+    return None
+
+def makes_a_number():
+    return 3
+"""
+
+
+def recipe(**backbone: object) -> Recipe:
+    data = {"name": "scenes", "train": 8, "val": 4, "size": 16}
+    model = {"backbone": {"name": "resnet20", "width": 0.25, **backbone}, "head": {"name": "dense"}}
+    return Recipe.from_plain({"data": data, "model": model, "train": {"epochs": 1}})
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("raises", "raised RuntimeError: boom; it is called without arguments"),
+        ("wants_more", r"raised TypeError: wants_more\(\) missing 1 .*; it is called without arguments"),
+        ("makes_a_number", "returned a int; expected a torch.nn.Module"),
+    ],
+)
+def test_a_backbone_of_ones_own_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, told: str
+) -> None:
+    (tmp_path / "own_backbones.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=f"own_backbones:{function}: {told}"):
+        build_parts(recipe(), "recipe", f"own_backbones:{function}")
+
+
+def test_a_backbone_reads_the_pictures_that_there_are() -> None:
+    with pytest.raises(InputError, match=r"model\.backbone: in_channels: 1, but the pictures have 3; leave it out"):
+        build_parts(recipe(in_channels=1), "recipe")
+    build_parts(recipe(in_channels=3), "recipe")
