@@ -93,7 +93,10 @@ def manifest_from_json(text: str) -> Manifest:
         )
     try:
         if text != sealed(document):
-            raise CheckError(f"was changed or damaged: it does not fit its {SEAL}; copy or export the bundle again")
+            raise CheckError(
+                "was changed, formatted anew or damaged: it is not the text that gatedeploy export wrote, sealed by "
+                f"its {SEAL}; copy or export the bundle again"
+            )
         return _manifest(document)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise InputError(f"damaged ({type(error).__name__}: {error}); export or copy the bundle again") from None

@@ -178,7 +178,7 @@ class TestBundles:
         manifest.write_text(manifest.read_text().replace('"macs": ', '"macs": 1'))
         for command in ("verify", "inspect", "flops", "bench"):
             said = refused(capsys, command, str(copy / "bundle"), code=1)
-            assert said.startswith(f"{manifest}: was changed or damaged")
+            assert said.startswith(f"{manifest}: was changed, formatted anew or damaged")
 
     @pytest.mark.parametrize("command", ["verify", "bench"])
     def test_a_network_that_was_never_valid(self, copy: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:

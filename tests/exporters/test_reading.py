@@ -77,7 +77,7 @@ def test_a_change_of_the_manifest_itself_is_found(bundle: Bundle, before: str, a
     text = file.read_text()
     assert before in text
     file.write_text(text.replace(before, after, 1))
-    message = r"manifest.json: was changed or damaged: it does not fit its content_sha256; copy or export the bundle"
+    message = r"manifest.json: was changed, formatted anew or damaged: .* sealed by its content_sha256; copy or export"
     with pytest.raises(CheckError, match=message):
         read_bundle(bundle.path)
 
