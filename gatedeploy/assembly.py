@@ -111,7 +111,11 @@ def _own(name: str) -> Callable[[], nn.Module]:
 @torch.no_grad()
 def _channels(backbone: nn.Module, input: InputSpec) -> int:
     """How many channels a head reads: of the one feature that the backbone returns."""
-    features = backbone.eval()(torch.zeros(1, *input.shape))
+    try:
+        features = backbone.eval()(torch.zeros(1, *input.shape))
+    except RuntimeError as error:
+        told = f"does not run on a picture of {input.shape}"
+        raise InputError(f"model.backbone: {told}: {first_line(error)}") from error
     if not isinstance(features, Tensor) or features.ndim < 2:
         raise InputError(
             f"model.backbone: returns a {type(features).__name__}; the registered heads read one feature map "

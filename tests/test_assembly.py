@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ def raises():
 
 def wants_more(width):
     return None
+
+def wants_vectors():
+    return __import__("torch").nn.Linear(5, 5)
 
 def makes_a_number():
     return 3
@@ -47,3 +51,11 @@ def test_a_backbone_reads_the_pictures_that_there_are() -> None:
     with pytest.raises(InputError, match=r"model\.backbone: in_channels: 1, but the pictures have 3; leave it out"):
         build_parts(recipe(in_channels=1), "recipe")
     build_parts(recipe(in_channels=3), "recipe")
+
+
+def test_a_backbone_that_does_not_run_on_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_backbones.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_backbones", raising=False)
+    with pytest.raises(InputError, match=r"model\.backbone: does not run on a picture of \(3, 16, 16\): .*shapes"):
+        build_parts(recipe(), "recipe", "own_backbones:wants_vectors")
