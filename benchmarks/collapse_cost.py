@@ -18,26 +18,12 @@ from pathlib import Path
 import torch
 
 import gatedeploy as gd
+from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.compiler import lower
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
-from gatedeploy.models.registry import build_backbone, build_head
 
 MIB = 1 << 20
-
-
-def gated_network(tasks: int, size: tuple[int, int], specific: float) -> gd.GatedNetwork:
-    """A gated ResNet-50 with random weights, each gate specific with probability `specific`; seeded."""
-    torch.manual_seed(0)
-    backbone = build_backbone("resnet50", output_stride=8)
-    asked = [gd.Task(f"task{i}", kind="segmentation", classes=tuple(str(c) for c in range(40))) for i in range(tasks)]
-    heads = {task.name: build_head("aspp", backbone.out_channels, task, size) for task in asked}
-    network = gd.gate(backbone, asked, example_input=torch.zeros(1, 3, *size), heads=heads)
-    for site in network.sites:
-        for task in asked:
-            gate = network.gate(site, task.name)
-            gate.choose(torch.rand(gate.gate_logits.shape) < specific)
-    return network.eval()
 
 
 class PeakMemory:
@@ -72,7 +58,7 @@ def main() -> None:
     parser.add_argument("--verify", action="store_true", help="verify too, and say how long it takes")
     arguments = parser.parse_args()
     size = (arguments.size[0], arguments.size[1])
-    network = gated_network(arguments.tasks, size, arguments.specific)
+    network = random_gates(Trunk("resnet50", {"output_stride": 8}, "aspp", size), arguments.tasks, arguments.specific)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     example = torch.zeros(1, 3, *size)
     print(f"ResNet-50 OS8 + ASPP, T = {arguments.tasks}, {size[0]}×{size[1]}, {arguments.specific:.0%} specific")

@@ -102,8 +102,7 @@ class Measurement:
     @property
     def spread(self) -> float:
         """Interquartile range of the rounds, divided by their median."""
-        low, middle, high = np.percentile(self.rounds_ms, (25, 50, 75))
-        return float((high - low) / middle)
+        return relative_spread(self.rounds_ms)
 
     @property
     def drift(self) -> float:
@@ -160,9 +159,14 @@ class Latency:
         """The measurement of a candidate."""
         return next(each for each in self.measurements if each.candidate == candidate)
 
+    def ratios(self, candidate: str, baseline: str | None = None) -> npt.NDArray[np.float64]:
+        """`(rounds,)`: a candidate's latency over another's (the baseline's when None), round against round."""
+        ratios: npt.NDArray[np.float64] = self.of(candidate).rounds_ms / self.of(baseline or self.baseline).rounds_ms
+        return ratios
+
     def ratio(self, candidate: str, baseline: str | None = None) -> Ratio:
-        """A candidate's latency over another's (the baseline's when None), round against round."""
-        return self._ratio(self.of(candidate).rounds_ms / self.of(baseline or self.baseline).rounds_ms)
+        """The median of `ratios`, and how sure it is."""
+        return self._ratio(self.ratios(candidate, baseline))
 
     def cpu_ratio(self, candidate: str) -> Ratio | None:
         """A candidate's processor time over the baseline's; None where the system's clock for it is too coarse."""
@@ -232,6 +236,12 @@ def measure(
     if any(each.rounds_ms.min() <= 0 for each in measurements):
         raise InputError("the clock stands still, so nothing can be measured with it")
     return Latency(measurements, baseline, seed)
+
+
+def relative_spread(rounds: npt.NDArray[np.float64]) -> float:
+    """The interquartile range of what was measured round by round, divided by its median."""
+    low, middle, high = np.percentile(rounds, (25, 50, 75))
+    return float((high - low) / middle)
 
 
 def _request(runners: Sequence[Runner], image: Array) -> Callable[[], None]:

@@ -27,24 +27,21 @@ import torch
 
 from gatedeploy.artifact import names_only, read_checkpoint
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.latency import Plan, measure, relative_spread
 from gatedeploy.benchmarks.naive import lower_naively
+from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
+from gatedeploy.benchmarks.runners import picture
 from gatedeploy.compiler import Collapsed, lower
-from gatedeploy.exporters.reference import reference_picture
 from gatedeploy.exporters.to_onnx import export_onnx
-from gatedeploy.gating.layers import ChannelGate
-from gatedeploy.gating.network import gate
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
-from gatedeploy.models.registry import build_backbone, build_head
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.program import Program, evaluate
 from gatedeploy.runners.base import Runner, flat_predictions
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.runners.in_torch import TorchRunner
-from gatedeploy.specs import Task
 
 PLAN = Plan(seconds=15, min_rounds=15, max_rounds=60, block_ms=60, warm_up_ms=300)
 SEED = 0
@@ -52,25 +49,6 @@ TASKS = (3, 5)
 SHARES = (0.1, 0.2, 0.3)
 TIED: dict[str, Any] = {"tie": "residual", "group": 16}
 FREE: dict[str, Any] = {"tie": None, "group": 1}
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """A backbone with its heads and its picture.
-
-    Args:
-        backbone: its name, in the registry.
-        options: its options.
-        head: the name of every task's head.
-        size: height and width.
-    """
-
-    backbone: str
-    options: dict[str, float]
-    head: str
-    size: tuple[int, int]
-
-
 QUICK = [Trunk("resnet18", {}, "linear", (128, 128))]
 FULL = [
     *QUICK,
@@ -112,24 +90,10 @@ class Cell:
     spread: float
 
 
-def gated_program(
-    trunk: Trunk, tasks: int, specific: float, *, tie: str | None, group: int, seed: int = SEED
-) -> Program:
-    """A gated network with random weights, each gate specific with probability `specific`; it follows from the seed."""
-    torch.manual_seed(seed)
-    dense = trunk.head != "linear"
-    asked = [
-        Task(f"task{number}", "segmentation" if dense else "classification", tuple(map(str, range(10))))
-        for number in range(tasks)
-    ]
-    backbone = build_backbone(trunk.backbone, **trunk.options)
-    heads = {task.name: build_head(trunk.head, backbone.out_channels, task, trunk.size) for task in asked}
-    example = torch.zeros(2, 3, *trunk.size)
-    network = gate(backbone, asked, example_input=example, heads=heads, tie=tie, group=group)
-    for module in network.modules():
-        if isinstance(module, ChannelGate):
-            module.choose(torch.rand(module.gate_logits.shape) < specific)
-    return capture(network.eval(), example)
+def gated_program(trunk: Trunk, tasks: int, specific: float, *, tie: str | None, group: int) -> Program:
+    """The program of a network as `random_gates` makes it."""
+    network = random_gates(trunk, tasks, specific, tie=tie, group=group, seed=SEED)
+    return capture(network, torch.zeros(2, 3, *trunk.size))
 
 
 def realise(gated: Program, runtime: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -147,31 +111,26 @@ def realise(gated: Program, runtime: str) -> Iterator[tuple[str, dict[str, Any]]
         opened = {
             name: [stack.enter_context(_open(program, runtime, Path(folder)))] for name, program in programs.items()
         }
-        latency = measure(opened, reference_picture(gated.input, 1, SEED), "mtl", PLAN, seed=SEED)
+        latency = measure(opened, picture(gated.input), "mtl", PLAN, seed=SEED)
     for name in ("naive", "collapse"):
-        rounds = _ratios(latency, name)
-        low, middle, high = np.percentile(rounds, (25, 50, 75))
+        ratios = latency.ratios(name)
+        ratio = float(np.median(ratios))
         yield (
             name,
             {
                 "mac_ratio": fewest / base,
                 "executed_mac_ratio": cost(programs[name]).macs / base,
-                "latency_ratio": float(middle),
-                "realisation": float(middle) / (fewest / base),
-                "spread": float((high - low) / middle),
+                "latency_ratio": ratio,
+                "realisation": ratio / (fewest / base),
+                "spread": relative_spread(ratios),
             },
         )
-
-
-def _ratios(latency: Latency, name: str) -> np.ndarray:
-    ratios: np.ndarray = latency.of(name).rounds_ms / latency.of(latency.baseline).rounds_ms
-    return ratios
 
 
 def _open(program: Program, runtime: str, folder: Path) -> Runner:
     """A runner of one thread, whose answers were compared with the program's."""
     runner = RUNTIMES[runtime](program, Path(tempfile.mkdtemp(dir=folder)) / "model.onnx")
-    image = reference_picture(program.input, 1, SEED)
+    image = picture(program.input)
     expected = flat_predictions(evaluate(program, torch.from_numpy(image)))
     compare(expected, runner.infer({program.input.name: image}), FLOAT32).check(f"{runtime} on a collapsed network")
     return runner

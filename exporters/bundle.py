@@ -227,14 +227,12 @@ def _fitting(info: ModelInfo, program: Program) -> ModelInfo:
             )
     if (info.input.name, info.input.shape) != (program.input.name, program.input.shape):
         raise InputError(f"the network takes {program.input}, its description says {info.input}")
-    tasks = tuple(known[name] for name in program.outputs)
-    for task in tasks:
+    info = info.only(program.outputs)
+    for task in info.tasks:
         for name in task.classes:
             if not name or name.splitlines() != [name]:
                 raise InputError(f"task {task.name}: class name {name!r} does not fit on a line of its own")
-    return replace(
-        info, tasks=tasks, metrics={task.name: info.metrics[task.name] for task in tasks if task.name in info.metrics}
-    )
+    return info
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

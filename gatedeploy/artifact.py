@@ -9,9 +9,9 @@ import json
 import pickle
 import shlex
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,13 @@ class ModelInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
+
+    def only(self, tasks: Iterable[str]) -> ModelInfo:
+        """The same of these tasks, in this order; all of them are known."""
+        known = {task.name: task for task in self.tasks}
+        kept = tuple(known[name] for name in tasks)
+        metrics = {task.name: self.metrics[task.name] for task in kept if task.name in self.metrics}
+        return replace(self, tasks=kept, metrics=metrics)
 
 
 def names_only(program: Program) -> ModelInfo:

@@ -155,10 +155,9 @@ def lower(program: Program) -> tuple[Collapsed, ChannelGraph]:
 
 def _still_known(info: ModelInfo | None, program: Program) -> ModelInfo | None:
     """What is known of the gated network, for the outputs that were kept."""
-    known = {task.name: task for task in info.tasks} if info else {}
-    if info is None or not known.keys() >= program.outputs.keys():
+    if info is None or not {task.name for task in info.tasks} >= program.outputs.keys():
         return None
-    return replace(info, tasks=tuple(known[name] for name in program.outputs), input=program.input, form="collapsed")
+    return replace(info.only(program.outputs), input=program.input, form="collapsed")
 
 
 def _check_example(program: Program, example_input: Tensor | None) -> None:

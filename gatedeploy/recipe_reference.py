@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
+from gatedeploy.data import options
 from gatedeploy.data.base import data_sets
 from gatedeploy.files import replacing_file
 from gatedeploy.models.registry import BACKBONES, HEADS
@@ -83,20 +84,13 @@ def _options(key: str, build: Callable[..., Any]) -> str:
     for name, option in inspect.signature(build, eval_str=True).parameters.items():
         if name not in GIVEN[key]:
             default = "" if option.default is option.empty else _value(option.default)
-            rows.append((name, _type(option.annotation), default, meaning[name]))
+            rows.append((name, options.in_words(option.annotation), default, meaning[name]))
     return f"{_first_sentence(build)}\n\n{_table(rows)}"
-
-
-def _type(hint: Any) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_type(each) for each in get_args(hint)))
-    words = {Path: "text", Sequence: "a list", Mapping: "a mapping", types.NoneType: "null"}
-    return words.get(get_origin(hint) or hint) or in_words(hint)
 
 
 def _value(value: Any) -> str:
     if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
+        return json.dumps(value)
     if isinstance(value, tuple):
         return str(list(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -41,9 +41,8 @@ def prune(
         thin = collapse(read.program, tasks=chosen)
     assert thin.report is not None
     report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
-    kept = tuple(task for task in read.info.tasks if chosen is None or task.name in chosen)
-    metrics = {task.name: read.info.metrics[task.name] for task in kept if task.name in read.info.metrics}
-    info = replace(read.info, form="collapsed", tasks=kept, metrics=metrics, report=report)
+    kept = [task.name for task in read.info.tasks if chosen is None or task.name in chosen]
+    info = replace(read.info.only(kept), form="collapsed", report=report)
     write_collapsed(out, thin.program, info)
     if json:
         print_json({**_document(thin.report), "file": str(out)})

@@ -13,6 +13,7 @@ from gatedeploy.assembly import build_parts
 from gatedeploy.cli.screen import note_bundled, say, table
 from gatedeploy.errors import InputError, located
 from gatedeploy.training.metrics import Metric, headline
+from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.recipe_file import load_recipe
 from gatedeploy.training.stages import Trained, train_recipe
 
@@ -62,7 +63,7 @@ def show_training(trained: Trained) -> None:
             rows.append([*row, "" if gain is None else f"{gain:+.2f} %"])
     table(["", *headings, "Δ_MTL"], rows)
     if trained.single:
-        epochs = trained.gated.recipe["train"]["single_epochs"] + trained.gated.recipe["train"]["epochs"]
+        epochs = Recipe.from_plain(trained.gated.recipe).train.rival_epochs
         say(f"Each trained for {epochs} epochs in all, the gated one with those of the nets that it starts from.")
     say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}")
 

@@ -42,10 +42,10 @@ def call_with_options(function: Callable[..., Result], options: Mapping[Any, Any
                 known = list(parameters)
                 raise InputError(f"no such option {name!r}; there are {', '.join(known)}{closest(str(name), known)}")
             if not _fits(value, hints[name]):
-                raise InputError(f"{name} must be {_in_words(hints[name])}, got {value!r}")
+                raise InputError(f"{name} must be {in_words(hints[name])}, got {value!r}")
         for name, parameter in parameters.items():
             if parameter.default is inspect.Parameter.empty and name not in options:
-                raise InputError(f"the option {name} is missing; expected {_in_words(hints[name])}")
+                raise InputError(f"the option {name} is missing; expected {in_words(hints[name])}")
         return function(**options)
 
 
@@ -69,9 +69,10 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, _plain(hint))
 
 
-def _in_words(hint: Any) -> str:
+def in_words(hint: Any) -> str:
+    """What an option's annotation asks for; that it may be left out is not said."""
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_in_words(option) for option in get_args(hint) if option is not types.NoneType)
+        return " or ".join(in_words(option) for option in get_args(hint) if option is not types.NoneType)
     return _WORDS.get(_plain(hint), str(hint))
 
 

@@ -1,0 +1,48 @@
+"""Gated networks whose gates are drawn at random, for benchmarks in which weights do not matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from gatedeploy.gating.network import GatedNetwork, gate
+from gatedeploy.models.registry import build_backbone, build_head
+from gatedeploy.specs import Task, TaskKind
+
+CLASSES = tuple(map(str, range(40)))
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A backbone with its heads and its picture.
+
+    Args:
+        backbone: its name, in the registry.
+        options: its options.
+        head: the name of every task's head.
+        size: height and width.
+    """
+
+    backbone: str
+    options: dict[str, float]
+    head: str
+    size: tuple[int, int]
+
+
+def random_gates(
+    trunk: Trunk, tasks: int, specific: float, *, tie: str | None = None, group: int = 1, seed: int = 0
+) -> GatedNetwork:
+    """A gated network with random weights, each gate specific with probability `specific`; it follows from the seed."""
+    torch.manual_seed(seed)
+    backbone = build_backbone(trunk.backbone, **trunk.options)
+    kind: TaskKind = "classification" if trunk.head == "linear" else "segmentation"
+    asked = [Task(f"task{number}", kind, CLASSES) for number in range(tasks)]
+    heads = {task.name: build_head(trunk.head, backbone.out_channels, task, trunk.size) for task in asked}
+    example = torch.zeros(1, 3, *trunk.size)
+    network = gate(backbone, asked, example_input=example, heads=heads, tie=tie, group=group)
+    for site in network.sites:
+        for task in asked:
+            chosen = network.gate(site, task.name)
+            chosen.choose(torch.rand(chosen.gate_logits.shape) < specific)
+    return network.eval()
