@@ -36,7 +36,7 @@ class _Naive(Emitter):
         """The channels in the order in which the gated network has them."""
         ids, first = np.unique(value.ids, return_index=True)
         order = ids[np.argsort(first)]
-        return self.gather(Value(order, value.axis, value.block, value.ndim)), order
+        return self.gather(Value(order, value.axis, value.block, value.shape)), order
 
     def join(self, value: Value) -> fx.Node:
         """All tensors that hold a channel of `value`, joined, and of those the channels that are wanted."""

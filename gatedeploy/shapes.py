@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,6 +60,12 @@ class _Shapes(fx.Interpreter):
 def depends_on_batch(size: int) -> bool:
     """Whether a size is made of the batch size: a multiple of it, one more than it, or half of it."""
     return size >= BATCH // 2
+
+
+def entries(shape: Iterable[int]) -> int:
+    """How many numbers one picture's part of a tensor of this shape holds."""
+    numbers = math.prod(shape)
+    return numbers // BATCH if numbers % BATCH == 0 else numbers
 
 
 def shapes_of(program: Program) -> dict[Any, Any]:

@@ -25,7 +25,7 @@ def channel_graph(program: Program) -> ChannelGraph:
     values: dict[fx.Node, Any] = {}
     for node in program.graph.nodes:
         if node.op == "placeholder":
-            values[node] = graph.image = graph.new(program.input.channels, 1, 1, 4)
+            values[node] = graph.image = graph.new(program.input.channels, 1, 1, shapes[node])
         elif node.op == "get_attr":
             values[node] = graph.weight(str(node.target), None)
         elif node.op == "output":

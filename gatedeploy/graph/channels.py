@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from gatedeploy.shapes import entries
 from gatedeploy.specs import InputSpec
 
 Ids = npt.NDArray[np.int64]
@@ -30,13 +31,24 @@ class Value:
         ids: (channels,) the identity of each channel.
         axis: the dimension that carries them; None for a value that is taken as a whole (a scalar, a size, a list).
         block: how many neighbouring entries of `axis` make one channel: 1, or height × width behind a flatten.
-        ndim: the tensor's dimensions; 0 for a size or a list.
+        shape: the tensor's shape in the gated network, where `axis` may be longer; () for a size or a list.
     """
 
     ids: Ids
     axis: int | None
     block: int = 1
-    ndim: int = 0
+    shape: tuple[int, ...] = ()
+
+    @property
+    def ndim(self) -> int:
+        """The tensor's dimensions."""
+        return len(self.shape)
+
+    @property
+    def entries(self) -> int:
+        """How many numbers one channel is, for one picture."""
+        others = (size for dim, size in enumerate(self.shape) if dim != self.axis)
+        return entries(others) * self.block
 
 
 class Need(enum.Enum):
@@ -145,11 +157,11 @@ class ChannelGraph:
     barriers: dict[str, int] = field(default_factory=dict)
     _weight_values: dict[tuple[str, int | None, int], Value] = field(default_factory=dict)
 
-    def new(self, count: int, axis: int | None, block: int = 1, ndim: int = 0) -> Value:
+    def new(self, count: int, axis: int | None, block: int = 1, shape: tuple[int, ...] = ()) -> Value:
         """A value of `count` channels that did not exist before."""
         ids = np.arange(self.created, self.created + count, dtype=np.int64)
         self.created += count
-        return Value(ids, axis, block, ndim)
+        return Value(ids, axis, block, shape)
 
     def weight(self, name: str, axis: int | None, block: int = 1) -> Value:
         """The weight `name` with channels along `axis`; asked twice, the same identities."""
@@ -157,7 +169,7 @@ class ChannelGraph:
         if key not in self._weight_values:
             tensor = self.weights[name]
             count = 1 if axis is None else tensor.shape[axis] // block
-            value = self.new(count, axis, block, tensor.ndim)
+            value = self.new(count, axis, block, tuple(tensor.shape))
             self._weight_values[key] = value
             self.weight_of.update({int(id_): (name, axis, block, index) for index, id_ in enumerate(value.ids)})
         return self._weight_values[key]

@@ -11,7 +11,7 @@ from torch import fx
 
 from gatedeploy.graph.operators_mixing import CONVOLUTIONS, TRANSPOSED
 from gatedeploy.program import Program
-from gatedeploy.shapes import BATCH, shapes_of
+from gatedeploy.shapes import entries, shapes_of
 
 aten = torch.ops.aten
 
@@ -38,13 +38,7 @@ def macs_of(node: fx.Node, shapes: dict[Any, Any]) -> int:
         transposed = packet in TRANSPOSED or (packet is aten.convolution and bool(node.args[6]))
         # Each entry of a convolution's output (of a transposed one's input) meets one slice of the weight.
         met = shapes[node.args[0]] if transposed else shapes[node]
-        return _entries(met) * int(math.prod(shapes[node.args[1]][1:]))
+        return entries(met) * int(math.prod(shapes[node.args[1]][1:]))
     if packet is aten.linear:
-        return _entries(shapes[node]) * int(shapes[node.args[1]][-1])
+        return entries(shapes[node]) * int(shapes[node.args[1]][-1])
     return 0
-
-
-def _entries(shape: tuple[int, ...]) -> int:
-    """Entries of one picture's part of a tensor."""
-    entries = math.prod(shape)
-    return entries // BATCH if entries % BATCH == 0 else entries

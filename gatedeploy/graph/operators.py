@@ -45,7 +45,7 @@ def broadcast(call: Call, axis: int, block: int = 1) -> Value:
         if size != call.shape[axis]:
             continue  # no channels, or one for all: read whole
         operands[id(value)] = Operand(call.along(value, own_axis, block), Need.ALIGNED)
-    output = call.graph.new(call.shape[axis] // block, axis, block, len(call.shape))
+    output = call.graph.new(call.shape[axis] // block, axis, block, call.shape)
     return call.make(output, operands)
 
 
@@ -58,7 +58,7 @@ def prelu(call: Call) -> Value:
     operands = {id(value): Operand(value, Need.ALIGNED)}
     if call.shape_of(slope) == (call.shape[1],):
         operands[id(slope)] = Operand(call.along(slope, 0), Need.ALIGNED)
-    return call.make(call.graph.new(len(value.ids), 1, 1, len(call.shape)), operands)
+    return call.make(call.graph.new(len(value.ids), 1, 1, call.shape), operands)
 
 
 @rule(aten.batch_norm)
@@ -74,7 +74,7 @@ def batch_norm(call: Call) -> Value:
     for name in ("weight", "bias", "running_mean", "running_var"):
         if call[name] is not None:
             operands[id(call[name])] = Operand(call.along(call[name], 0), Need.ALIGNED)
-    return call.make(call.graph.new(len(value.ids), 1, 1, len(call.shape)), operands)
+    return call.make(call.graph.new(len(value.ids), 1, 1, call.shape), operands)
 
 
 @rule(aten._native_batch_norm_legit_no_training)
@@ -156,7 +156,7 @@ def select(call: Call) -> Value:
         axis, block = next(((value.axis, value.block) for value in features if value.axis is not None), (axis, 1))
         group = call.shape[axis] // block
     operands = _aligned(call, features, axis, block)
-    output = call.graph.new(call.shape[axis] // block, axis, block, len(call.shape))
+    output = call.graph.new(call.shape[axis] // block, axis, block, call.shape)
     return call.make(output, operands, group=group, axis=axis)
 
 
@@ -165,7 +165,7 @@ def mix(call: Call) -> Value:
     """Channel c is a weighted sum of the features' channels c."""
     axis = call["axis"] % len(call.shape)
     operands = _aligned(call, call["features"], axis)
-    return call.make(call.graph.new(call.shape[axis], axis, 1, len(call.shape)), operands)
+    return call.make(call.graph.new(call.shape[axis], axis, 1, call.shape), operands)
 
 
 def _aligned(call: Call, features: list[Value], axis: int, block: int = 1) -> dict[int, Operand]:

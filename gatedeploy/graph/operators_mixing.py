@@ -35,7 +35,7 @@ def convolution(call: Call) -> Value:
     if per_group == 1 and out_channels == groups:
         value = call.along(call["input"], 1)
         operands = {id(call["input"]): Operand(value, Need.ALIGNED), **_parameters(call, rows=0, columns=None)}
-        return call.make(call.graph.new(groups, 1, 1, len(call.shape)), operands, groups=Count())
+        return call.make(call.graph.new(groups, 1, 1, call.shape), operands, groups=Count())
     return call.barrier()
 
 
@@ -64,7 +64,7 @@ def mixing(call: Call, axis: int, rows: int, columns: int) -> Value:
     block = given.block if given.axis == axis else 1
     value = call.along(given, axis, block)
     operands = {id(given): Operand(value, Need.ANY_ORDER), **_parameters(call, rows, columns)}
-    return call.make(call.graph.new(call.shape[axis], axis, 1, len(call.shape)), operands)
+    return call.make(call.graph.new(call.shape[axis], axis, 1, call.shape), operands)
 
 
 def _parameters(call: Call, rows: int, columns: int | None) -> dict[int, Operand]:

@@ -143,7 +143,7 @@ def cat(call: Call) -> Value:
     blocks = {value.block for value in values if value.axis == dim}
     block = blocks.pop() if len(blocks) == 1 and all(value.axis == dim for value in values) else 1
     parts = [call.along(value, dim, block).ids for value in values]
-    return Value(np.concatenate(parts), dim, block, len(call.shape))
+    return Value(np.concatenate(parts), dim, block, call.shape)
 
 
 @rule(aten.slice, aten.narrow)
@@ -192,4 +192,4 @@ def stack(call: Call) -> Value:
         return call.barrier()
     operands = {id(value): Operand(call.along(value, axis), Need.ALIGNED) for value in values}
     dim = call["dim"] % len(call.shape)
-    return call.make(call.graph.new(len(values[0].ids), axis + (dim <= axis), 1, len(call.shape)), operands)
+    return call.make(call.graph.new(len(values[0].ids), axis + (dim <= axis), 1, call.shape), operands)

@@ -86,7 +86,7 @@ class Call:
             return value
         if self.is_weight(value):
             return self.graph.weight(self.graph.weight_of[int(value.ids[0])][0], axis, block)
-        seen = self.graph.new(self.shape_of(value)[axis] // block, axis, block, value.ndim)
+        seen = self.graph.new(self.shape_of(value)[axis] // block, axis, block, self.shape_of(value))
         whole = Operand(value, Need.WHOLE)
         self.graph.operations.append(Operation(VIEW, (Slot(0),), {}, (whole,), seen, self.node.name))
         return seen
@@ -126,7 +126,7 @@ class Call:
 
     def channelwise(self, value: Value, axis: int, block: int = 1, **changed: Any) -> Value:
         """Output channel c is a function of `value`'s channel c alone; it lies along `axis`."""
-        output = self.graph.new(len(value.ids), axis, block, len(self.shape))
+        output = self.graph.new(len(value.ids), axis, block, self.shape)
         return self.make(output, {id(value): Operand(value, Need.ALIGNED)}, **changed)
 
     def barrier(self) -> Value:
@@ -149,8 +149,8 @@ class Call:
         if not isinstance(shape, tuple):
             return self.graph.new(1, None)
         if len(shape) < 2 or shape[1] == 0 or depends_on_batch(shape[1]):
-            return self.graph.new(1, None, 1, len(shape))
-        return self.graph.new(shape[1], 1, 1, len(shape))
+            return self.graph.new(1, None, 1, shape)
+        return self.graph.new(shape[1], 1, 1, shape)
 
 
 def _named(node: fx.Node, values: Mapping[fx.Node, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Emitter:
         """A tensor that holds the channels of `value`, each once, in the cheapest order, and that order."""
         ids = np.unique(value.ids)
         order = ids[np.lexsort((self.position_of[ids], self.tensor_of[ids]))]
-        ordered = Value(order, value.axis, value.block, value.ndim)
+        ordered = Value(order, value.axis, value.block, value.shape)
         return self.gather(ordered), order
 
     def gather(self, value: Value) -> fx.Node:

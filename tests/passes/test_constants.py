@@ -19,7 +19,7 @@ def constants(*trainable: str, **weights: Tensor) -> Constants:
 
 def channels(made: Constants, name: str, *positions: int, axis: int = 0, block: int = 1) -> Value:
     whole = made.graph.weight(name, axis, block)
-    return Value(whole.ids[list(positions)], axis, block, whole.ndim)
+    return Value(whole.ids[list(positions)], axis, block, whole.shape)
 
 
 def layer(made: Constants, name: str, *rows: int) -> tuple[str, str | None]:
@@ -27,7 +27,7 @@ def layer(made: Constants, name: str, *rows: int) -> tuple[str, str | None]:
     weight = Operand(channels(made, f"{name}.weight", *rows), Need.ALIGNED, columns=1)
     bias = f"{name}.bias" in made.graph.weights
     offset = Operand(channels(made, f"{name}.bias", *rows), Need.ALIGNED) if bias else None
-    data = Value(np.array([1000, 1001, 1002]), 1, 1, 4)
+    data = Value(np.array([1000, 1001, 1002]), 1, 1, (1, 3, 1, 1))
     return made.layer(weight, offset, data, data.ids, None)
 
 

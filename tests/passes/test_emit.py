@@ -17,26 +17,27 @@ from gatedeploy.specs import InputSpec
 from tests.graph.small import assert_equal, calls
 
 aten = torch.ops.aten
-PICTURE = torch.randn(2, 6, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+SHAPE = (2, 6, 2, 2)
+PICTURE = torch.randn(*SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def graph(**weights: Tensor) -> ChannelGraph:
     """A graph of a picture with six channels and no operations."""
     made = ChannelGraph(weights, frozenset(weights), InputSpec(6, 2, 2))
-    made.image = made.new(6, 1, 1, 4)
+    made.image = made.new(6, 1, 1, SHAPE)
     return made
 
 
 def taken(value: Value, *positions: int) -> Value:
-    return Value(value.ids[list(positions)], value.axis, value.block, value.ndim)
+    return Value(value.ids[list(positions)], value.axis, value.block, value.shape)
 
 
 def joined(*values: Value) -> Value:
-    return Value(np.concatenate([value.ids for value in values]), values[0].axis, values[0].block, values[0].ndim)
+    return Value(np.concatenate([value.ids for value in values]), values[0].axis, values[0].block, values[0].shape)
 
 
 def activation(made: ChannelGraph, value: Value, target: Any = aten.relu.default) -> Value:
-    output = made.new(len(value.ids), value.axis, value.block, value.ndim)
+    output = made.new(len(value.ids), value.axis, value.block, value.shape)
     made.operations.append(Operation(target, (Slot(0),), {}, (Operand(value, Need.ALIGNED),), output, "act"))
     return output
 
@@ -48,7 +49,7 @@ def layer(made: ChannelGraph, value: Value, weight: Value, bias: Value | None = 
     if bias is not None:
         operands.append(Operand(bias, Need.ALIGNED))
         args = (Slot(0), Slot(1), Slot(2))
-    output = made.new(len(weight.ids), 1, 1, 4)
+    output = made.new(len(weight.ids), 1, 1, SHAPE)
     made.operations.append(Operation(aten.conv2d.default, args, {}, tuple(operands), output, name))
     return output
 
@@ -103,7 +104,7 @@ def test_channels_of_many_tensors_in_a_wild_order_are_joined_once_and_gathered()
 
 def test_blocks_of_neighbouring_entries_move_together() -> None:
     made = graph()
-    flat = made.new(6, 1, 4, 2)
+    flat = made.new(6, 1, 4, (2, 24))
     target = aten.reshape.default
     operands = (Operand(made.image, Need.ALIGNED),)
     made.operations.append(Operation(target, (Slot(0), [-1, Count(4)]), {}, operands, flat, "flat"))
@@ -161,7 +162,7 @@ def test_a_shift_becomes_the_bias_of_a_layer_without_one() -> None:
 def test_a_blend_adds_up_operands_that_are_one_and_the_same() -> None:
     made = graph()
     one, two = activation(made, made.image), activation(made, made.image, aten.sigmoid.default)
-    output = made.new(6, 1, 1, 4)
+    output = made.new(6, 1, 1, SHAPE)
     operands = tuple(Operand(value, Need.ALIGNED) for value in (one, two, one))
     blend = Operation(BLEND, (Slot(0), Slot(1), Slot(2)), {}, operands, output, "mix")
     blend.constants["share"] = np.array([[0.5], [0.25], [0.25]]).repeat(6, axis=1)
@@ -173,7 +174,7 @@ def test_a_blend_adds_up_operands_that_are_one_and_the_same() -> None:
 
 def test_a_view_writes_nothing_of_its_own() -> None:
     made = graph()
-    rows = made.new(2, 2, 1, 4)
+    rows = made.new(2, 2, 1, SHAPE)
     made.operations.append(Operation(VIEW, (Slot(0),), {}, (Operand(made.image, Need.WHOLE),), rows, "view"))
     program, computed = written(made, y=taken(rows, 1))
     assert calls(program) == ["slice"]
@@ -182,7 +183,7 @@ def test_a_view_writes_nothing_of_its_own() -> None:
 
 def test_several_results_are_taken_apart() -> None:
     made = graph()
-    both, values = made.new(1, None), made.new(2, 1, 1, 4)
+    both, values = made.new(1, None), made.new(2, 1, 1, SHAPE)
     topk = Operation(aten.topk.default, (Slot(0), 2, 1), {}, (Operand(made.image, Need.WHOLE),), both, "topk")
     first = Operation(operator.getitem, (Slot(0), 0), {}, (Operand(both, Need.WHOLE),), values, "topk")
     made.operations += [topk, first]
@@ -194,7 +195,7 @@ def test_several_results_are_taken_apart() -> None:
 def test_weights_are_joined_with_what_is_computed() -> None:
     offset = torch.randn(1, 2, 2, 2)
     made = graph(p=offset)
-    operands, output = (Operand(made.image, Need.ALIGNED),), made.new(6, 1, 1, 4)
+    operands, output = (Operand(made.image, Need.ALIGNED),), made.new(6, 1, 1, SHAPE)
     first = Operation(aten.slice.Tensor, (Slot(0), 0, 0, 1), {}, operands, output, "first")
     made.operations.append(first)
     program, computed = written(made, y=joined(taken(first.output, 5), made.weight("p", 1), taken(first.output, 0)))
@@ -214,10 +215,10 @@ def test_operations_may_be_called_anything(name: str) -> None:
 
 def test_floats_are_written_in_float64_and_their_training_is_kept() -> None:
     made = ChannelGraph({"p": torch.ones(6, 1, 1), "q": torch.ones(6, 1, 1)}, frozenset({"p"}), InputSpec(6, 2, 2))
-    made.image = made.new(6, 1, 1, 4)
+    made.image = made.new(6, 1, 1, SHAPE)
     for name in ("p", "q"):
         operands = (Operand(made.image, Need.ALIGNED), Operand(made.weight(name, 0), Need.ALIGNED))
-        output = made.new(6, 1, 1, 4)
+        output = made.new(6, 1, 1, SHAPE)
         made.operations.append(Operation(aten.mul.Tensor, (Slot(0), Slot(1)), {}, operands, output, name))
         made.outputs[name] = output
     program = emit(made)
