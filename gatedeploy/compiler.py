@@ -19,26 +19,30 @@ from gatedeploy.graph.capture import capture
 from gatedeploy.graph.channels import ChannelGraph
 from gatedeploy.graph.cost import Cost, cost
 from gatedeploy.graph.modules import network
+from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
+from gatedeploy.passes.absorb_scales import AbsorbScales
 from gatedeploy.passes.base import Pass, run_passes
 from gatedeploy.passes.choose_layout import ChooseLayout
+from gatedeploy.passes.choose_reads import ChooseReads
+from gatedeploy.passes.collect_sums import CollectSums
+from gatedeploy.passes.complete_mixes import CompleteMixes
 from gatedeploy.passes.emit import emit
 from gatedeploy.passes.fold_norms import FoldNorms
+from gatedeploy.passes.order_channels import OrderChannels
+from gatedeploy.passes.partition_sums import PartitionSums
 from gatedeploy.passes.prune_channels import PruneChannels
 from gatedeploy.passes.resolve_gates import ResolveGates
 from gatedeploy.passes.share_duplicates import ShareDuplicates
 from gatedeploy.passes.unite_channelwise import UniteChannelwise
 from gatedeploy.program import Program, evaluate
 
-PASSES: tuple[type[Pass], ...] = (
-    ResolveGates,
-    PruneChannels,
-    ShareDuplicates,
-    UniteChannelwise,
-    FoldNorms,
-    ChooseLayout,
-)
+PRUNING: tuple[type[Pass], ...] = (ResolveGates, PruneChannels, ShareDuplicates, UniteChannelwise, FoldNorms)
+"""What leaves the fewest multiply-adds."""
+
+PASSES: tuple[type[Pass], ...] = (*PRUNING, ChooseLayout)
+"""The same, in an order of channels that needs few copies: what is done without prices."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,11 @@ class Collapsed(nn.Module):
 
 @torch.inference_mode(False)  # or nobody could train what it returns
 def collapse(
-    gated: nn.Module | Program, *, example_input: Tensor | None = None, tasks: Sequence[str] | None = None
+    gated: nn.Module | Program,
+    *,
+    example_input: Tensor | None = None,
+    tasks: Sequence[str] | None = None,
+    prices: Prices | None = None,
 ) -> Collapsed:
     """Collapse a gated network: every gate becomes a constant, and all that no output needs is cut away.
 
@@ -114,6 +122,8 @@ def collapse(
         example_input: (batch, channels, height, width); needed unless `gated` is a program. Its height and width are
             those of the collapsed network, its batch size is not.
         tasks: the outputs to keep, all when None.
+        prices: what kernels cost where the network is to run; how its channels are spread over tensors is then chosen
+            to be cheap there, and it may execute more multiply-adds than it must. None: the fewest multiply-adds.
 
     Raises:
         InputError: the network cannot be captured, or a task does not exist.
@@ -132,7 +142,7 @@ def collapse(
     _check_numbers(program)
     wanted = program if tasks is None else _only(program, tasks)
     dtype = _precision(wanted)
-    collapsed, graph = lower(wanted)
+    collapsed, graph = lower(wanted, prices)
     clock.lap("passes")
     asked = _questions(wanted, example_input)
     parity = _verify(partial(evaluate, collapsed.program), asked, FLOAT64)
@@ -146,11 +156,17 @@ def collapse(
     return collapsed
 
 
-def lower(program: Program) -> tuple[Collapsed, ChannelGraph]:
+def lower(program: Program, prices: Prices | None = None) -> tuple[Collapsed, ChannelGraph]:
     """The collapsed network of a program in float64, not verified yet, and the channel graph it was written from."""
     graph = channel_graph(program)
-    run_passes(graph, [step() for step in PASSES])
+    run_passes(graph, [step() for step in PASSES] if prices is None else passes_by_price(prices))
     return Collapsed(emit(graph)), graph
+
+
+def passes_by_price(prices: Prices) -> list[Pass]:
+    """The passes that choose a layout by what it costs."""
+    layout = [CollectSums(), CompleteMixes(), AbsorbScales(), PartitionSums(prices)]
+    return [*(step() for step in PRUNING), *layout, UniteChannelwise(), OrderChannels(), ChooseReads(prices)]
 
 
 def _still_known(info: ModelInfo | None, program: Program) -> ModelInfo | None:

@@ -14,8 +14,10 @@ from torch.utils import _pytree as pytree
 
 import gatedeploy as gd
 from gatedeploy.graph.capture import capture
+from gatedeploy.graph.prices import Prices
 from gatedeploy.program import Program
 from tests.gate_patterns import PATTERNS, logits_of, set_gates
+from tests.prices import EXTREMES
 from tests.structures import EXAMPLE, STRUCTURES, Structure
 
 
@@ -56,14 +58,28 @@ def test_collapsed_equals_gated(structure: Structure, pattern: str) -> None:
         assert_equal_to_scale(thin(PICTURES), network(PICTURES))
 
 
+@for_each(STRUCTURES)
+@pytest.mark.parametrize("pattern", [pattern for pattern in PATTERNS if pattern.startswith("random")])
+@pytest.mark.parametrize("prices", EXTREMES.values(), ids=EXTREMES)
+def test_whatever_kernels_cost(structure: Structure, pattern: str, prices: Prices) -> None:
+    network, program = captured(structure)
+    set_gates(network, pattern)
+    thin = gd.collapse(program, prices=prices)
+    with torch.no_grad():
+        assert_equal_to_scale(thin(PICTURES), network(PICTURES))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     structure=st.sampled_from(STRUCTURES),
     seed=st.integers(0, 2**31),
     share=st.floats(0, 1),
     task=st.integers(0, 4),
+    prices=st.sampled_from([None, *EXTREMES.values()]),
 )
-def test_any_gates_and_any_choice_of_tasks(structure: Structure, seed: int, share: float, task: int) -> None:
+def test_any_gates_and_any_choice_of_tasks(
+    structure: Structure, seed: int, share: float, task: int, prices: Prices | None
+) -> None:
     network, program = captured(structure)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -72,7 +88,7 @@ def test_any_gates_and_any_choice_of_tasks(structure: Structure, seed: int, shar
         expected = network(PICTURES)
         names = list(expected)
         chosen = [names[task % len(names)]]
-        thin = gd.collapse(program, tasks=chosen)
+        thin = gd.collapse(program, tasks=chosen, prices=prices)
         assert list(thin(PICTURES)) == chosen
         assert_equal_to_scale(thin(PICTURES), {name: expected[name] for name in chosen})
 

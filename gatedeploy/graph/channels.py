@@ -142,6 +142,7 @@ class ChannelGraph:
         image: the identities of the picture's channels.
         weight_of: for the identity of a weight's channel: (name, axis, block, position).
         created: how many identities exist.
+        scales: (identities,) what each channel is computed times of; None for 1.
         barriers: names of operators that no rule knows in the form in which they are called, with how often each reads
             channels.
     """
@@ -154,6 +155,7 @@ class ChannelGraph:
     image: Value = field(default_factory=lambda: Value(np.zeros(0, np.int64), None))
     weight_of: dict[int, tuple[str, int | None, int, int]] = field(default_factory=dict)
     created: int = 0
+    scales: npt.NDArray[np.float64] | None = None
     barriers: dict[str, int] = field(default_factory=dict)
     _weight_values: dict[tuple[str, int | None, int], Value] = field(default_factory=dict)
 
@@ -173,6 +175,16 @@ class ChannelGraph:
             self._weight_values[key] = value
             self.weight_of.update({int(id_): (name, axis, block, index) for index, id_ in enumerate(value.ids)})
         return self._weight_values[key]
+
+    def weight_values(self) -> Iterator[Value]:
+        """The weights that have been asked for as channels."""
+        yield from self._weight_values.values()
+
+    def numbers(self, value: Value) -> npt.NDArray[np.float64]:
+        """(channels,) what the channels of weights of one number per channel are."""
+        places = [self.weight_of[id_] for id_ in value.ids.tolist()]
+        whole = {name: self.weights[name].detach().double().cpu().numpy() for name in {place[0] for place in places}}
+        return np.array([whole[name][position] for name, _, _, position in places])
 
     def makers(self) -> dict[int, tuple[Operation, int]]:
         """Which operation makes an identity, and at which of its output channels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ from torch import Tensor
 
 from gatedeploy.gating.operators import along
 from gatedeploy.graph.channels import ChannelGraph, Ids, Operand, Operation, Value
+from gatedeploy.graph.sums import Kind, Numbers, Read, Sum, Term
 from gatedeploy.program import weight_name
-
-Numbers = npt.NDArray[np.float64]
 
 
 class Constants:
@@ -84,6 +84,56 @@ class Constants:
             self._made[key] = self._keep(name, matrix, source in self.graph.trainable)
         return self._made[key]
 
+    def matrix(self, made: Sum, read: Read) -> str:
+        """The weight of one layer of a sum."""
+        kind, order = read.kind, read.value.ids
+        assert kind is not None
+        parts = [_Part.of(self.graph, made, made.terms[number], order) for number in read.terms]
+        key = (kind, len(made.output.ids), len(order), *(part.key for part in parts))
+        if key not in self._made:
+            shape = list(kind.kernel)
+            for axis, size in sorted([(kind.rows, len(made.output.ids)), (kind.columns, len(order) * kind.block)]):
+                shape.insert(axis, size)
+            matrix = torch.zeros(shape, dtype=torch.float64)
+            for part in parts:
+                self._add(matrix, part, kind)
+            sources = [self._origin(part.term.weight.value)[0] for part in parts if part.term.weight is not None]
+            name = self._unique_layer(sources[0] if sources else f"{made.name}.weight")
+            trainable = not sources or any(source in self.graph.trainable for source in sources)
+            self._made[key] = self._keep(f"{name}.weight", matrix, trainable)
+        return self._made[key]
+
+    def _add(self, matrix: Tensor, part: _Part, kind: Kind) -> None:
+        term = part.term
+        if term.weight is None:
+            # A 1×1 layer: one number per row, at the column of the channel that it adds.
+            flat = matrix.view(matrix.shape[0], matrix.shape[1])
+            rows, columns = torch.from_numpy(term.rows[part.used]), torch.from_numpy(part.to[part.used])
+            flat.index_put_((rows, columns), torch.from_numpy(part.factor[part.used]), accumulate=True)
+            return
+        value = term.weight.value
+        source, positions = self._origin(value)
+        piece = self._take(source, value.axis, value.block, positions).double()
+        piece = piece * along(torch.from_numpy(part.factor), kind.rows, piece.ndim)
+        entries = _entries(part.used, kind.block)
+        piece = piece.index_select(kind.columns, entries)
+        divisor = torch.from_numpy(np.repeat(part.divisor[part.used], kind.block))
+        piece = piece / along(divisor, kind.columns, piece.ndim)
+        placed = torch.zeros([*matrix.shape[: kind.rows], len(part.factor), *matrix.shape[kind.rows + 1 :]]).double()
+        placed.index_add_(kind.columns, _entries(part.to[part.used], kind.block), piece)
+        matrix.index_add_(kind.rows, torch.from_numpy(term.rows), placed)
+
+    def offset(self, made: Sum, matrix: str) -> str | None:
+        """The bias of a sum, beside the layer that adds it."""
+        if made.offset is None:
+            return None
+        numbers = made.offset if self.graph.scales is None else made.offset * self.graph.scales[made.output.ids]
+        key = ("offset", matrix, numbers.tobytes())
+        if key not in self._made:
+            name = self._unique(f"{matrix.removesuffix('.weight')}.bias")
+            self._made[key] = self._keep(name, torch.from_numpy(numbers.copy()), matrix in self.trainable)
+        return self._made[key]
+
     def share(self, operation: Operation, share: Numbers) -> str:
         """The shares of one task in a mix, shaped to multiply its feature."""
         made = along(torch.from_numpy(share.copy()), operation.output.axis or 0, operation.output.ndim)
@@ -141,6 +191,42 @@ class Constants:
     def _free(self, name: str) -> bool:
         """Whether nothing has this name, hangs below it, or has the name of what it would hang below."""
         return name not in self._taken and name.rpartition(".")[0] not in self.weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """How one term enters the weight of a layer that reads the channels `order`.
+
+    Args:
+        term: the term.
+        to: per channel that the term reads, its column, -1 where the layer does not read it.
+        used: positions of the channels that it does.
+        factor: per row, what it is multiplied by; of a term without a layer, scales included.
+        divisor: per channel that the term reads, what its column is divided by.
+    """
+
+    term: Term
+    to: Ids
+    used: Ids
+    factor: Numbers
+    divisor: Numbers
+
+    @staticmethod
+    def of(graph: ChannelGraph, made: Sum, term: Term, order: Ids) -> _Part:
+        column_of = {id_: column for column, id_ in enumerate(order.tolist())}
+        to = np.array([column_of.get(id_, -1) for id_ in term.reads.ids.tolist()], dtype=np.int64)
+        divisor, factor = np.ones(len(to)), term.factor
+        if graph.scales is not None:
+            divisor, factor = graph.scales[term.reads.ids], factor * graph.scales[made.output.ids[term.rows]]
+        if term.weight is None:
+            factor = factor / divisor
+        return _Part(term, to, np.flatnonzero(to >= 0), factor, divisor)
+
+    @property
+    def key(self) -> object:
+        weight = None if self.term.weight is None else self.term.weight.value.ids.tobytes()
+        numbers = (self.term.rows, self.to, self.factor, self.divisor)
+        return (weight, *(part.tobytes() for part in numbers))
 
 
 def _bytes(numbers: npt.NDArray[Any] | None) -> bytes | None:

@@ -10,6 +10,7 @@ from torch import fx
 
 from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Ids, Need, Operation, Slot, Value, map_leaves
 from gatedeploy.graph.operators_mixing import is_layer
+from gatedeploy.graph.sums import Sum
 from gatedeploy.passes.constants import Constants
 from gatedeploy.program import IMAGE, Program
 
@@ -52,6 +53,8 @@ class Emitter:
     def _write(self, operation: Operation) -> None:
         if operation.target == VIEW:
             node = self.gather(operation.operands[0].value)
+        elif isinstance(operation, Sum):
+            node = self._sum(operation)
         elif operation.target == BLEND:
             node = self._blend(operation)
         elif is_layer(operation):
@@ -98,6 +101,27 @@ class Emitter:
             term = self.graph.call_function(aten.mul.Tensor, (self.gather(value), factor))
             total = term if total is None else self.graph.call_function(aten.add.Tensor, (total, term))
         assert total is not None
+        return total
+
+    def _sum(self, made: Sum) -> fx.Node:
+        """One kernel after the other, each added to those before; runtimes make one kernel of a layer and its sum."""
+        total: fx.Node | None = None
+        told = made.offset is None
+        for read in made.reads:
+            node = self.gather(read.value)
+            if read.kind is not None:
+                matrix = self.constants.matrix(made, read)
+                bias = None if told else self._attr(self.constants.offset(made, matrix) or "")
+                told = True
+                settings = (list(part) if isinstance(part, tuple) else part for part in read.kind.settings)
+                args = (node, self._attr(matrix), bias, *settings)
+                node = self.graph.create_node("call_function", read.kind.target, args, name=made.name)
+            elif read.factor is not None:
+                factor = self._attr(self.constants.share(made, read.factor))
+                node = self.graph.call_function(aten.mul.Tensor, (node, factor))
+            total = node if total is None else self.graph.call_function(aten.add.Tensor, (node, total))
+        assert total is not None
+        assert told
         return total
 
     def _attr(self, name: str) -> fx.Node:

@@ -34,7 +34,7 @@ class FoldNorms(Pass):
     def run(self, graph: ChannelGraph) -> None:
         """See the class."""
         renaming = Renaming(graph)
-        readers = _count_readers(graph)
+        readers = count_readers(graph)
         made = graph.makers()
         kept: list[Operation] = []
         for operation in graph.operations:
@@ -61,7 +61,7 @@ class FoldNorms(Pass):
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Every batch norm of constants that is left reads what others read too, or what no layer made."""
-        readers, made = _count_readers(graph), graph.makers()
+        readers, made = count_readers(graph), graph.makers()
         for operation in graph.operations:
             if operation.target is BATCH_NORM and _constant(graph, operation):
                 for id_ in operation.operands[0].value.ids.tolist():
@@ -71,7 +71,8 @@ class FoldNorms(Pass):
         return True
 
 
-def _count_readers(graph: ChannelGraph) -> np.ndarray:
+def count_readers(graph: ChannelGraph) -> np.ndarray:
+    """(identities,) how often each is read, by operations and by the network's outputs."""
     readers = np.zeros(graph.created, dtype=np.int64)
     for operation in graph.operations:
         for operand in operation.operands:
@@ -97,10 +98,7 @@ def _affine(graph: ChannelGraph, norm: Operation) -> tuple[np.ndarray, np.ndarra
 def _numbers(graph: ChannelGraph, norm: Operation, slot: Slot | None, default: float) -> Tensor:
     if slot is None:
         return torch.full((len(norm.output.ids),), default, dtype=torch.float64)
-    places = [graph.weight_of[id_] for id_ in norm.operands[slot.operand].value.ids.tolist()]
-    names = {name for name, _, _, _ in places}
-    whole = {name: graph.weights[name].detach().double().cpu() for name in names}
-    return torch.stack([whole[name][position] for name, _, _, position in places])
+    return torch.from_numpy(graph.numbers(norm.operands[slot.operand].value))
 
 
 def _scale_row(layer: Operation, row: int, scale: float, shift: float) -> None:

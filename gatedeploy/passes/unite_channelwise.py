@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gatedeploy.graph.channels import BLEND, ChannelGraph, Need, Operand, Operation
+from gatedeploy.graph.sums import Sum
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.share_duplicates import ShareDuplicates
 
@@ -31,14 +32,14 @@ class UniteChannelwise(Pass):
         tensors = _Tensors(graph)
         kept: list[Operation] = []
         for operation in graph.operations:
-            if not _unary(operation):  # 1
+            if not is_unary(operation):  # 1
                 kept.append(operation)
                 tensors.note(operation)
                 continue
-            read = tensors.of[_feature(operation).value.ids]
+            read = tensors.of[feature(operation).value.ids]
             for tensor in dict.fromkeys(read.tolist()):
                 part = _part(operation, np.flatnonzero(read == tensor))
-                twin = united.setdefault((tensor, _arguments(part)), part)  # 2
+                twin = united.setdefault((tensor, arguments(part)), part)  # 2
                 if twin is part:
                     kept.append(part)
                 else:
@@ -50,7 +51,7 @@ class UniteChannelwise(Pass):
         """Every operation of the kind reads one tensor."""
         tensors = _Tensors(graph)
         for operation in graph.operations:
-            if _unary(operation) and len(np.unique(tensors.of[_feature(operation).value.ids])) > 1:
+            if is_unary(operation) and len(np.unique(tensors.of[feature(operation).value.ids])) > 1:
                 return False
             tensors.note(operation)
         return True
@@ -72,19 +73,23 @@ class _Tensors:
         return self.numbers.setdefault(key, len(self.numbers) + 1)
 
 
-def _unary(operation: Operation) -> bool:
+def is_unary(operation: Operation) -> bool:
+    """Whether `operation` computes channels of one value, one by one."""
+    if isinstance(operation, Sum):
+        return False
     needs = [operand.need for operand in operation.operands if operand.value.ndim > 0]
     return operation.divisible and operation.target != BLEND and needs == [Need.ALIGNED]
 
 
-def _feature(operation: Operation) -> Operand:
+def feature(operation: Operation) -> Operand:
     """The one operand of a unary operation that has channels; a number may stand before it."""
     (feature,) = (operand for operand in operation.operands if operand.need is Need.ALIGNED)
     return feature
 
 
-def _arguments(operation: Operation) -> object:
-    value = _feature(operation).value
+def arguments(operation: Operation) -> object:
+    """What two unary operations must have in common to be one, besides the tensor that they read."""
+    value = feature(operation).value
     others = tuple(operand.value.ids.tobytes() for operand in operation.operands if operand.need is Need.WHOLE)
     arguments = (str(operation.target), repr(operation.args), repr(sorted(operation.kwargs.items())))
     return (*arguments, value.axis, value.block, others)
@@ -102,7 +107,7 @@ def _join(twin: Operation, part: Operation) -> None:
     """Let `twin` compute the channels of `part` too. `ShareDuplicates` has seen to it that they are others."""
     made = np.concatenate([twin.output.ids, part.output.ids])
     twin.output = replace(twin.output, ids=made)
-    read = np.concatenate([_feature(twin).value.ids, _feature(part).value.ids])
+    read = np.concatenate([feature(twin).value.ids, feature(part).value.ids])
     twin.operands = tuple(
         replace(operand, value=replace(operand.value, ids=read)) if operand.need is Need.ALIGNED else operand
         for operand in twin.operands

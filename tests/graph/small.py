@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import gatedeploy as gd
-from gatedeploy.compiler import PASSES
+from gatedeploy.compiler import PASSES, passes_by_price
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.channels import ChannelGraph, Operation
+from gatedeploy.graph.prices import Prices
+from gatedeploy.graph.sums import Sum
 from gatedeploy.passes.base import Pass, run_passes
 from gatedeploy.program import Program, evaluate
 
@@ -98,6 +100,19 @@ def lowered(network: nn.Module, last: type[Pass]) -> ChannelGraph:
     return graph
 
 
+def laid_out(network: nn.Module, prices: Prices, last: type[Pass] | None = None) -> ChannelGraph:
+    """The channel graph of `network` after the passes that go by price, up to the first of type `last`."""
+    graph = channel_graph(program_of(network))
+    steps = passes_by_price(prices)
+    types = [type(step) for step in steps]
+    run_passes(graph, steps if last is None else steps[: types.index(last) + 1])
+    return graph
+
+
+def sums(graph: ChannelGraph) -> list[Sum]:
+    return [operation for operation in graph.operations if isinstance(operation, Sum)]
+
+
 def operators(graph: ChannelGraph) -> list[str]:
     """The names of the operators that are left, in order: `conv2d`, `batch_norm`, `blend`, …"""
     return [_name(operation) for operation in graph.operations]
@@ -144,10 +159,10 @@ def shape(thin: gd.Collapsed, name: str) -> tuple[int, ...]:
     return tuple(thin.program.weights[name].shape)
 
 
-def collapsed(network: nn.Module) -> gd.Collapsed:
+def collapsed(network: nn.Module, prices: Prices | None = None) -> gd.Collapsed:
     """The collapsed network, found to compute what `network` does on pictures and batches it was not made from."""
     prepared(network)
-    thin = gd.collapse(network, example_input=PICTURE)
+    thin = gd.collapse(network, example_input=PICTURE, prices=prices)
     for pictures in (UNSEEN, UNSEEN[:1]):
         with torch.no_grad():
             assert_equal(thin(pictures.clone()), network(pictures.clone()))

@@ -1,0 +1,242 @@
+"""The search for a partition of what sums make into tensors."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from gatedeploy.graph.prices import Prices
+from gatedeploy.graph.sums import Kind
+from gatedeploy.passes.strands import Strands
+
+SWEEPS = 4
+ROUND = (8, 16, 32)
+LEAST_MS = 1e-6
+"""What a change must gain at least."""
+
+Tensor = tuple[int, int]
+"""Its family, and the label of its atoms."""
+
+
+class PartitionSearch:
+    """Labels for atoms: atoms of one label lie in one tensor wherever a sum makes them.
+
+    Starts from one label per strand, and then joins labels and cuts them as long as that is predicted to save time.
+    """
+
+    def __init__(self, strands: Strands, prices: Prices) -> None:
+        self.strands = strands
+        self.prices = prices
+        self.label = [atom.strand for atom in strands.atoms]
+        self.members: dict[int, set[int]] = defaultdict(set)
+        for atom, label in enumerate(self.label):
+            self.members[label].add(atom)
+        self.next_label = len(strands.strands)
+        self.sum_at = {
+            (family, number): made
+            for number, strand in enumerate(strands.strands)
+            for made, family in zip(strand.sums, strand.families, strict=True)
+        }
+        self._sizes: dict[Tensor, int] = {}
+
+    def improve(self) -> None:
+        """Sweep over the strands until nothing changes, a few times at most."""
+        for _ in range(SWEEPS):
+            changed = [self._join(number) | self._cut(number) for number in range(len(self.strands.strands))]
+            if not any(changed):
+                return
+
+    # prices
+
+    def size(self, tensor: Tensor) -> int:
+        """How many channels it has."""
+        if tensor not in self._sizes:
+            family, label = tensor
+            atoms = self.strands.atoms
+            self._sizes[tensor] = sum(
+                atoms[atom].size
+                for atom in self.members[label]
+                if self.sum_at.get((family, atoms[atom].strand)) in atoms[atom].sums
+            )
+        return self._sizes[tensor]
+
+    def price(self, tensor: Tensor) -> float:
+        """Milliseconds that computing it takes."""
+        rows = self.size(tensor)
+        if rows == 0:
+            return 0.0
+        layers, added, positions = self._reads(tensor)
+        total = 0.0
+        for (kind, entries), parts in layers.items():
+            sources = [(self._held(source), needed) for source, needed in parts.items()]
+            taps = math.prod(kind.kernel) * kind.block
+            total += min(self.prices.layers(taps, rows, positions, sources, entries))
+        for source, (count, whole) in added.items():
+            held = self._held(source)
+            if not (whole and count == held == rows):
+                total += self.prices.layer(1, rows, held, positions) + self.prices.launch_ms
+            elif not layers and len(added) > 1:
+                total += self.prices.add_ms * rows * positions
+        return total
+
+    def _held(self, source: tuple[int, int]) -> int:
+        family, label = source
+        return label if family < 0 else self.size(source)
+
+    def _reads(
+        self, tensor: Tensor
+    ) -> tuple[dict[tuple[Kind, int], dict[tuple[int, int], int]], dict[tuple[int, int], tuple[int, bool]], int]:
+        """Per layer, how many channels it needs of each tensor; what is added of each, and whether times 1."""
+        family, label = tensor
+        atoms, labels = self.strands.atoms, self.label
+        by_sum: dict[int, set[int]] = defaultdict(set)
+        for atom in self.members[label]:
+            made = self.sum_at.get((family, atoms[atom].strand))
+            if made is not None and made in atoms[atom].sums:
+                by_sum[made].add(atom)
+        needed: dict[tuple[Kind, int], dict[tuple[int, int], set[int]]] = defaultdict(lambda: defaultdict(set))
+        fixed: dict[tuple[Kind, int], dict[tuple[int, int], int]] = defaultdict(dict)
+        added: dict[tuple[int, int], tuple[int, bool]] = {}
+        positions = 1
+        for made, mine in by_sum.items():
+            positions = self.strands.sums[made].output.entries
+            for layer in self.strands.layers[made]:
+                if mine.isdisjoint(layer.rows):
+                    continue
+                kind = (layer.kind, layer.entries)
+                for source, read in layer.sources.items():
+                    parts = needed[kind]
+                    for atom in read:
+                        parts[source, labels[atom]].add(atom)
+                for number, held, count in layer.fixed:
+                    fixed[kind][-1 - number, held] = count
+            for each in self.strands.added[made]:
+                if each.row in mine:
+                    key = (each.family, labels[each.atom]) if each.family >= 0 else (-1 - each.atom, each.count)
+                    count, whole = added.get(key, (0, True))
+                    added[key] = (count + each.count, whole and each.whole)
+        layers = {
+            kind: {source: sum(atoms[atom].size for atom in read) for source, read in parts.items()}
+            for kind, parts in needed.items()
+        }
+        for kind, more in fixed.items():
+            layers.setdefault(kind, {}).update(more)
+        return layers, added, max(1, positions)
+
+    # changes
+
+    def _affected(self, atoms: Iterable[int]) -> set[Tensor]:
+        """The tensors that have these atoms, and those that read them."""
+        found: set[Tensor] = set()
+        for atom in atoms:
+            strand = self.strands.strands[self.strands.atoms[atom].strand]
+            found.update((family, self.label[atom]) for family in strand.families)
+            for reader in self.strands.readers[atom]:
+                found.update(self._tensors(reader))
+        return found
+
+    def _tensors(self, made: int) -> set[Tensor]:
+        return {(self.strands.family[made], self.label[atom]) for atom in self._atoms_of[made]}
+
+    @property
+    def _atoms_of(self) -> dict[int, list[int]]:
+        if not hasattr(self, "_by_sum"):
+            self._by_sum: dict[int, list[int]] = defaultdict(list)
+            for number, atom in enumerate(self.strands.atoms):
+                for made in atom.sums:
+                    self._by_sum[made].append(number)
+        return self._by_sum
+
+    def _relabel(self, atoms: Iterable[int], label: int) -> None:
+        touched = {label}
+        for atom in atoms:
+            touched.add(self.label[atom])
+            self.members[self.label[atom]].discard(atom)
+            self.members[label].add(atom)
+            self.label[atom] = label
+        for tensor in [tensor for tensor in self._sizes if tensor[1] in touched]:
+            del self._sizes[tensor]
+
+    def _gain(self, moved: list[int], label: int, around: list[int], before: float) -> float:
+        """What it would save to give these atoms another label; `around` are all atoms of both labels."""
+        old = self.label[moved[0]]
+        self._relabel(moved, label)
+        after = sum(self.price(tensor) for tensor in self._affected(around))
+        self._relabel(moved, old)
+        return before - after
+
+    def _join(self, number: int) -> bool:
+        """Join two labels of the strand, or one of it and one of a strand of the same families."""
+        strand = self.strands.strands[number]
+        siblings = [other for other, each in enumerate(self.strands.strands) if each.families == strand.families]
+        changed = False
+        while True:
+            mine = self._labels([number])
+            others = self._labels(siblings)
+            best, chosen = LEAST_MS, None
+            for one in mine:
+                for other in others:
+                    if one == other or (other in mine and other < one):
+                        continue
+                    around = [*self.members[one], *self.members[other]]
+                    before = sum(self.price(tensor) for tensor in self._affected(around))
+                    gain = self._gain(list(self.members[other]), one, around, before)
+                    if gain > best:
+                        best, chosen = gain, (one, other)
+            if chosen is None:
+                return changed
+            self._relabel(list(self.members[chosen[1]]), chosen[0])
+            changed = True
+
+    def _labels(self, strands: Iterable[int]) -> list[int]:
+        wanted = set(strands)
+        return sorted({self.label[n] for n, atom in enumerate(self.strands.atoms) if atom.strand in wanted})
+
+    def _cut(self, number: int) -> bool:
+        changed = False
+        todo = self._labels([number])
+        while todo:
+            label = todo.pop()
+            around = sorted(self.members[label])
+            before = sum(self.price(tensor) for tensor in self._affected(around))
+            best, chosen = LEAST_MS, None
+            for part in self._parts(around):
+                gain = self._gain(part, self.next_label, around, before)
+                if gain > best:
+                    best, chosen = gain, part
+            if chosen is not None:
+                self._relabel(chosen, self.next_label)
+                todo += [label, self.next_label]
+                self.next_label += 1
+                changed = True
+        return changed
+
+    def _parts(self, atoms: list[int]) -> Iterator[list[int]]:
+        """Parts that somebody reads without the rest, or does not, rounded up and down to what kernels like."""
+        reads: dict[frozenset[int], None] = {}
+        inside = set(atoms)
+        for reader in {reader for atom in atoms for reader in self.strands.readers[atom]}:
+            for layer in self.strands.layers[reader]:
+                read = frozenset(atom for source in layer.sources.values() for atom in source if atom in inside)
+                if 0 < len(read) < len(atoms):
+                    reads[read] = None
+        seen: set[frozenset[int]] = set()
+        for read in reads:
+            ordered = [atom for atom in atoms if atom not in read] + [atom for atom in atoms if atom in read]
+            ends = []
+            total = 0
+            for atom in ordered:
+                total += self.strands.atoms[atom].size
+                ends.append(total)
+            border = ends[len(atoms) - len(read) - 1]
+            for wanted in {
+                border,
+                *(border // step * step for step in ROUND),
+                *(-(-border // step) * step for step in ROUND),
+            }:
+                at = min(range(len(ends)), key=lambda place: abs(ends[place] - wanted)) + 1
+                part = frozenset(ordered[:at])
+                if at < len(ordered) and part not in seen:
+                    seen.add(part)
+                    yield ordered[:at]

@@ -1,0 +1,21 @@
+"""Prices that were never measured: extremes between which every machine lies."""
+
+from __future__ import annotations
+
+from gatedeploy.graph.prices import Prices
+
+
+def prices(narrowest: int, launch_ms: float) -> Prices:
+    """A machine that computes channels `narrowest` at a time, at one multiply-add a nanosecond."""
+    rates = {(taps, narrowest, 1, 1): 1e6 for taps in (1, 9)}
+    return Prices(
+        "test", rates, launch_ms, weight_ms=0, add_ms=1e-6, copy_ms=1e-6, cut_ms=2e-6, cut_launch_ms=2 * launch_ms
+    )
+
+
+CUTTING = prices(narrowest=1, launch_ms=0)
+"""Small kernels are as good as large ones."""
+
+JOINING = prices(narrowest=64, launch_ms=1)
+"""One kernel costs more than all the work of a small network."""
+EXTREMES = {"cutting": CUTTING, "joining": JOINING}
