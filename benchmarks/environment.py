@@ -48,7 +48,7 @@ def environment(threads: int, load_before: float | None) -> Environment:
         except importlib.metadata.PackageNotFoundError:
             continue
     system = f"{platform.system()} {platform.machine()}"
-    return Environment(_cpu(), cores(), threads, system, versions, load_before, load())
+    return Environment(processor(), cores(), threads, system, versions, load_before, load())
 
 
 def load() -> float | None:
@@ -66,7 +66,8 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

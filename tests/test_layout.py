@@ -30,7 +30,7 @@ FLOORS: list[set[str]] = [
     {"gating"},
     {"graph"},
     {"passes"},
-    {"compiler"},
+    {"compiler", "price_tables"},
     {"storage"},
     {"exporters", "models", "training", "data"},
     {"assembly", "recipe_reference", "api"},

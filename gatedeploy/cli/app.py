@@ -19,6 +19,7 @@ from gatedeploy.cli.inspect import inspect
 from gatedeploy.cli.measure import bench, flops
 from gatedeploy.cli.prune import prune
 from gatedeploy.cli.train import train
+from gatedeploy.cli.tune import tune
 from gatedeploy.errors import GatedeployError
 
 GOES_ON = {"train": ". The training goes on with --resume", "demo": ". The same command goes on with it"}
@@ -50,7 +51,7 @@ def _options(
     """Read by `run`, which takes `--debug` at any place."""
 
 
-for command in (demo, train, prune, export, verify, inspect, flops, bench):
+for command in (demo, train, prune, export, verify, inspect, flops, bench, tune):
     app.command(epilog="With --debug, at any place, an error shows its traceback.")(command)
 
 

@@ -12,8 +12,12 @@ import typer
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.compiler import CollapseReport, collapse
-from gatedeploy.errors import InputError, located
+from gatedeploy.errors import InputError, closest, located
 from gatedeploy.files import check_writable, sha256
+from gatedeploy.graph.prices import Prices
+from gatedeploy.price_tables import TARGETS, prices_of
+
+LEVELS = ("none", "default")
 
 
 def prune(
@@ -24,6 +28,10 @@ def prune(
     tasks: Annotated[
         str | None, typer.Option(help="Keep only these outputs, e.g. depth,normals.", show_default="all")
     ] = None,
+    optimize: Annotated[
+        str, typer.Option(help="none: the fewest multiply-adds. default: the layout that costs least on --target.")
+    ] = "none",
+    target: Annotated[str, typer.Option(help=f"Where it is to run, for --optimize: {' or '.join(TARGETS)}.")] = "cpu",
     json: Json = False,
 ) -> None:
     """Collapse a trained gated network into one plain network with an output per task.
@@ -32,13 +40,14 @@ def prune(
     network computes; that is checked in float64 before the file is written. Only the checkpoint is needed, not the
     source code of the network.
     """
+    prices = _prices(optimize, target)
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
     _check_place(out)
     note(f"Collapsing {checkpoint}")
     with located(str(checkpoint)):
-        thin = collapse(read.program, tasks=chosen)
+        thin = collapse(read.program, tasks=chosen, prices=prices)
     assert thin.report is not None
     report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
     kept = [task.name for task in read.info.tasks if chosen is None or task.name in chosen]
@@ -48,6 +57,13 @@ def prune(
         print_json({**_document(thin.report), "file": str(out)})
     else:
         _show(thin.report, info, out)
+
+
+def _prices(optimize: str, target: str) -> Prices | None:
+    for option, value, known in (("optimize", optimize, LEVELS), ("target", target, tuple(TARGETS))):
+        if value not in known:
+            raise InputError(f"--{option} {value}: expected {' or '.join(known)}{closest(value, list(known))}")
+    return None if optimize == "none" else prices_of(target)
 
 
 def _check_place(out: Path) -> None:

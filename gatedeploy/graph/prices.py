@@ -34,7 +34,7 @@ class Prices:
     copy_ms: float
     cut_ms: float
     cut_launch_ms: float
-    _known: dict[tuple[int, int, int, int], float] = field(default_factory=dict)
+    _known: dict[tuple[int, int, int, int], float] = field(default_factory=dict, init=False)
 
     def layer(self, taps: int, rows: int, columns: int, positions: int) -> float:
         """A convolution or linear layer of `taps` · `rows` · `columns` weights at `positions`."""

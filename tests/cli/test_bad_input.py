@@ -76,6 +76,19 @@ class TestCheckpoints:
         assert sentence.endswith("no task 'depht' in this network; it has kind, depth; did you mean 'depth'?")
         assert not out.exists()
 
+    def test_unknown_level_target_and_runtime(
+        self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "new.safetensors"
+        prune = ("prune", str(folder / "checkpoint.pt"), "--out", str(out))
+        sentence = refused(capsys, *prune, "--optimize", "defalt")
+        assert sentence == "--optimize defalt: expected none or default; did you mean 'default'?"
+        assert refused(capsys, *prune, "--target", "tpu").startswith("--target tpu: expected cpu or openvino")
+        assert refused(capsys, "tune", "--runtime", "onnx").startswith(
+            "--runtime onnx: expected onnxruntime or openvino"
+        )
+        assert not out.exists()
+
     def test_nothing_that_is_no_result_is_replaced(
         self, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import gatedeploy as gd
@@ -42,6 +43,18 @@ def test_prune(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert set(found["parity"]["float64"]["error"]) == {"kind", "depth"}
     assert [site["specific"] for site in found["sites"]] == [{"kind": 3, "depth": 6}, {"kind": 4, "depth": 0}]
     assert "multiply-adds are left" in output(capsys, "prune", str(folder / "checkpoint.pt"), "--out", str(out))
+
+
+def test_prune_for_a_target(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The layout changes, the predictions do not."""
+    pictures = torch.randn(3, 3, 16, 16)
+    found = {}
+    for level in ("none", "default"):
+        out = tmp_path / f"{level}.safetensors"
+        output(capsys, "prune", str(folder / "checkpoint.pt"), "--optimize", level, "--out", str(out))
+        found[level] = gd.load(out)(pictures)
+    for task, expected in found["none"].items():
+        torch.testing.assert_close(found["default"][task], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_written_may_be_read_by_others(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+"""Measure what kernels cost on this machine, in one runtime: the table that layouts are chosen by.
+
+Every price is a difference: a network in which the kernel runs many times, less one in which it does not, divided by
+how often; what is measured is what the kernel adds to a network that is there anyway. Everything runs on one thread,
+batch 1, in turns.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from gatedeploy.benchmarks.latency import Plan, measure
+from gatedeploy.graph.prices import Prices
+from gatedeploy.runners.base import Runner
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
+from gatedeploy.runners.in_openvino import OpenVinoRunner
+
+RUNTIMES: dict[str, Callable[[Path], Runner]] = {
+    "onnxruntime": lambda file: OnnxRuntimeRunner(file, threads=1),
+    "openvino": lambda file: OpenVinoRunner(file, threads=1, batch=1),
+}
+PLAN = Plan(seconds=0, min_rounds=11, max_rounds=11, block_ms=4, warm_up_ms=4)
+TAPS = (1, 3)
+ROWS = (8, 16, 24, 32, 48, 64)
+COLUMNS = (16, 64, 256)
+SIDES = (4, 8, 16, 32)
+OPSET = 20
+LEAST_MS = 1e-5
+"""What clocks cannot tell from nothing."""
+
+
+class Net:
+    """A network of ONNX operators on one picture, its weights random."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        self.shape = (1, channels, side, side)
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+        self._random = np.random.default_rng(0)
+
+    def node(self, operator: str, *inputs: str, **attributes: object) -> str:
+        """Append an operator; returns its result."""
+        name = f"v{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def constant(self, array: np.ndarray) -> str:
+        """Append a weight."""
+        name = f"w{len(self._weights)}"
+        self._weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    def layer(self, data: str, columns: int, rows: int, taps: int = 1) -> str:
+        """A convolution that keeps the picture's size."""
+        weight = self._random.standard_normal((rows, columns, taps, taps), dtype=np.float32) / (taps * columns) ** 0.5
+        pads = [taps // 2] * 4
+        return self.node("Conv", data, self.constant(weight), kernel_shape=[taps, taps], pads=pads)
+
+    def write(self, output: str, file: Path) -> None:
+        """Write the network that computes `output` from the picture `x`."""
+        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in self._ports(output)]
+        graph = helper.make_graph(self._nodes, "net", values[:1], values[1:], self._weights)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10), file)
+
+    def _ports(self, output: str) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        yield "x", self.shape
+        yield output, None
+
+
+def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Prices:
+    """The prices of `runtime`, one of `RUNTIMES`, on this machine; takes about a minute."""
+    bench = _Bench(RUNTIMES[runtime])
+    progress("launches")
+    launch = bench.layers(1, 8, 8, 4)
+    rates = {}
+    for taps in TAPS:
+        for side in SIDES:
+            progress(f"{taps}×{taps} convolutions at {side}×{side} positions")
+            for columns in COLUMNS:
+                for rows in ROWS:
+                    work = taps**2 * rows * columns * side**2
+                    took = bench.layers(taps, rows, columns, side)
+                    rates[taps**2, rows, columns, side**2] = work / max(took - launch, took / 2)
+    progress("weights from memory, copies")
+    known = Prices(runtime, rates, launch, 0.0, 0.0, 0.0, 0.0, 0.0)
+    weights = 9 * 512 * 512
+    cold = bench.layers(3, 512, 512, 4, count=12) - known.layer(9, 512, 512, 16) - launch
+    add = bench.slope(_added, launch)[1]
+    join = bench.slope(_joined, launch)
+    cut = bench.slope(_cut, launch)
+    return Prices(runtime, rates, launch, max(0.0, cold / weights), add, join[1], cut[1], cut[0])
+
+
+class _Bench:
+    def __init__(self, runner: Callable[[Path], Runner]) -> None:
+        self.runner = runner
+
+    def layers(self, taps: int, rows: int, columns: int, side: int, count: int = 0) -> float:
+        """Milliseconds of one of several convolutions of one tensor that are added up."""
+        size = 4 * taps**2 * rows * columns
+        count = count or max(3, min(9, 20_000_000 // size))
+
+        def build(times: int) -> tuple[Net, str]:
+            net = Net(columns, side)
+            data = net.layer("x", columns, columns)
+            total = net.layer(data, columns, rows, taps)
+            for _ in range(times - 1):
+                total = net.node("Add", net.layer(data, columns, rows, taps), total)
+            return net, net.node("Relu", total)
+
+        return self._each(build, count)
+
+    def slope(self, build: Callable[[int, int], tuple[Net, str]], launch: float) -> tuple[float, float]:
+        """Milliseconds that an operation on 32 channels takes besides its numbers, and for each number."""
+        small, large = (self._each(lambda times, side=side: build(times, side), 9) for side in (8, 32))  # type: ignore[misc]
+        each = max(0.0, (large - small) / (32 * (32**2 - 8**2)))
+        return max(launch, small - each * 32 * 8**2), each
+
+    def _each(self, build: Callable[[int], tuple[Net, str]], count: int) -> float:
+        net, output = build(1)
+        image = np.random.default_rng(0).standard_normal(net.shape, dtype=np.float32)
+        with _opened(self.runner, net, output) as one, _opened(self.runner, *build(count)) as several:
+            found = measure({"one": [one], "several": [several]}, image, "one", PLAN)
+        # The fastest round of each: whatever else the machine does only makes a round slower.
+        difference = found.of("several").rounds_ms.min() - found.of("one").rounds_ms.min()
+        return max(LEAST_MS, float(difference) / (count - 1))
+
+
+@contextmanager
+def _opened(runner: Callable[[Path], Runner], net: Net, output: str) -> Iterator[Runner]:
+    with tempfile.TemporaryDirectory() as folder:
+        net.write(output, Path(folder) / "net.onnx")
+        with runner(Path(folder) / "net.onnx") as opened:
+            yield opened
+
+
+def _added(times: int, side: int) -> tuple[Net, str]:
+    """Additions that no convolution can do the work of."""
+    net = Net(32, side)
+    first = total = net.node("Relu", net.layer("x", 32, 32))
+    for _ in range(times):
+        total = net.node("Relu", net.node("Add", total, first))
+    return net, total
+
+
+def _read(times: int, side: int, joined: Callable[[Net, str, str], tuple[str, int]]) -> tuple[Net, str]:
+    net = Net(32, side)
+    tensors = [net.node("Relu", net.layer("x", 32, 16)) for _ in range(10)]
+    total = net.layer(tensors[0], 16, 8)
+    for number in range(9):
+        pair = tensors[number], tensors[number + 1]
+        if number < times - 1:
+            data, columns = joined(net, *pair)
+            total = net.node("Add", net.layer(data, columns, 8), total)
+        else:
+            for data in pair:
+                total = net.node("Add", net.layer(data, 16, 8), total)
+    return net, net.node("Relu", total)
+
+
+def _joined(times: int, side: int) -> tuple[Net, str]:
+    """Layers over two tensors of 16 channels, joined for `times - 1` of them."""
+    return _read(times, side, lambda net, one, other: (net.node("Concat", one, other, axis=1), 32))
+
+
+def _cut(times: int, side: int) -> tuple[Net, str]:
+    """The same with a part of the second tensor."""
+
+    def joined(net: Net, one: str, other: str) -> tuple[str, int]:
+        bounds = (net.constant(np.array([bound], dtype=np.int64)) for bound in (0, 12, 1))
+        part = net.node("Slice", other, *bounds)
+        return net.node("Concat", one, part, axis=1), 28
+
+    return _read(times, side, joined)

@@ -1,0 +1,88 @@
+"""Tables of prices: those that come with gatedeploy, and those that `gatedeploy tune` measured on this machine.
+
+A table is JSON. What is shipped was measured by `gatedeploy tune`, on the machine that the table names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from gatedeploy.errors import InputError, located
+from gatedeploy.files import replacing_file
+from gatedeploy.graph.prices import Prices
+
+FORMAT = 1
+SINGLE = ("launch_ms", "weight_ms", "add_ms", "copy_ms", "cut_ms", "cut_launch_ms")
+TARGETS = {"cpu": "onnxruntime", "openvino": "openvino"}
+"""The runtime whose prices a layout for a target is chosen by."""
+
+
+def prices_of(target: str) -> Prices:
+    """What kernels cost on `target`, one of `TARGETS`: as measured on this machine, else as shipped.
+
+    Raises:
+        InputError: the table in the user's cache is damaged.
+    """
+    own = own_table(TARGETS[target])
+    if own.is_file():
+        return read_prices(own)
+    shipped = files("gatedeploy") / "prices" / f"{TARGETS[target]}.json"
+    return _prices(json.loads(shipped.read_text()))
+
+
+def own_table(runtime: str) -> Path:
+    """Where this user's table for a runtime lies."""
+    return user_cache_path("gatedeploy") / "prices" / f"{runtime}.json"
+
+
+def read_prices(path: Path) -> Prices:
+    """Read a table.
+
+    Raises:
+        InputError: it is none, or damaged.
+    """
+    with located(f"{path} (measure it again with `gatedeploy tune`, or delete it)"):
+        try:
+            return _prices(json.loads(path.read_bytes()))
+        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+            raise InputError(f"not a table of prices: {error}") from None
+
+
+def write_prices(prices: Prices, machine: str, path: Path) -> None:
+    """Write a table, complete or not at all."""
+    layers = [[*shape, math.prod(shape) / rate] for shape, rate in sorted(prices.rates.items())]
+    table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target, "machine": machine}
+    table |= {name: getattr(prices, name) for name in SINGLE}
+    table |= {"columns": ["taps", "rows", "columns", "positions", "ms"], "layers": layers}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(path) as temporary:
+        temporary.write_text(_layout(table))
+
+
+def _layout(table: dict[str, Any]) -> str:
+    """JSON with one layer a line."""
+    layers = ",\n".join(json.dumps([*shape, float(f"{ms:.4g}")]) for *shape, ms in table.pop("layers"))
+    head = json.dumps(
+        {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in table.items()}
+    )
+    return f'{head[:-1]}, "layers": [\n{layers}\n]}}\n'
+
+
+def _prices(table: Any) -> Prices:
+    if table["format"] != FORMAT:
+        raise InputError(f"format {table['format']!r}; this version reads format {FORMAT}")
+    numbers = {name: float(table[name]) for name in SINGLE}
+    rates = {}
+    for taps, rows, columns, positions, took in table["layers"]:
+        shape = (int(taps), int(rows), int(columns), int(positions))
+        rates[shape] = math.prod(shape) / float(took)
+    values = [*numbers.values(), *rates.values()]
+    if not rates or not all(math.isfinite(value) and value >= 0 for value in values):
+        raise InputError("a price is no number, or less than nothing")
+    return Prices(str(table["runtime"]), rates, **numbers)

@@ -1,0 +1,24 @@
+"""What a kernel costs here, measured on a few shapes; no price is judged by how large it is."""
+
+import math
+
+import pytest
+
+from gatedeploy.benchmarks import tune
+from gatedeploy.compiler import collapse
+from gatedeploy.graph.capture import capture
+from tests.structures import EXAMPLE, STRUCTURES
+
+
+@pytest.mark.parametrize("runtime", tune.RUNTIMES)
+def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, few in {"TAPS": (1, 3), "ROWS": (8, 32), "COLUMNS": (16,), "SIDES": (4,)}.items():
+        monkeypatch.setattr(tune, name, few)
+    told: list[str] = []
+    prices = tune.tune(runtime, told.append)
+    assert set(prices.rates) == {(taps, rows, 16, 16) for taps in (1, 9) for rows in (8, 32)}
+    singles = (prices.launch_ms, prices.weight_ms, prices.add_ms, prices.copy_ms, prices.cut_ms, prices.cut_launch_ms)
+    assert all(math.isfinite(price) and price >= 0 for price in (*singles, *prices.rates.values()))
+    assert prices.launch_ms > 0
+    assert len(told) == 4
+    collapse(capture(STRUCTURES[0].build(), EXAMPLE.double()), prices=prices)

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from gatedeploy import price_tables
+from gatedeploy.errors import InputError
+from gatedeploy.price_tables import TARGETS, own_table, prices_of, read_prices, write_prices
+from tests.prices import JOINING
+
+
+@pytest.fixture(autouse=True)
+def _no_table_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(price_tables, "user_cache_path", lambda name: tmp_path / name)
+
+
+def test_what_was_written_is_read() -> None:
+    path = own_table("onnxruntime")
+    write_prices(JOINING, "a machine", path)
+    read = read_prices(path)
+    assert read.rates == pytest.approx(dict(JOINING.rates))
+    assert (read.launch_ms, read.cut_ms, read.target) == (JOINING.launch_ms, JOINING.cut_ms, "test")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_has_a_table_that_is_shipped(target: str) -> None:
+    prices = prices_of(target)
+    assert prices.target == TARGETS[target]
+    assert 0 < prices.layer(9, 16, 64, 256) < prices.layer(9, 64, 64, 256)
+
+
+def test_a_table_of_this_machine_comes_first() -> None:
+    write_prices(JOINING, "a machine", own_table("onnxruntime"))
+    assert prices_of("cpu").launch_ms == JOINING.launch_ms
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "reads format 1"),
+        ({"launch_ms": -1}, "less than nothing"),
+        ({"launch_ms": None}, "not a table of prices"),
+        ({"layers": []}, "no number"),
+        ({"layers": [[1, 2, 3, 4, float("nan")]]}, "no number"),
+        ({"layers": [[1, 2, 3, 4, 0]]}, "not a table of prices"),
+        ({"layers": [[1, 2]]}, "not a table of prices"),
+    ],
+)
+def test_a_damaged_table_is_told(change: dict[str, object], message: str) -> None:
+    path = own_table("onnxruntime")
+    write_prices(JOINING, "a machine", path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message) as caught:
+        prices_of("cpu")
+    assert "gatedeploy tune" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "7"])
+def test_what_is_no_table_is_told(text: str) -> None:
+    path = own_table("onnxruntime")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(InputError, match="not a table of prices"):
+        prices_of("cpu")
