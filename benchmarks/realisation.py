@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +33,20 @@ from gatedeploy.benchmarks.latency import Plan, measure, relative_spread
 from gatedeploy.benchmarks.naive import lower_naively
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
-from gatedeploy.benchmarks.runners import picture
+from gatedeploy.benchmarks.runners import ONE_THREAD, picture
 from gatedeploy.compiler import Collapsed, lower
 from gatedeploy.errors import CheckError
 from gatedeploy.exporters.to_onnx import export_onnx
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
 from gatedeploy.parity import FLOAT32, compare
-from gatedeploy.price_tables import prices_of
+from gatedeploy.price_tables import TARGETS, prices_of
 from gatedeploy.program import Program, evaluate
 from gatedeploy.runners.base import Runner, flat_predictions
-from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
-from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.runners.in_torch import TorchRunner
 
 PLAN = Plan(seconds=15, min_rounds=15, max_rounds=60, block_ms=60, warm_up_ms=300)
 SEED = 0
-TARGETS = {"onnxruntime": "cpu", "openvino": "openvino"}
-"""By whose prices a runtime's networks are laid out."""
 TASKS = (3, 5)
 SHARES = (0.1, 0.2, 0.3)
 TIED: dict[str, Any] = {"tie": "residual", "group": 16}
@@ -111,8 +108,8 @@ def realise(gated: Program, runtime: str) -> Iterator[tuple[str, dict[str, Any]]
     shared = lower(with_all_gates(gated, specific=False))[0].program
     naive = lower_naively(gated)
     programs = {"mtl": shared, "naive": naive, "plain": lower(gated)[0].program}
-    if runtime in TARGETS:
-        programs["collapse"] = lower(gated, prices_of(TARGETS[runtime]))[0].program
+    if runtime in TARGETS.values():
+        programs["collapse"] = lower(gated, prices_of(runtime))[0].program
     base, fewest = cost(shared).macs, cost(naive).macs
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         opened = {}
@@ -148,9 +145,9 @@ def _open(program: Program, runtime: str, folder: Path) -> Runner:
     return runner
 
 
-def _exported(program: Program, file: Path) -> Path:
+def _from_file(opening: Callable[[Path], Runner], program: Program, file: Path) -> Runner:
     export_onnx(Collapsed(program).float().network, names_only(program), file)
-    return file
+    return opening(file)
 
 
 def _in_torch(program: Program, file: Path) -> Runner:
@@ -158,8 +155,7 @@ def _in_torch(program: Program, file: Path) -> Runner:
 
 
 RUNTIMES: dict[str, Callable[[Program, Path], Runner]] = {
-    "onnxruntime": lambda program, file: OnnxRuntimeRunner(_exported(program, file), threads=1),
-    "openvino": lambda program, file: OpenVinoRunner(_exported(program, file), threads=1, batch=1),
+    **{name: partial(_from_file, opening) for name, opening in ONE_THREAD.items()},
     "torch": _in_torch,
 }
 

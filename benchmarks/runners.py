@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,15 @@ from gatedeploy.exporters.to_onnx import OPSET, export_onnx, quiet
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.runners.base import Array, Runner, flat_predictions
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
+from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.specs import InputSpec
 
 SEED = 0
+ONE_THREAD: dict[str, Callable[[Path], Runner]] = {
+    "onnxruntime": lambda file: OnnxRuntimeRunner(file, threads=1),
+    "openvino": lambda file: OpenVinoRunner(file, threads=1, batch=1),
+}
+"""By runtime, what opens an ONNX file to answer one picture at a time."""
 
 
 @dataclass(frozen=True, eq=False)

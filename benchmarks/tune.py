@@ -17,15 +17,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from gatedeploy.benchmarks.latency import Plan, measure
+from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.graph.prices import Prices
 from gatedeploy.runners.base import Runner
-from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
-from gatedeploy.runners.in_openvino import OpenVinoRunner
 
-RUNTIMES: dict[str, Callable[[Path], Runner]] = {
-    "onnxruntime": lambda file: OnnxRuntimeRunner(file, threads=1),
-    "openvino": lambda file: OpenVinoRunner(file, threads=1, batch=1),
-}
 PLAN = Plan(seconds=0, min_rounds=11, max_rounds=11, block_ms=4, warm_up_ms=4)
 TAPS = (1, 3)
 ROWS = (8, 16, 24, 32, 48, 64)
@@ -75,8 +70,8 @@ class Net:
 
 
 def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Prices:
-    """The prices of `runtime`, one of `RUNTIMES`, on this machine; takes about a minute."""
-    bench = _Bench(RUNTIMES[runtime])
+    """The prices of `runtime`, one of `ONE_THREAD`, on this machine; takes about a minute."""
+    bench = _Bench(ONE_THREAD[runtime])
     progress("launches")
     launch = bench.layers(1, 8, 8, 4)
     rates = {}

@@ -23,16 +23,16 @@ TARGETS = {"cpu": "onnxruntime", "openvino": "openvino"}
 """The runtime whose prices a layout for a target is chosen by."""
 
 
-def prices_of(target: str) -> Prices:
-    """What kernels cost on `target`, one of `TARGETS`: as measured on this machine, else as shipped.
+def prices_of(runtime: str) -> Prices:
+    """What kernels cost in `runtime`, one of those in `TARGETS`: as measured on this machine, else as shipped.
 
     Raises:
         InputError: the table in the user's cache is damaged.
     """
-    own = own_table(TARGETS[target])
+    own = own_table(runtime)
     if own.is_file():
         return read_prices(own)
-    shipped = files("gatedeploy") / "prices" / f"{TARGETS[target]}.json"
+    shipped = files("gatedeploy") / "prices" / f"{runtime}.json"
     return _prices(json.loads(shipped.read_text()))
 
 

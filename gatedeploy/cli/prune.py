@@ -63,7 +63,7 @@ def _prices(optimize: str, target: str) -> Prices | None:
     for option, value, known in (("optimize", optimize, LEVELS), ("target", target, tuple(TARGETS))):
         if value not in known:
             raise InputError(f"--{option} {value}: expected {' or '.join(known)}{closest(value, list(known))}")
-    return None if optimize == "none" else prices_of(target)
+    return None if optimize == "none" else prices_of(TARGETS[target])
 
 
 def _check_place(out: Path) -> None:

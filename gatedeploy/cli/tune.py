@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from gatedeploy.benchmarks.environment import processor
-from gatedeploy.benchmarks.tune import RUNTIMES
-from gatedeploy.benchmarks.tune import tune as measure
+from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.cli.screen import Json, note, print_json, say
 from gatedeploy.errors import InputError, closest
 from gatedeploy.price_tables import own_table, write_prices
@@ -16,7 +15,7 @@ from gatedeploy.price_tables import own_table, write_prices
 
 def tune(
     runtime: Annotated[
-        str, typer.Option(help=f"Where collapsed networks are to run: {' or '.join(RUNTIMES)}.")
+        str, typer.Option(help=f"Where collapsed networks are to run: {' or '.join(ONE_THREAD)}.")
     ] = "onnxruntime",
     json: Json = False,
 ) -> None:
@@ -25,9 +24,11 @@ def tune(
     Takes about a minute; leave the machine alone meanwhile. The table goes to the user's cache, where `prune` finds it;
     without it a table that comes with gatedeploy is used.
     """
-    if runtime not in RUNTIMES:
-        known = list(RUNTIMES)
+    if runtime not in ONE_THREAD:
+        known = list(ONE_THREAD)
         raise InputError(f"--runtime {runtime}: expected {' or '.join(known)}{closest(runtime, known)}")
+    from gatedeploy.benchmarks.tune import tune as measure  # it imports onnx, which takes long
+
     prices = measure(runtime, progress=lambda step: note(f"Measuring {step}"))
     path = own_table(runtime)
     write_prices(prices, processor(), path)

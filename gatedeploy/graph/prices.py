@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-Grid = Mapping[tuple[int, int, int], float]
-
 
 @dataclass(frozen=True, eq=False)
 class Prices:
@@ -24,6 +22,7 @@ class Prices:
         add_ms: of adding two tensors, per number.
         copy_ms: of joining whole tensors, per number.
         cut_ms: of cutting some channels out of a tensor, or gathering them, per number.
+        cut_launch_ms: what that costs besides, per tensor that is cut.
     """
 
     target: str

@@ -7,6 +7,7 @@ is written down here once, without saying how; the passes behind decide it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +45,11 @@ class Kind:
     kernel: tuple[int, ...]
     block: int = 1
 
+    @property
+    def taps(self) -> int:
+        """How many weights a row has per channel that it reads."""
+        return math.prod(self.kernel) * self.block
+
 
 @dataclass(frozen=True, eq=False)
 class Term:
@@ -76,10 +82,6 @@ class Term:
             return Term(rows, replace(self.reads, ids=self.reads.ids[left]), factor)
         value = replace(self.weight.value, ids=self.weight.value.ids[left])
         return replace(self, rows=rows, factor=factor, weight=replace(self.weight, value=value))
-
-    def moved(self, rows: Ids) -> Term:
-        """The term with its row r as row `rows[r]`."""
-        return replace(self, rows=rows[self.rows])
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,13 +111,13 @@ class _Scales:
     def equal(self, left: np.ndarray, right: np.ndarray) -> None:
         """These are scaled alike, whatever that takes."""
         for one, other in zip(left.tolist(), right.tolist(), strict=True):
-            self._unite(one, other, 0.0, bound=math.inf)
+            self._unite(one, other, 0.0, always=True)
 
     def relate(self, rows: np.ndarray, reads: np.ndarray, factor: Numbers) -> None:
         """Try to have s(row) · factor = s(read)."""
         for row, read, times in zip(rows.tolist(), reads.tolist(), factor.tolist(), strict=True):
             if times > 0:
-                self._unite(read, row, math.log2(times), bound=2 * math.log2(LARGEST))
+                self._unite(read, row, math.log2(times))
 
     def found(self) -> Numbers:
         """(identities,) the scales."""
@@ -128,33 +128,25 @@ class _Scales:
             logs[id_] = own - shift
         return np.exp2(logs)
 
-    def _unite(self, one: int, other: int, more: float, bound: float) -> None:
-        """Let log s(one) = log s(other) + more, unless it is known to be otherwise or the range exceeds the bound."""
+    def _unite(self, one: int, other: int, more: float, always: bool = False) -> None:
+        """Let log s(one) = log s(other) + more, unless that is known to be otherwise or takes too large a scale."""
         root, own = self._root(one)
         end, its = self._root(other)
         if root == end:
             return
-        # Seen from `end`: log s(root) = its + more - own.
-        shift = its + more - own
+        shift = its + more - own  # log s(root), seen from `end`
+        if self.fixed[root]:  # what is 0 there stays 0
+            if self.fixed[end] and shift != 0:
+                return
+            root, end, shift = end, root, -shift
         low = min(self.low[end], self.low[root] + shift)
         high = max(self.high[end], self.high[root] + shift)
-        fixed = self.fixed[root] or self.fixed[end]
-        if self.fixed[root] and self.fixed[end] and shift != 0:
-            return
-        if bound < math.inf and (high - low > bound or (fixed and not self._near(root, end, shift, low, high))):
+        most = math.log2(LARGEST)
+        far = max(-low, high) > most if self.fixed[end] else high - low > 2 * most
+        if far and not always:
             return
         self.parent[root], self.own[root] = end, shift
-        if self.fixed[root]:  # what was 0 there stays 0
-            self.parent[root], self.own[root] = root, 0.0
-            self.parent[end], self.own[end] = root, -shift
-            end, low, high = root, low - shift, high - shift
-        self.low[end], self.high[end], self.fixed[end] = low, high, fixed
-
-    def _near(self, root: int, end: int, shift: float, low: float, high: float) -> bool:
-        """Whether no scale would exceed the largest, seen from the group that is fixed."""
-        base = shift if self.fixed[root] else 0.0
-        most = math.log2(LARGEST)
-        return -most <= low - base and high - base <= most
+        self.low[end], self.high[end] = low, high
 
     def _root(self, id_: int) -> tuple[int, float]:
         path = []

@@ -42,6 +42,12 @@ def run_passes(graph: ChannelGraph, passes: Sequence[Pass]) -> None:
         done.append(type(step))
 
 
+def made_once(graph: ChannelGraph) -> bool:
+    """Whether every identity is made by one operation, once."""
+    made = np.concatenate([np.zeros(0, np.int64), *(operation.output.ids for operation in graph.operations)])
+    return len(made) == len(np.unique(made))
+
+
 class Renaming:
     """Identities that turned out to be others; operations are visited in order, so one look-up is enough."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Need, Operation
-from gatedeploy.passes.base import Pass
+from gatedeploy.passes.base import Pass, made_once
 from gatedeploy.passes.fold_norms import FoldNorms
 
 
@@ -40,8 +40,7 @@ class ChooseLayout(Pass):
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Nothing got lost: every identity is still made once."""
-        ids = [id_ for operation in graph.operations for id_ in operation.output.ids.tolist()]
-        return len(ids) == len(set(ids))
+        return made_once(graph)
 
 
 def _is_free(operation: Operation) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 
-from gatedeploy.graph.channels import ChannelGraph, Ids
+from gatedeploy.graph.channels import ChannelGraph, Ids, Value
 from gatedeploy.graph.places import Places
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.sums import Kind, Read, Sum, Term, factors, selection
@@ -58,9 +57,8 @@ class ChooseReads(Pass):
         parts = places.by_tensor(np.concatenate([term.reads.ids for term in terms]))
         whole = [places.held[places.tensor[part[0]]] for part in parts]
         rows, positions = len(made.output.ids), made.output.entries
-        taps = math.prod(kind.kernel) * kind.block
         sources = [(len(held), len(part)) for held, part in zip(whole, parts, strict=True)]
-        apart, together = self.prices.layers(taps, rows, max(1, positions), sources, value.entries)
+        apart, together = self.prices.layers(kind.taps, rows, max(1, positions), sources, value.entries)
         if apart < together:
             return [Read(replace(value, ids=held), kind, numbers) for held in whole]
         return [Read(replace(value, ids=np.concatenate(parts)), kind, numbers)]
@@ -72,9 +70,12 @@ def _additions(graph: ChannelGraph, made: Sum, places: Places) -> list[Read]:
     if not terms:
         return []
     parts = places.by_tensor(np.concatenate([term.reads.ids for _, term in terms]))
-    direct = [part for part in parts if _is_direct(graph, made, part, places)]
-    reads = [Read(_value(made, terms[0][1], part)) for part in direct]  # 3
-    rest = [places.held[places.tensor[part[0]]] for part in parts if not any(part is other for other in direct)]
+    reads, rest = [], []
+    for part in parts:
+        if _is_direct(graph, made, part, places):
+            reads.append(Read(_value(made, terms[0][1], part)))  # 3
+        else:
+            rest.append(places.held[places.tensor[part[0]]])
     if not rest:
         return reads
     numbers = tuple(number for number, _ in terms)
@@ -83,7 +84,7 @@ def _additions(graph: ChannelGraph, made: Sum, places: Places) -> list[Read]:
     return _one_by_one(graph, made)
 
 
-def _value(made: Sum, term: Term, ids: Ids):  # type: ignore[no-untyped-def]
+def _value(made: Sum, term: Term, ids: Ids) -> Value:
     return replace(made.output, ids=ids, shape=term.reads.shape)
 
 

@@ -13,6 +13,7 @@ from gatedeploy.graph.operators_mixing import is_layer
 from gatedeploy.graph.sums import Kind, Numbers, Sum, Term, selection
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.fold_norms import FoldNorms, count_readers
+from gatedeploy.passes.unite_channelwise import feature, is_unary
 
 aten = torch.ops.aten
 SAME_KIND = (aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge, aten.to, aten._to_copy, aten.type_as)
@@ -91,12 +92,10 @@ def _layer(graph: ChannelGraph, operation: Operation) -> Sum:
 
 def _blended(operation: Operation) -> list[Term]:
     rows = np.arange(len(operation.output.ids))
-    terms: dict[bytes, Term] = {}
-    for operand, share in zip(operation.operands, operation.constants["share"], strict=True):
-        before = terms.get(operand.value.ids.tobytes())
-        factor = share if before is None else before.factor + share
-        terms[operand.value.ids.tobytes()] = Term(rows, operand.value, factor)
-    return _by_channel(list(terms.values()))
+    shares = operation.constants["share"]
+    return _by_channel(
+        [Term(rows, operand.value, share) for operand, share in zip(operation.operands, shares, strict=True)]
+    )
 
 
 def _by_channel(terms: list[Term]) -> list[Term]:
@@ -132,13 +131,10 @@ def _same_shape(shape: tuple[int, ...], operation: Operation) -> bool:
 
 
 def _keeps_floats(operation: Operation, floats: Any) -> bool:
-    (operand, *others) = operation.operands or (None,)
     return (
-        operand is not None
-        and not others
-        and operand.need is Need.ALIGNED
+        is_unary(operation)
         and getattr(operation.target, "overloadpacket", None) not in SAME_KIND
-        and bool(floats[operand.value.ids].all())
+        and bool(floats[feature(operation).value.ids].all())
     )
 
 
@@ -190,7 +186,7 @@ def _take_over(operation: Sum, number: int, made: dict[int, Sum], readers: Ids, 
         rows, factor = term.rows[places], term.factor[places]
         for inner in maker.terms:
             kept = inner.keep(theirs, count)
-            if kept is not None and len(kept.rows):
+            if kept is not None:
                 terms.append(replace(kept, rows=rows[kept.rows], factor=kept.factor * factor[kept.rows]))
         if maker.offset is not None:
             np.add.at(offset, rows, maker.offset[theirs] * factor)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Operation
 from gatedeploy.graph.sums import Sum, Term
-from gatedeploy.passes.base import Pass
+from gatedeploy.passes.base import Pass, made_once
 from gatedeploy.passes.collect_sums import CollectSums
 from gatedeploy.passes.unite_channelwise import arguments, feature, is_unary
 
@@ -41,8 +41,7 @@ class CompleteMixes(Pass):
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Every identity is made once."""
-        ids = [id_ for operation in graph.operations for id_ in operation.output.ids.tolist()]
-        return len(ids) == len(set(ids))
+        return made_once(graph)
 
 
 class _Completion:

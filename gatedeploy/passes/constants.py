@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatedeploy.gating.operators import along
 from gatedeploy.graph.channels import ChannelGraph, Ids, Operand, Operation, Value
-from gatedeploy.graph.sums import Kind, Numbers, Read, Sum, Term
+from gatedeploy.graph.sums import Kind, Numbers, Read, Sum, Term, factors
 from gatedeploy.program import weight_name
 
 
@@ -56,18 +56,14 @@ class Constants:
             affine: scale and shift per row, of a norm that the layer does the work of.
         """
         scale, shift = affine or (None, None)
-        to = None if weight.columns is None else _columns(data, order)
+        to = None if weight.columns is None else _columns(data.ids, order)
         matrix = self._matrix(weight, to, len(order), data.block, scale)
         if bias is None and shift is None:
             return matrix, None
-        key = ("offset", matrix, bias.value.ids.tobytes() if bias else None, _bytes(shift))
-        if key not in self._made:
-            offset = self._take(*self._origin_of(bias)).double() if bias else torch.zeros(1, dtype=torch.float64)
-            if scale is not None and shift is not None:
-                offset = offset * torch.from_numpy(scale.copy()) + torch.from_numpy(shift.copy())
-            name = self._unique(f"{matrix.removesuffix('.weight')}.bias")
-            self._made[key] = self._keep(name, offset, matrix in self.trainable)
-        return matrix, self._made[key]
+        offset = self._take(*self._origin_of(bias)).double() if bias else torch.zeros(1, dtype=torch.float64)
+        if scale is not None and shift is not None:
+            offset = offset * torch.from_numpy(scale.copy()) + torch.from_numpy(shift.copy())
+        return matrix, self._beside(matrix, offset)
 
     def _matrix(self, weight: Operand, to: Ids | None, columns: int, block: int, scale: Numbers | None) -> str:
         """These rows of a layer's weight, its column c as column `to[c]` of `columns`, as it is where `to` is None."""
@@ -128,10 +124,14 @@ class Constants:
         if made.offset is None:
             return None
         numbers = made.offset if self.graph.scales is None else made.offset * self.graph.scales[made.output.ids]
-        key = ("offset", matrix, numbers.tobytes())
+        return self._beside(matrix, torch.from_numpy(numbers.copy()))
+
+    def _beside(self, matrix: str, offset: Tensor) -> str:
+        """The bias of the layer that has the weight `matrix`."""
+        key = ("offset", matrix, offset.numpy().tobytes())
         if key not in self._made:
             name = self._unique(f"{matrix.removesuffix('.weight')}.bias")
-            self._made[key] = self._keep(name, torch.from_numpy(numbers.copy()), matrix in self.trainable)
+            self._made[key] = self._keep(name, offset, matrix in self.trainable)
         return self._made[key]
 
     def share(self, operation: Operation, share: Numbers) -> str:
@@ -213,14 +213,14 @@ class _Part:
 
     @staticmethod
     def of(graph: ChannelGraph, made: Sum, term: Term, order: Ids) -> _Part:
-        column_of = {id_: column for column, id_ in enumerate(order.tolist())}
-        to = np.array([column_of.get(id_, -1) for id_ in term.reads.ids.tolist()], dtype=np.int64)
-        divisor, factor = np.ones(len(to)), term.factor
-        if graph.scales is not None:
-            divisor, factor = graph.scales[term.reads.ids], factor * graph.scales[made.output.ids[term.rows]]
+        to = _columns(term.reads.ids, order)
+        used, plain = np.flatnonzero(to >= 0), np.ones(len(to))
         if term.weight is None:
-            factor = factor / divisor
-        return _Part(term, to, np.flatnonzero(to >= 0), factor, divisor)
+            return _Part(term, to, used, factors(graph.scales, made, term), plain)
+        if graph.scales is None:
+            return _Part(term, to, used, term.factor, plain)
+        factor = term.factor * graph.scales[made.output.ids[term.rows]]
+        return _Part(term, to, used, factor, graph.scales[term.reads.ids])
 
     @property
     def key(self) -> object:
@@ -233,10 +233,10 @@ def _bytes(numbers: npt.NDArray[Any] | None) -> bytes | None:
     return None if numbers is None else numbers.tobytes()
 
 
-def _columns(data: Value, order: Ids) -> Ids:
-    """For each channel of `data`, which of the channels `order` it is."""
+def _columns(ids: Ids, order: Ids) -> Ids:
+    """For each channel, which of the channels `order` it is; -1 for one that is none of them."""
     column_of = {id_: column for column, id_ in enumerate(order.tolist())}
-    return np.array([column_of[id_] for id_ in data.ids.tolist()], dtype=np.int64)
+    return np.array([column_of.get(id_, -1) for id_ in ids.tolist()], dtype=np.int64)
 
 
 def _reorder(tensor: Tensor, axis: int, to: Ids, columns: int, block: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Need, Operation
+from gatedeploy.graph.groups import Groups
 from gatedeploy.graph.sums import Sum
 
 
@@ -12,32 +13,13 @@ class Lines:
     """Which identities are added to each other or computed from each other one by one; `of` has a number for each."""
 
     def __init__(self, graph: ChannelGraph) -> None:
-        self._parent = np.arange(graph.created, dtype=np.int64)
+        groups = Groups(graph.created)
         for operation in graph.operations:
             for rows, ids in _aligned(operation):
-                self._unite(operation.output.ids[rows], ids, graph)
-        self.of: Ids = self._roots(self._parent)
-
-    def _unite(self, left: Ids, right: Ids, graph: ChannelGraph) -> None:
-        parent = self._parent
-        for one, other in zip(left.tolist(), right.tolist(), strict=True):
-            if other in graph.weight_of:
-                continue
-            root, end = self._find(one), self._find(other)
-            parent[max(root, end)] = min(root, end)
-
-    def _find(self, id_: int) -> int:
-        parent = self._parent
-        while parent[id_] != id_:
-            parent[id_] = parent[parent[id_]]
-            id_ = int(parent[id_])
-        return id_
-
-    @staticmethod
-    def _roots(parent: Ids) -> Ids:
-        while not (parent[parent] == parent).all():
-            parent = parent[parent]
-        return parent
+                for row, id_ in zip(operation.output.ids[rows].tolist(), ids.tolist(), strict=True):
+                    if id_ not in graph.weight_of:
+                        groups.unite(row, id_)
+        self.of: Ids = np.array([groups.of(id_) for id_ in range(graph.created)], dtype=np.int64)
 
 
 def _aligned(operation: Operation) -> list[tuple[Ids, Ids]]:

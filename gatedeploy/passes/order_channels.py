@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Need
-from gatedeploy.passes.base import Pass
+from gatedeploy.passes.base import Pass, made_once
 from gatedeploy.passes.collect_sums import CollectSums
 from gatedeploy.passes.lines import Lines
 
@@ -30,8 +30,7 @@ class OrderChannels(Pass):
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Nothing got lost: every identity is still made once."""
-        ids = [id_ for operation in graph.operations for id_ in operation.output.ids.tolist()]
-        return len(ids) == len(set(ids))
+        return made_once(graph)
 
 
 def _keys(graph: ChannelGraph, lines: Lines) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -39,6 +38,10 @@ class PartitionSearch:
             for made, family in zip(strand.sums, strand.families, strict=True)
         }
         self._sizes: dict[Tensor, int] = {}
+        self._atoms_of: dict[int, list[int]] = defaultdict(list)
+        for place, each in enumerate(strands.atoms):
+            for made in each.sums:
+                self._atoms_of[made].append(place)
 
     def improve(self) -> None:
         """Sweep over the strands until nothing changes, a few times at most."""
@@ -70,8 +73,7 @@ class PartitionSearch:
         total = 0.0
         for (kind, entries), parts in layers.items():
             sources = [(self._held(source), needed) for source, needed in parts.items()]
-            taps = math.prod(kind.kernel) * kind.block
-            total += min(self.prices.layers(taps, rows, positions, sources, entries))
+            total += min(self.prices.layers(kind.taps, rows, positions, sources, entries))
         for source, (count, whole) in added.items():
             held = self._held(source)
             if not (whole and count == held == rows):
@@ -138,15 +140,6 @@ class PartitionSearch:
 
     def _tensors(self, made: int) -> set[Tensor]:
         return {(self.strands.family[made], self.label[atom]) for atom in self._atoms_of[made]}
-
-    @property
-    def _atoms_of(self) -> dict[int, list[int]]:
-        if not hasattr(self, "_by_sum"):
-            self._by_sum: dict[int, list[int]] = defaultdict(list)
-            for number, atom in enumerate(self.strands.atoms):
-                for made in atom.sums:
-                    self._by_sum[made].append(number)
-        return self._by_sum
 
     def _relabel(self, atoms: Iterable[int], label: int) -> None:
         touched = {label}

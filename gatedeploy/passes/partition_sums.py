@@ -9,7 +9,7 @@ import numpy as np
 from gatedeploy.graph.channels import ChannelGraph, Ids, Operation
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.sums import Numbers, Sum, Term
-from gatedeploy.passes.base import Pass
+from gatedeploy.passes.base import Pass, made_once
 from gatedeploy.passes.collect_sums import CollectSums
 from gatedeploy.passes.partition_search import PartitionSearch
 from gatedeploy.passes.strands import Strands
@@ -50,8 +50,7 @@ class PartitionSums(Pass):
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Every identity is made once."""
-        ids = [id_ for operation in graph.operations for id_ in operation.output.ids.tolist()]
-        return len(ids) == len(set(ids))
+        return made_once(graph)
 
 
 def _joined(parts: list[tuple[Sum, Ids]]) -> Sum:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids
+from gatedeploy.graph.groups import Groups
+from gatedeploy.graph.places import Places
 from gatedeploy.graph.sums import Kind, Sum, factors, selection
 from gatedeploy.passes.lines import Lines
 from gatedeploy.passes.unite_channelwise import feature, is_unary
@@ -83,7 +85,6 @@ class Added:
     whole: bool
 
 
-@dataclass(eq=False)
 class Strands:
     """A graph as the search for a partition sees it.
 
@@ -98,30 +99,26 @@ class Strands:
         readers: by atom, the sums that read a channel of it.
     """
 
-    graph: ChannelGraph
-    sums: list[Sum] = field(default_factory=list)
-    family: list[int] = field(default_factory=list)
-    strands: list[Strand] = field(default_factory=list)
-    atoms: list[Atom] = field(default_factory=list)
-    layers: list[list[LayerRead]] = field(default_factory=list)
-    added: list[list[Added]] = field(default_factory=list)
-    readers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-
-    def __post_init__(self) -> None:
-        self.sums = [operation for operation in self.graph.operations if isinstance(operation, Sum)]
-        self._owner: Ids = np.full(self.graph.created, -1, dtype=np.int64)
+    def __init__(self, graph: ChannelGraph) -> None:
+        self.graph = graph
+        self.sums = [operation for operation in graph.operations if isinstance(operation, Sum)]
+        self._owner: Ids = np.full(graph.created, -1, dtype=np.int64)
         for number, made in enumerate(self.sums):
             self._owner[made.output.ids] = number
-        self._root = _roots(self.graph)
-        self._tensor, self._held = _fixed(self.graph)
+        self._root = _roots(graph)
+        self._places = Places(graph)
         groups = list(_groups(self.sums, self._root, self._owner))
-        self.family = _families(self.graph, self.sums, groups)
+        self.family = _families(graph, self.sums, groups)
         self.strands = [Strand(tuple(group), tuple(self.family[number] for number in group)) for group in groups]
-        self.atom_of: Ids = np.full(self.graph.created, -1, dtype=np.int64)
-        lines = Lines(self.graph).of
+        self.atom_of: Ids = np.full(graph.created, -1, dtype=np.int64)
+        self.atoms: list[Atom] = []
+        lines = Lines(graph).of
         touched = self._signatures()
         for number, strand in enumerate(self.strands):
             self._make_atoms(number, strand, lines, touched)
+        self.layers: list[list[LayerRead]] = []
+        self.added: list[list[Added]] = []
+        self.readers: dict[int, set[int]] = defaultdict(set)
         for number in range(len(self.sums)):
             self._note_reads(number)
 
@@ -161,7 +158,7 @@ class Strands:
         made = self.sums[number]
         row_atoms = self.atom_of[made.output.ids]
         layers: list[LayerRead] = []
-        added: dict[tuple[int, int, int], list[tuple[int, bool]]] = defaultdict(list)
+        added: dict[tuple[int, int, int], list[bool]] = defaultdict(list)
         for term in made.terms:
             roots = self._root[term.reads.ids]
             if term.kind is not None:
@@ -171,15 +168,12 @@ class Strands:
             for row, root, one in zip(row_atoms[term.rows].tolist(), roots.tolist(), whole.tolist(), strict=True):
                 atom = int(self.atom_of[root])
                 family = self.family[self._owner[root]] if atom >= 0 else -1
-                added[row, family, atom if atom >= 0 else int(self._tensor[root])].append((1, one))
+                added[row, family, atom if atom >= 0 else int(self._places.tensor[root])].append(one)
                 if atom >= 0:
                     self.readers[atom].add(number)
         self.layers.append(layers)
         self.added.append(
-            [
-                Added(row, family, atom, len(parts), all(one for _, one in parts))
-                for (row, family, atom), parts in added.items()
-            ]
+            [Added(row, family, atom, len(whole), all(whole)) for (row, family, atom), whole in added.items()]
         )
 
     def _layer(self, kind: Kind, roots: Ids, rows: Ids, entries: int, number: int) -> LayerRead:
@@ -189,9 +183,9 @@ class Strands:
         for atom, owner in zip(self.atom_of[inside].tolist(), self._owner[inside].tolist(), strict=True):
             sources[self.family[owner]].add(atom)
             self.readers[atom].add(number)
-        tensors, counts = np.unique(self._tensor[roots[self.atom_of[roots] < 0]], return_counts=True)
+        tensors, counts = np.unique(self._places.tensor[roots[self.atom_of[roots] < 0]], return_counts=True)
         fixed = tuple(
-            (tensor, self._held.get(tensor, count), count)
+            (tensor, len(self._places.held[tensor]), count)
             for tensor, count in zip(tensors.tolist(), counts.tolist(), strict=True)
         )
         frozen = {family: frozenset(atoms) for family, atoms in sources.items()}
@@ -205,16 +199,6 @@ def _roots(graph: ChannelGraph) -> Ids:
         if is_unary(operation):
             root[operation.output.ids] = root[feature(operation).value.ids]
     return root
-
-
-def _fixed(graph: ChannelGraph) -> tuple[Ids, dict[int, int]]:
-    """(identities,) the tensor of each as it is now, and how many channels each tensor has."""
-    tensor = np.full(graph.created, -1, dtype=np.int64)
-    held: dict[int, int] = {}
-    for value in (*graph.weight_values(), graph.image, *(operation.output for operation in graph.operations)):
-        held[len(held)] = len(value.ids)
-        tensor[value.ids] = len(held) - 1
-    return tensor, held
 
 
 def _families(graph: ChannelGraph, sums: list[Sum], groups: list[list[int]]) -> list[int]:
@@ -245,13 +229,7 @@ def _families(graph: ChannelGraph, sums: list[Sum], groups: list[list[int]]) -> 
 
 def _groups(sums: list[Sum], root: Ids, owner: Ids) -> Iterator[list[int]]:
     """Sums that add more than half of each other's channels."""
-    parent = list(range(len(sums)))
-
-    def find(number: int) -> int:
-        while parent[number] != number:
-            number = parent[number]
-        return number
-
+    joined = Groups(len(sums))
     for number, made in enumerate(sums):
         counts: dict[int, int] = defaultdict(int)
         for term in made.terms:
@@ -260,8 +238,8 @@ def _groups(sums: list[Sum], root: Ids, owner: Ids) -> Iterator[list[int]]:
                     counts[source] += 1
         for source, count in counts.items():
             if source >= 0 and count * 2 > max(len(made.output.ids), len(sums[source].output.ids)):
-                parent[find(number)] = find(source)
+                joined.unite(number, source)
     groups: dict[int, list[int]] = defaultdict(list)
     for number in range(len(sums)):
-        groups[find(number)].append(number)
+        groups[joined.of(number)].append(number)
     yield from groups.values()

@@ -5,12 +5,13 @@ import math
 import pytest
 
 from gatedeploy.benchmarks import tune
+from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.compiler import collapse
 from gatedeploy.graph.capture import capture
 from tests.structures import EXAMPLE, STRUCTURES
 
 
-@pytest.mark.parametrize("runtime", tune.RUNTIMES)
+@pytest.mark.parametrize("runtime", ONE_THREAD)
 def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, few in {"TAPS": (1, 3), "ROWS": (8, 32), "COLUMNS": (16,), "SIDES": (4,)}.items():
         monkeypatch.setattr(tune, name, few)

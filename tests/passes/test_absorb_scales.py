@@ -61,5 +61,8 @@ def test_no_channel_becomes_too_small(beta: float, legal: bool) -> None:  # 3
     graph = laid_out(net, CUTTING, AbsorbScales)
     assert graph.scales is not None
     assert (np.abs(np.log2(graph.scales)) <= np.log2(LARGEST)).all()
-    assert (graph.scales != 1).any() == legal or not legal
+    scales = np.append(graph.scales, 1.0)
+    share = np.exp(-beta) / (1 + np.exp(-beta))
+    absorbed = any(one / other == pytest.approx(share) for one in scales for other in scales)
+    assert absorbed == legal
     collapsed(net, CUTTING)
