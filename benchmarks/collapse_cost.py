@@ -19,9 +19,10 @@ import torch
 
 import gatedeploy as gd
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
-from gatedeploy.compiler import lower
+from gatedeploy.compiler import Collapsed
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
+from gatedeploy.lowering import lower
 
 MIB = 1 << 20
 
@@ -66,8 +67,7 @@ def main() -> None:
     with PeakMemory() as memory:
         program = capture(network, example)
         captured = time.perf_counter()
-        thin, _ = lower(program)
-        thin = thin.float()
+        thin = Collapsed(lower(program).program).float()
         done = time.perf_counter()
     print(f"{cost(program).macs / 1e9:.1f} → {cost(thin.program).macs / 1e9:.1f} GMACs")
     print(f"capture {captured - started:.1f} s, passes {done - captured:.1f} s, in all {done - started:.1f} s")
@@ -76,7 +76,7 @@ def main() -> None:
     if arguments.verify:
         del thin
         with PeakMemory() as memory:
-            report = gd.collapse(program).report
+            report = gd.collapse(program, target=None).report
         assert report is not None
         extra = memory.peak - memory.before
         print(f"verification {report.seconds['verification']:.0f} s: {report.parity.error}")

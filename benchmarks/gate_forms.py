@@ -23,10 +23,10 @@ from gatedeploy.artifact import read_checkpoint
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.benchmarks.sharing import specific_share
-from gatedeploy.compiler import lower
 from gatedeploy.files import replacing_file
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.shares import site_shares
+from gatedeploy.lowering import lower
 from gatedeploy.specs import Task
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.metrics import Metrics, gain, headline
@@ -77,7 +77,7 @@ def train(recipe: Recipe, parts: Parts, seed: int, group: int, out: Path) -> dic
 def _reached(checkpoint: Path) -> Reached:
     read = read_checkpoint(checkpoint)
     shares = specific_share(site_shares(read.program))
-    fewest, shared = (cost(lower(each)[0].program) for each in (read.program, with_all_gates(read.program, False)))
+    fewest, shared = (cost(lower(each).program) for each in (read.program, with_all_gates(read.program, False)))
     return Reached(read.info.metrics, statistics.mean(shares.values()), fewest.macs / shared.macs)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import fx
 
-from gatedeploy.compiler import PASSES
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.channels import Ids, Value
+from gatedeploy.lowering import PASSES
 from gatedeploy.passes.base import run_passes
 from gatedeploy.passes.choose_layout import ChooseLayout
 from gatedeploy.passes.emit import Emitter

@@ -34,11 +34,12 @@ from gatedeploy.benchmarks.naive import lower_naively
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
-from gatedeploy.compiler import Collapsed, lower
+from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import CheckError
 from gatedeploy.exporters.to_onnx import export_onnx
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
+from gatedeploy.lowering import lower
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.price_tables import TARGETS, prices_of
 from gatedeploy.program import Program, evaluate
@@ -105,11 +106,11 @@ def realise(gated: Program, runtime: str) -> Iterator[tuple[str, dict[str, Any]]
         gated: the network as trained.
         runtime: one of `RUNTIMES`.
     """
-    shared = lower(with_all_gates(gated, specific=False))[0].program
+    shared = lower(with_all_gates(gated, specific=False)).program
     naive = lower_naively(gated)
-    programs = {"mtl": shared, "naive": naive, "plain": lower(gated)[0].program}
+    programs = {"mtl": shared, "naive": naive, "plain": lower(gated).program}
     if runtime in TARGETS.values():
-        programs["collapse"] = lower(gated, prices_of(runtime))[0].program
+        programs["collapse"] = lower(gated, prices_of(runtime)).program
     base, fewest = cost(shared).macs, cost(naive).macs
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         opened = {}

@@ -49,8 +49,8 @@ def rivals_of_gates(gated: Program) -> PlainRivals:
         InputError: the network has no gates, or a gate is computed from the picture and cannot be set.
     """
     specific = with_all_gates(gated, specific=True)
-    single = {task: collapse(specific, tasks=[task]) for task in gated.outputs}
-    return PlainRivals(single, collapse(with_all_gates(gated, specific=False)))
+    single = {task: collapse(specific, tasks=[task], target=None) for task in gated.outputs}
+    return PlainRivals(single, collapse(with_all_gates(gated, specific=False), target=None))
 
 
 def with_all_gates(gated: Program, specific: bool) -> Program:
@@ -91,7 +91,7 @@ def rivals_of_parts(
 
     def folded(*chosen: Task) -> Collapsed:
         network = MultiHead(make_backbone(), {task.name: make_head(task) for task in chosen})
-        return collapse(network.eval(), example_input=example)
+        return collapse(network.eval(), example_input=example, target=None)
 
     return PlainRivals({task.name: folded(task) for task in tasks}, folded(*tasks))
 

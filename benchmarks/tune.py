@@ -10,12 +10,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from gatedeploy.benchmarks.environment import processor
 from gatedeploy.benchmarks.latency import Plan, measure
 from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.graph.prices import Prices
@@ -84,13 +86,20 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
                     took = bench.layers(taps, rows, columns, side)
                     rates[taps**2, rows, columns, side**2] = work / max(took - launch, took / 2)
     progress("weights from memory, copies")
-    known = Prices(runtime, rates, launch, 0.0, 0.0, 0.0, 0.0, 0.0)
+    known = Prices(runtime, processor(), rates, launch, 0.0, 0.0, 0.0, 0.0, 0.0)
     weights = 9 * 512 * 512
     cold = bench.layers(3, 512, 512, 4, count=12) - known.layer(9, 512, 512, 16) - launch
     add = bench.slope(_added, launch)[1]
     join = bench.slope(_joined, launch)
     cut = bench.slope(_cut, launch)
-    return Prices(runtime, rates, launch, max(0.0, cold / weights), add, join[1], cut[1], cut[0])
+    return replace(
+        known,
+        weight_ms=max(0.0, cold / weights),
+        add_ms=add,
+        copy_ms=join[1],
+        cut_ms=cut[1],
+        cut_launch_ms=cut[0],
+    )
 
 
 class _Bench:

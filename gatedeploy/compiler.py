@@ -14,35 +14,16 @@ from torch.utils import _pytree as pytree
 
 from gatedeploy.artifact import ModelInfo, describe, info_of
 from gatedeploy.errors import CheckError, InputError, closest
-from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
-from gatedeploy.graph.channels import ChannelGraph
+from gatedeploy.graph.choices import SiteChoice
 from gatedeploy.graph.cost import Cost, cost
 from gatedeploy.graph.modules import network
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.shares import SiteShare, site_shares
+from gatedeploy.lowering import lower
 from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
-from gatedeploy.passes.absorb_scales import AbsorbScales
-from gatedeploy.passes.base import Pass, run_passes
-from gatedeploy.passes.choose_layout import ChooseLayout
-from gatedeploy.passes.choose_reads import ChooseReads
-from gatedeploy.passes.collect_sums import CollectSums
-from gatedeploy.passes.complete_mixes import CompleteMixes
-from gatedeploy.passes.emit import emit
-from gatedeploy.passes.fold_norms import FoldNorms
-from gatedeploy.passes.order_channels import OrderChannels
-from gatedeploy.passes.partition_sums import PartitionSums
-from gatedeploy.passes.prune_channels import PruneChannels
-from gatedeploy.passes.resolve_gates import ResolveGates
-from gatedeploy.passes.share_duplicates import ShareDuplicates
-from gatedeploy.passes.unite_channelwise import UniteChannelwise
+from gatedeploy.price_tables import prices_of_target
 from gatedeploy.program import Program, evaluate
-
-PRUNING: tuple[type[Pass], ...] = (ResolveGates, PruneChannels, ShareDuplicates, UniteChannelwise, FoldNorms)
-"""What leaves the fewest multiply-adds."""
-
-PASSES: tuple[type[Pass], ...] = (*PRUNING, ChooseLayout)
-"""The same, in an order of channels that needs few copies: what is done without prices."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +39,9 @@ class CollapseReport:
         sites: how much each task keeps for itself, site by site.
         barriers: operators that no rule knows in the form in which they are called, such as a convolution in groups,
             with how often each occurs; what feeds them could not be pruned.
+        fewest_macs: multiply-adds of the collapsed network if nothing were traded for speed; `collapsed` may do more.
+        layout: how channels were spread over tensors and by which kernels they are computed, layer by layer; empty
+            where that was not chosen by price.
         seconds: time taken by "capture", "passes" and "verification".
     """
 
@@ -67,6 +51,8 @@ class CollapseReport:
     parity_float32: Parity
     sites: tuple[SiteShare, ...]
     barriers: dict[str, int]
+    fewest_macs: int
+    layout: tuple[SiteChoice, ...]
     seconds: dict[str, float]
 
 
@@ -109,7 +95,7 @@ def collapse(
     *,
     example_input: Tensor | None = None,
     tasks: Sequence[str] | None = None,
-    prices: Prices | None = None,
+    target: str | Prices | None = "cpu",
 ) -> Collapsed:
     """Collapse a gated network: every gate becomes a constant, and all that no output needs is cut away.
 
@@ -122,8 +108,9 @@ def collapse(
         example_input: (batch, channels, height, width); needed unless `gated` is a program. Its height and width are
             those of the collapsed network, its batch size is not.
         tasks: the outputs to keep, all when None.
-        prices: what kernels cost where the network is to run; how its channels are spread over tensors is then chosen
-            to be cheap there, and it may execute more multiply-adds than it must. None: the fewest multiply-adds.
+        target: where it is to run: one of `price_tables.TARGETS`, or a table of what kernels cost there. How its
+            channels are spread over tensors is chosen to be cheap there, and it may execute more multiply-adds than it
+            must. None: the fewest multiply-adds.
 
     Raises:
         InputError: the network cannot be captured, or a task does not exist.
@@ -142,7 +129,8 @@ def collapse(
     _check_numbers(program)
     wanted = program if tasks is None else _only(program, tasks)
     dtype = _precision(wanted)
-    collapsed, graph = lower(wanted, prices)
+    lowered = lower(wanted, prices_of_target(target))
+    collapsed = Collapsed(lowered.program)
     clock.lap("passes")
     asked = _questions(wanted, example_input)
     parity = _verify(partial(evaluate, collapsed.program), asked, FLOAT64)
@@ -150,23 +138,18 @@ def collapse(
     clock.lap("verification")
     if isinstance(gated, nn.Module):
         describe(collapsed.network, _still_known(info_of(gated), wanted))
-    costs = cost(program), cost(collapsed.program)
-    sites = tuple(site_shares(program))
-    collapsed.report = CollapseReport(*costs, parity, parity_float32, sites, dict(graph.barriers), clock.seconds)
+    collapsed.report = CollapseReport(
+        gated=cost(program),
+        collapsed=cost(collapsed.program),
+        parity=parity,
+        parity_float32=parity_float32,
+        sites=tuple(site_shares(program)),
+        barriers=lowered.barriers,
+        fewest_macs=lowered.fewest_macs,
+        layout=lowered.layout,
+        seconds=clock.seconds,
+    )
     return collapsed
-
-
-def lower(program: Program, prices: Prices | None = None) -> tuple[Collapsed, ChannelGraph]:
-    """The collapsed network of a program in float64, not verified yet, and the channel graph it was written from."""
-    graph = channel_graph(program)
-    run_passes(graph, [step() for step in PASSES] if prices is None else passes_by_price(prices))
-    return Collapsed(emit(graph)), graph
-
-
-def passes_by_price(prices: Prices) -> list[Pass]:
-    """The passes that choose a layout by what it costs."""
-    layout = [CollectSums(), CompleteMixes(), AbsorbScales(), PartitionSums(prices)]
-    return [*(step() for step in PRUNING), *layout, UniteChannelwise(), OrderChannels(), ChooseReads(prices)]
 
 
 def _still_known(info: ModelInfo | None, program: Program) -> ModelInfo | None:

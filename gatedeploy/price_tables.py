@@ -13,7 +13,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from gatedeploy.errors import InputError, located
+from gatedeploy.errors import InputError, closest, located
 from gatedeploy.files import replacing_file
 from gatedeploy.graph.prices import Prices
 
@@ -36,6 +36,19 @@ def prices_of(runtime: str) -> Prices:
     return _prices(json.loads(shipped.read_text()))
 
 
+def prices_of_target(target: str | Prices | None) -> Prices | None:
+    """What `collapse` was told of the target, as prices.
+
+    Raises:
+        InputError: no such target, or its table is damaged.
+    """
+    if not isinstance(target, str):
+        return target
+    if target not in TARGETS:
+        raise InputError(f"target {target!r}: expected {' or '.join(TARGETS)}{closest(target, list(TARGETS))}")
+    return prices_of(TARGETS[target])
+
+
 def own_table(runtime: str) -> Path:
     """Where this user's table for a runtime lies."""
     return user_cache_path("gatedeploy") / "prices" / f"{runtime}.json"
@@ -54,10 +67,10 @@ def read_prices(path: Path) -> Prices:
             raise InputError(f"not a table of prices: {error}") from None
 
 
-def write_prices(prices: Prices, machine: str, path: Path) -> None:
+def write_prices(prices: Prices, path: Path) -> None:
     """Write a table, complete or not at all."""
     layers = [[*shape, math.prod(shape) / rate] for shape, rate in sorted(prices.rates.items())]
-    table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target, "machine": machine}
+    table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target, "machine": prices.machine}
     table |= {name: getattr(prices, name) for name in SINGLE}
     table |= {"columns": ["taps", "rows", "columns", "positions", "ms"], "layers": layers}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,4 +98,4 @@ def _prices(table: Any) -> Prices:
     values = [*numbers.values(), *rates.values()]
     if not rates or not all(math.isfinite(value) and value >= 0 for value in values):
         raise InputError("a price is no number, or less than nothing")
-    return Prices(str(table["runtime"]), rates, **numbers)
+    return Prices(str(table["runtime"]), str(table["machine"]), rates, **numbers)

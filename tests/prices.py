@@ -9,7 +9,15 @@ def prices(narrowest: int, launch_ms: float) -> Prices:
     """A machine that computes channels `narrowest` at a time, at one multiply-add a nanosecond."""
     rates = {(taps, narrowest, 1, 1): 1e6 for taps in (1, 9)}
     return Prices(
-        "test", rates, launch_ms, weight_ms=0, add_ms=1e-6, copy_ms=1e-6, cut_ms=2e-6, cut_launch_ms=2 * launch_ms
+        "test",
+        "a machine",
+        rates,
+        launch_ms,
+        weight_ms=0,
+        add_ms=1e-6,
+        copy_ms=1e-6,
+        cut_ms=2e-6,
+        cut_launch_ms=2 * launch_ms,
     )
 
 

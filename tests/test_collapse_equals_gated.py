@@ -64,7 +64,7 @@ def test_collapsed_equals_gated(structure: Structure, pattern: str) -> None:
 def test_whatever_kernels_cost(structure: Structure, pattern: str, prices: Prices) -> None:
     network, program = captured(structure)
     set_gates(network, pattern)
-    thin = gd.collapse(program, prices=prices)
+    thin = gd.collapse(program, target=prices)
     with torch.no_grad():
         assert_equal_to_scale(thin(PICTURES), network(PICTURES))
 
@@ -88,7 +88,7 @@ def test_any_gates_and_any_choice_of_tasks(
         expected = network(PICTURES)
         names = list(expected)
         chosen = [names[task % len(names)]]
-        thin = gd.collapse(program, tasks=chosen, prices=prices)
+        thin = gd.collapse(program, tasks=chosen, target=prices)
         assert list(thin(PICTURES)) == chosen
         assert_equal_to_scale(thin(PICTURES), {name: expected[name] for name in chosen})
 

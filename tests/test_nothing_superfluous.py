@@ -30,7 +30,7 @@ def test_kept_channels_are_those_of_the_oracle(structure: Structure, pattern: st
     network, program = captured(structure)
     assert isinstance(network, gd.GatedNetwork)
     set_gates(network, pattern)
-    assert sorted(kept_layers(gd.collapse(program))) == sorted(expected_layers(network).values())
+    assert sorted(kept_layers(gd.collapse(program, target=None))) == sorted(expected_layers(network).values())
 
 
 class _Shared(nn.Module):
@@ -54,7 +54,7 @@ def _gated_residual() -> gd.GatedNetwork:
 
 def _same(thin: gd.Collapsed, plain: nn.Module) -> None:
     """Equal outputs, MACs and parameters; the plain network's norms are folded as the collapsed one's are."""
-    folded = gd.collapse(plain.double().eval(), example_input=EXAMPLE.double())
+    folded = gd.collapse(plain.double().eval(), example_input=EXAMPLE.double(), target=None)
     with torch.no_grad():
         expected = plain(EXAMPLE.double())
         for task, prediction in thin(EXAMPLE.double()).items():
@@ -70,16 +70,16 @@ def test_all_gates_specific_gives_single_task_networks() -> None:
         task.name: nn.Sequential(gated.branches.get_submodule(task.name), gated.heads.get_submodule(task.name))
         for task in gated.tasks
     }
-    thin = gd.collapse(gated, example_input=EXAMPLE.double())
+    thin = gd.collapse(gated, example_input=EXAMPLE.double(), target=None)
     _same(thin, PerTask(networks))
     for task, plain in networks.items():
-        _same(gd.collapse(gated, example_input=EXAMPLE.double(), tasks=[task]), PerTask({task: plain}))
+        _same(gd.collapse(gated, example_input=EXAMPLE.double(), tasks=[task], target=None), PerTask({task: plain}))
 
 
 def test_all_gates_shared_gives_the_uniform_multi_task_network() -> None:
     gated = _gated_residual()
     set_gates(gated, "all shared")
-    thin = gd.collapse(gated, example_input=EXAMPLE.double())
+    thin = gd.collapse(gated, example_input=EXAMPLE.double(), target=None)
     _same(thin, _Shared(gated.branches.get_submodule("shared"), gated.heads))
     # Not even a copy is left of the gates: convolutions, activations, sums, pooling and the heads.
     assert not [node for node in thin.network.graph.nodes if "cat" in str(node.target) or "slice" in str(node.target)]
@@ -101,7 +101,7 @@ def test_all_or_nothing_costs_what_plain_networks_cost(structure: Structure) -> 
         ("all shared", [branch("shared")]),
     ):
         set_gates(gated, pattern)
-        thin = gd.collapse(program)
+        thin = gd.collapse(program, target=None)
         assert _layers(thin) == sorted(shape for backbone in plain for shape in _layers(backbone))
         assert cost(thin.program).macs == sum(macs(backbone, EXAMPLE[:1].double())[0] for backbone in plain)
 
@@ -111,7 +111,7 @@ def test_what_a_chosen_task_does_not_need_goes_and_what_it_needs_through_the_mix
     set_gates(gated, "all shared")
     first = gated.sites[0]
     gated.gate(first, "task1").choose([True, False, False, False])
-    thin = gd.collapse(gated, example_input=EXAMPLE.double(), tasks=["task0"])
+    thin = gd.collapse(gated, example_input=EXAMPLE.double(), tasks=["task0"], target=None)
     names = {name.partition(".")[0] for name, _ in thin.network.named_parameters()}
     # task1's own first channel reaches task0 through the mix (eq. 3), with the mix's share; task2's branch is dead.
     assert {"task1", "shared", "heads"} <= names

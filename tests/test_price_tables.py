@@ -16,7 +16,7 @@ def _no_table_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_was_written_is_read() -> None:
     path = own_table("onnxruntime")
-    write_prices(JOINING, "a machine", path)
+    write_prices(JOINING, path)
     read = read_prices(path)
     assert read.rates == pytest.approx(dict(JOINING.rates))
     assert (read.launch_ms, read.cut_ms, read.target) == (JOINING.launch_ms, JOINING.cut_ms, "test")
@@ -30,7 +30,7 @@ def test_every_target_has_a_table_that_is_shipped(runtime: str) -> None:
 
 
 def test_a_table_of_this_machine_comes_first() -> None:
-    write_prices(JOINING, "a machine", own_table("onnxruntime"))
+    write_prices(JOINING, own_table("onnxruntime"))
     assert prices_of("onnxruntime").launch_ms == JOINING.launch_ms
 
 
@@ -48,7 +48,7 @@ def test_a_table_of_this_machine_comes_first() -> None:
 )
 def test_a_damaged_table_is_told(change: dict[str, object], message: str) -> None:
     path = own_table("onnxruntime")
-    write_prices(JOINING, "a machine", path)
+    write_prices(JOINING, path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=message) as caught:
         prices_of("onnxruntime")

@@ -14,6 +14,7 @@ from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.compiler import CollapseReport, collapse
 from gatedeploy.errors import InputError, closest, located
 from gatedeploy.files import check_writable, sha256
+from gatedeploy.graph.choices import SiteChoice, TensorChoice
 from gatedeploy.graph.prices import Prices
 from gatedeploy.price_tables import TARGETS, prices_of
 
@@ -30,8 +31,8 @@ def prune(
     ] = None,
     optimize: Annotated[
         str, typer.Option(help="none: the fewest multiply-adds. default: the layout that costs least on --target.")
-    ] = "none",
-    target: Annotated[str, typer.Option(help=f"Where it is to run, for --optimize: {' or '.join(TARGETS)}.")] = "cpu",
+    ] = "default",
+    target: Annotated[str, typer.Option(help=f"Where it is to run: {' or '.join(TARGETS)}.")] = "cpu",
     json: Json = False,
 ) -> None:
     """Collapse a trained gated network into one plain network with an output per task.
@@ -47,7 +48,7 @@ def prune(
     _check_place(out)
     note(f"Collapsing {checkpoint}")
     with located(str(checkpoint)):
-        thin = collapse(read.program, tasks=chosen, prices=prices)
+        thin = collapse(read.program, tasks=chosen, target=prices)
     assert thin.report is not None
     report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
     kept = [task.name for task in read.info.tasks if chosen is None or task.name in chosen]
@@ -56,6 +57,8 @@ def prune(
     if json:
         print_json({**_document(thin.report), "file": str(out)})
     else:
+        if prices is not None:
+            _show_layout(thin.report, prices)
         _show(thin.report, info, out)
 
 
@@ -88,8 +91,42 @@ def _document(report: CollapseReport) -> dict[str, Any]:
         },
         "sites": [asdict(site) for site in report.sites],
         "barriers": report.barriers,
+        "fewest_macs": report.fewest_macs,
+        "layout": [_site(site) for site in report.layout],
         "seconds": report.seconds,
     }
+
+
+def _site(site: SiteChoice) -> dict[str, Any]:
+    told = {"ms": site.ms, "tactics": site.tactics, "kernels": site.kernels, "copied_bytes": site.copied_bytes}
+    return {**asdict(site), **told}
+
+
+def _show_layout(report: CollapseReport, prices: Prices) -> None:
+    """Layer by layer: which tensors it makes, by what, and what that is predicted to cost."""
+    rows = [
+        [
+            ", ".join(site.layers),
+            " | ".join(_channels(tensor) for tensor in site.tensors),
+            ", ".join(f"{count} {tactic}" for tactic, count in site.tactics.items()),
+            *(f"{site.ms:.3f}", f"{site.plain_ms:.3f}", f"{site.kernels}", f"{site.copied_bytes:,}"),
+        ]
+        for site in report.layout
+    ]
+    total = [sum(site.ms for site in report.layout), sum(site.plain_ms for site in report.layout)]
+    kernels, copied = (sum(getattr(site, name) for site in report.layout) for name in ("kernels", "copied_bytes"))
+    rows.append(["", "", "", *(f"{ms:.3f}" for ms in total), f"{kernels}", f"{copied:,}"])
+    headings = ["layer", "tensors and their channels", "kernels read", "ms", "plain, ms", "kernels", "bytes copied"]
+    table(headings, rows)
+    more = report.collapsed.macs / report.fewest_macs - 1
+    say(
+        f"Milliseconds are predicted for {prices.target}, from prices of {prices.machine}; plain is one tensor per "
+        f"layer and branch. {more:.1%} more multiply-adds are executed than the fewest."
+    )
+
+
+def _channels(tensor: TensorChoice) -> str:
+    return "+".join(f"{rows} {branch}".rstrip() for branch, rows in tensor.rows.items())
 
 
 def _show(report: CollapseReport, info: ModelInfo, out: Path) -> None:

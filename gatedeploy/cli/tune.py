@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from gatedeploy.benchmarks.environment import processor
 from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.cli.screen import Json, note, print_json, say
 from gatedeploy.errors import InputError, closest
@@ -31,7 +30,7 @@ def tune(
 
     prices = measure(runtime, progress=lambda step: note(f"Measuring {step}"))
     path = own_table(runtime)
-    write_prices(prices, processor(), path)
+    write_prices(prices, path)
     example = prices.layer(9, 64, 64, 1024)
     if json:
         print_json({"file": str(path), "runtime": runtime, "launch_ms": prices.launch_ms, "layer_ms": example})

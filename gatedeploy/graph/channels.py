@@ -145,6 +145,7 @@ class ChannelGraph:
         scales: (identities,) what each channel is computed times of; None for 1.
         barriers: names of operators that no rule knows in the form in which they are called, with how often each reads
             channels.
+        passed: names of the passes that it has been through.
     """
 
     weights: dict[str, Tensor]
@@ -157,6 +158,7 @@ class ChannelGraph:
     created: int = 0
     scales: npt.NDArray[np.float64] | None = None
     barriers: dict[str, int] = field(default_factory=dict)
+    passed: list[str] = field(default_factory=list)
     _weight_values: dict[tuple[str, int | None, int], Value] = field(default_factory=dict)
 
     def new(self, count: int, axis: int | None, block: int = 1, shape: tuple[int, ...] = ()) -> Value:

@@ -9,12 +9,37 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a layer reads channels of several tensors.
+
+    Args:
+        ms: what that costs.
+        joined: into one tensor, for one kernel; else by a kernel for each.
+        cut: for each tensor, whether the channels that are needed are cut out first; else it is read whole.
+    """
+
+    ms: float
+    joined: bool
+    cut: tuple[bool, ...]
+
+
+VECTOR = 8
+"""Kernels compute and store channels in vectors of this many, or twice as many."""
+
+
+def aligned(count: int) -> int:
+    """The next whole number of vectors; less than one stays what it is."""
+    return count if count < VECTOR else -(-count // VECTOR) * VECTOR
+
+
 @dataclass(frozen=True, eq=False)
 class Prices:
     """Milliseconds by kernel, one picture, one thread.
 
     Args:
-        target: where they were measured.
+        target: the runtime.
+        machine: where they were measured.
         rates: multiply-adds per ms of a layer by (taps, rows, columns, positions): taps of the kernel (1 or more),
             channels that it makes, channels that it reads, positions of its output.
         launch_ms: what a kernel costs besides its work.
@@ -26,6 +51,7 @@ class Prices:
     """
 
     target: str
+    machine: str
     rates: Mapping[tuple[int, int, int, int], float]
     launch_ms: float
     weight_ms: float
@@ -50,10 +76,10 @@ class Prices:
             self._known[key] = total + taps * rows * columns * self.weight_ms
         return self._known[key]
 
-    def layers(
+    def reading(
         self, taps: int, rows: int, positions: int, sources: Sequence[tuple[int, int]], entries: int
-    ) -> tuple[float, float]:
-        """What it costs to read each tensor by a layer of its own, whole, and what to cut and join them before.
+    ) -> Reading:
+        """The cheapest way for a layer to read channels of several tensors.
 
         Args:
             taps: of the kernel.
@@ -62,14 +88,33 @@ class Prices:
             sources: per tensor that is read, how many channels it has and how many of them are needed.
             entries: how many numbers one of these channels is.
         """
-        apart = sum(self.layer(taps, rows, held, positions) + self.launch_ms for held, _ in sources)
-        needed = sum(part for _, part in sources)
-        joined = self.layer(taps, rows, needed, positions) + self.launch_ms
-        cut = [part for held, part in sources if part < held]
-        joined += sum(self.cut_ms * part * entries + self.cut_launch_ms for part in cut)
-        if len(sources) > 1:
-            joined += self.copy_ms * needed * entries + self.launch_ms
-        return apart, joined
+        apart, cut = [], []
+        apart_ms = cutting_ms = 0.0
+        count = 0
+        for held, part in sources:
+            cutting = self.cut_ms * part * entries + self.cut_launch_ms
+            whole = self.layer(taps, rows, held, positions)
+            fewer = self.layer(taps, rows, aligned(part), positions) + cutting
+            apart.append(fewer < whole)
+            apart_ms += min(fewer, whole) + self.launch_ms
+            cut.append(fewer < whole + self.copy_ms * (held - part) * entries)
+            cutting_ms += cut[-1] * cutting
+            count += part if cut[-1] else held
+        joined_ms = self.layer(taps, rows, aligned(count), positions) + self.launch_ms + cutting_ms
+        joined_ms += self.copy_ms * count * entries + self.launch_ms
+        if len(sources) > 1 and joined_ms < apart_ms:
+            return Reading(joined_ms, True, tuple(cut))
+        return Reading(apart_ms, False, tuple(apart))
+
+    def selected(self, rows: int, positions: int, sources: Sequence[int]) -> float:
+        """Channels added to others by a 1×1 layer per tensor that holds some; `sources`: how many channels each has."""
+        return sum(self.layer(1, rows, held, positions) + self.launch_ms for held in sources)
+
+    def gathered(self, rows: int, positions: int, sources: Sequence[int], turns: int) -> float:
+        """The same by gathering a channel for every row, multiplying and adding it, in as many turns as it takes."""
+        joined = self.copy_ms * sum(sources) * positions + self.launch_ms if len(sources) > 1 else 0.0
+        each = (self.cut_ms + 2 * self.add_ms) * rows * positions + self.cut_launch_ms + 2 * self.launch_ms
+        return joined + turns * each
 
     def _nearest_taps(self, taps: int) -> int:
         return min(self._grids, key=lambda known: abs(math.log(known / taps)))

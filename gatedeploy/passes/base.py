@@ -30,16 +30,15 @@ class Pass(abc.ABC):
 
 
 def run_passes(graph: ChannelGraph, passes: Sequence[Pass]) -> None:
-    """Run `passes` in order, checking what each requires and ensures."""
-    done: list[type[Pass]] = []
+    """Run `passes` in order, checking what each requires and ensures; `graph` may have been through others before."""
     for step in passes:
         for needed in step.requires:
-            if needed not in done:
+            if needed.__name__ not in graph.passed:
                 raise RuntimeError(f"{type(step).__name__} must run after {needed.__name__}")
         step.run(graph)
         if not step.ensures(graph):
             raise RuntimeError(f"{type(step).__name__} did not leave the graph as it promises")
-        done.append(type(step))
+        graph.passed.append(type(step).__name__)
 
 
 def made_once(graph: ChannelGraph) -> bool:

@@ -1,4 +1,4 @@
-"""Pass 11: choose by which kernels each sum is computed."""
+"""Pass 12: choose by which kernels each sum is computed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Value
 from gatedeploy.graph.places import Places
-from gatedeploy.graph.prices import Prices
+from gatedeploy.graph.prices import Prices, aligned
 from gatedeploy.graph.sums import Kind, Read, Sum, Term, factors, selection
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.collect_sums import CollectSums
@@ -17,15 +17,16 @@ from gatedeploy.passes.collect_sums import CollectSums
 class ChooseReads(Pass):
     """Compute a sum by layers over whole tensors, over tensors joined side by side, or by additions.
 
-    1. A layer reads each tensor that holds some of its channels by itself, whole; where it does not need a channel its
-       weight has a column of zeros. No channel is copied.
-    2. Or it reads its channels cut out and joined into one tensor: no multiply-add is wasted.
+    1. A layer reads each tensor that holds some of its channels by a kernel of its own: whole, with a column of zeros
+       for a channel that it does not need, or cut out.
+    2. Or it reads tensors joined into one, each of them whole or cut out.
     3. Channels that are added, times 1, and lie in one whole tensor in the order of the sum's rows, are added as they
        are.
     4. Channels that are added otherwise come through a 1×1 layer that selects, scales and adds them, where there is
-       one for channels that lie as these do; else they are put into order and added one by one.
+       one for channels that lie as these do;
+    5. or they are put into order, scaled and added, one per row at a time.
 
-    1 or 2 is chosen by price.
+    1 or 2, and 4 or 5, is chosen by price.
     """
 
     requires = (CollectSums,)
@@ -38,7 +39,7 @@ class ChooseReads(Pass):
         places = Places(graph)
         for operation in graph.operations:
             if isinstance(operation, Sum):
-                operation.reads = (*_additions(graph, operation, places), *self._layers(operation, places))
+                operation.reads = (*self._additions(graph, operation, places), *self._layers(operation, places))
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Every sum knows how it is computed."""
@@ -58,30 +59,44 @@ class ChooseReads(Pass):
         whole = [places.held[places.tensor[part[0]]] for part in parts]
         rows, positions = len(made.output.ids), made.output.entries
         sources = [(len(held), len(part)) for held, part in zip(whole, parts, strict=True)]
-        apart, together = self.prices.layers(kind.taps, rows, max(1, positions), sources, value.entries)
-        if apart < together:
-            return [Read(replace(value, ids=held), kind, numbers) for held in whole]
-        return [Read(replace(value, ids=np.concatenate(parts)), kind, numbers)]
+        reading = self.prices.reading(kind.taps, rows, max(1, positions), sources, value.entries)
+        read = [part if cut else held for part, held, cut in zip(parts, whole, reading.cut, strict=True)]
+        if reading.joined:
+            return [Read(replace(value, ids=np.concatenate(_rounded_up(read, whole))), kind, numbers)]
+        rounded = [_rounded_up([ids], [held])[0] for ids, held in zip(read, whole, strict=True)]
+        return [Read(replace(value, ids=ids), kind, numbers) for ids in rounded]
+
+    def _additions(self, graph: ChannelGraph, made: Sum, places: Places) -> list[Read]:
+        terms = [(number, term) for number, term in enumerate(made.terms) if term.kind is None]
+        if not terms:
+            return []
+        reads, rest = [], []
+        for part in places.by_tensor(np.concatenate([term.reads.ids for _, term in terms])):
+            if _is_direct(graph, made, part, places):
+                reads.append(Read(_value(made, terms[0][1], part)))  # 3
+            else:
+                rest.append(places.held[places.tensor[part[0]]])
+        if not rest:
+            return reads
+        turns = _one_by_one(graph, made, np.concatenate(rest))
+        shape = (len(made.output.ids), max(1, made.output.entries), [len(held) for held in rest])
+        kind = selection(made.output)
+        if kind is None or self.prices.gathered(*shape, len(turns)) < self.prices.selected(*shape):  # 5
+            return [*reads, *turns]
+        numbers = tuple(number for number, _ in terms)
+        return [*reads, *(Read(_value(made, terms[0][1], held), kind, numbers) for held in rest)]  # 4
 
 
-def _additions(graph: ChannelGraph, made: Sum, places: Places) -> list[Read]:
-    kind = selection(made.output)
-    terms = [(number, term) for number, term in enumerate(made.terms) if term.kind is None]
-    if not terms:
-        return []
-    parts = places.by_tensor(np.concatenate([term.reads.ids for _, term in terms]))
-    reads, rest = [], []
-    for part in parts:
-        if _is_direct(graph, made, part, places):
-            reads.append(Read(_value(made, terms[0][1], part)))  # 3
-        else:
-            rest.append(places.held[places.tensor[part[0]]])
-    if not rest:
-        return reads
-    numbers = tuple(number for number, _ in terms)
-    if kind is not None:  # 4
-        return [*reads, *(Read(_value(made, terms[0][1], held), kind, numbers) for held in rest)]
-    return _one_by_one(graph, made)
+def _rounded_up(parts: list[Ids], whole: list[Ids]) -> list[Ids]:
+    """The channels that are joined, with as many more of the same tensors as make whole vectors."""
+    count = sum(map(len, parts))
+    missing = aligned(count) - count
+    rounded = []
+    for part, held in zip(parts, whole, strict=True):
+        more = np.setdiff1d(held, part, assume_unique=True)[:missing]
+        missing -= len(more)
+        rounded.append(held[np.isin(held, np.append(part, more))])
+    return rounded
 
 
 def _value(made: Sum, term: Term, ids: Ids) -> Value:
@@ -104,21 +119,22 @@ def _is_direct(graph: ChannelGraph, made: Sum, part: Ids, places: Places) -> boo
     return bool((found == held).all() and (times == 1).all())
 
 
-def _one_by_one(graph: ChannelGraph, made: Sum) -> list[Read]:
-    """The k-th channel that each row adds; a row that adds fewer than others adds one of them 0 times."""
+def _one_by_one(graph: ChannelGraph, made: Sum, of: Ids) -> list[Read]:
+    """The k-th channel of those in `of` that each row adds; a row that adds fewer than others adds one 0 times."""
     terms = [term for term in made.terms if term.kind is None]
-    rows = np.concatenate([term.rows for term in terms])
     ids = np.concatenate([term.reads.ids for term in terms])
-    factor = np.concatenate([factors(graph.scales, made, term) for term in terms])
-    count = len(made.output.ids)
+    chosen = np.isin(ids, of)
+    ids = ids[chosen]
+    rows = np.concatenate([term.rows for term in terms])[chosen]
+    factor = np.concatenate([factors(graph.scales, made, term) for term in terms])[chosen]
     turn = _turns(rows)
     reads = []
-    first = np.zeros(count, dtype=np.int64)
+    first = np.full(len(made.output.ids), ids[0])
     first[rows[::-1]] = ids[::-1]
     for number in range(turn.max() + 1):
-        chosen = turn == number
-        read, times = first.copy(), np.zeros(count)
-        read[rows[chosen]], times[rows[chosen]] = ids[chosen], factor[chosen]
+        now = turn == number
+        read, times = first.copy(), np.zeros(len(first))
+        read[rows[now]], times[rows[now]] = ids[now], factor[now]
         reads.append(Read(_value(made, terms[0], read), factor=None if (times == 1).all() else times))
     return reads
 

@@ -109,15 +109,18 @@ class Constants:
             return
         value = term.weight.value
         source, positions = self._origin(value)
-        piece = self._take(source, value.axis, value.block, positions).double()
-        piece = piece * along(torch.from_numpy(part.factor), kind.rows, piece.ndim)
-        entries = _entries(part.used, kind.block)
-        piece = piece.index_select(kind.columns, entries)
+        piece = self._take(source, value.axis, value.block, positions)
+        piece = piece.index_select(kind.columns, _entries(part.used, kind.block)).double()
         divisor = torch.from_numpy(np.repeat(part.divisor[part.used], kind.block))
-        piece = piece / along(divisor, kind.columns, piece.ndim)
-        placed = torch.zeros([*matrix.shape[: kind.rows], len(part.factor), *matrix.shape[kind.rows + 1 :]]).double()
-        placed.index_add_(kind.columns, _entries(part.to[part.used], kind.block), piece)
-        matrix.index_add_(kind.rows, torch.from_numpy(term.rows), placed)
+        piece *= along(torch.from_numpy(part.factor), kind.rows, piece.ndim)
+        piece /= along(divisor, kind.columns, piece.ndim)
+        dims = (kind.rows, kind.columns)
+        target, addend = matrix.movedim(dims, (0, 1)), piece.movedim(dims, (0, 1))
+        columns = _entries(part.to[part.used], kind.block)
+        if len(columns) > len(set(columns.tolist())):  # a channel that is read twice
+            addend = addend.new_zeros(len(addend), *target.shape[1:]).index_add_(1, columns, addend)
+            columns = torch.arange(target.shape[1])
+        target[torch.from_numpy(term.rows)[:, None], columns] += addend
 
     def offset(self, made: Sum, matrix: str) -> str | None:
         """The bias of a sum, beside the layer that adds it."""

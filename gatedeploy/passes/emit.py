@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,11 +157,19 @@ class Emitter:
         tensors, positions = self.tensor_of[value.ids], self.position_of[value.ids]
         runs = _runs(tensors, step=0)
         if len(runs) > MAX_SLICES and len(runs) > len(np.unique(tensors)):
-            node, order = self.gather_any_order(value)
+            node, order = self.gather_any_order(replace(value, ids=self._or_whole(value.ids)))
             place = {id_: position for position, id_ in enumerate(order.tolist())}
             return self.index(node, np.array([place[id_] for id_ in value.ids.tolist()]), value)
         parts = [part for run in runs for part in self._take(int(tensors[run[0]]), positions[run], value)]
         return parts[0] if len(parts) == 1 else self.graph.call_function(aten.cat.default, (parts, value.axis))
+
+    def _or_whole(self, ids: Ids) -> Ids:
+        """These channels, and all others of a tensor of which they are the most: cutting it would copy it once more."""
+        found = []
+        for tensor in np.unique(self.tensor_of[ids]):
+            part, held = np.unique(ids[self.tensor_of[ids] == tensor]), self.tensors[tensor][1].ids
+            found.append(held if 2 * len(part) > len(held) else part)
+        return np.concatenate(found)
 
     def _take(self, tensor: int, positions: Ids, value: Value) -> list[fx.Node]:
         """Some channels of one tensor, to be joined: itself, slices of it, or a gather by index."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from gatedeploy.graph.prices import Prices
+from gatedeploy.graph.prices import Prices, aligned
 from gatedeploy.graph.sums import Kind
 from gatedeploy.passes.strands import Strands
 
@@ -66,25 +66,30 @@ class PartitionSearch:
 
     def price(self, tensor: Tensor) -> float:
         """Milliseconds that computing it takes."""
-        rows = self.size(tensor)
+        rows = aligned(self.size(tensor))
         if rows == 0:
             return 0.0
         layers, added, positions = self._reads(tensor)
         total = 0.0
         for (kind, entries), parts in layers.items():
             sources = [(self._held(source), needed) for source, needed in parts.items()]
-            total += min(self.prices.layers(kind.taps, rows, positions, sources, entries))
+            total += self.prices.reading(kind.taps, rows, positions, sources, entries).ms
+        selected = []
         for source, (count, whole) in added.items():
             held = self._held(source)
-            if not (whole and count == held == rows):
-                total += self.prices.layer(1, rows, held, positions) + self.prices.launch_ms
+            if not (whole and aligned(count) == held == rows):
+                selected.append((held, count))
             elif not layers and len(added) > 1:
                 total += self.prices.add_ms * rows * positions
+        if selected:
+            shape = (rows, positions, [held for held, _ in selected])
+            turns = -(-sum(count for _, count in selected) // rows)
+            total += min(self.prices.selected(*shape), self.prices.gathered(*shape, turns))
         return total
 
     def _held(self, source: tuple[int, int]) -> int:
         family, label = source
-        return label if family < 0 else self.size(source)
+        return label if family < 0 else aligned(self.size(source))
 
     def _reads(
         self, tensor: Tensor

@@ -22,4 +22,4 @@ def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) 
     assert all(math.isfinite(price) and price >= 0 for price in (*singles, *prices.rates.values()))
     assert prices.launch_ms > 0
     assert len(told) == 4
-    collapse(capture(STRUCTURES[0].build(), EXAMPLE.double()), prices=prices)
+    collapse(capture(STRUCTURES[0].build(), EXAMPLE.double()), target=prices)

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import gatedeploy as gd
-from gatedeploy.compiler import PASSES, passes_by_price
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.channels import ChannelGraph, Operation
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.sums import Sum
+from gatedeploy.lowering import PASSES, passes_by_price, passes_to_sums
 from gatedeploy.passes.base import Pass, run_passes
 from gatedeploy.program import Program, evaluate
 
@@ -103,7 +103,7 @@ def lowered(network: nn.Module, last: type[Pass]) -> ChannelGraph:
 def laid_out(network: nn.Module, prices: Prices, last: type[Pass] | None = None) -> ChannelGraph:
     """The channel graph of `network` after the passes that go by price, up to the first of type `last`."""
     graph = channel_graph(program_of(network))
-    steps = passes_by_price(prices)
+    steps = [*passes_to_sums(prices), *passes_by_price(prices)]
     types = [type(step) for step in steps]
     run_passes(graph, steps if last is None else steps[: types.index(last) + 1])
     return graph
@@ -162,7 +162,7 @@ def shape(thin: gd.Collapsed, name: str) -> tuple[int, ...]:
 def collapsed(network: nn.Module, prices: Prices | None = None) -> gd.Collapsed:
     """The collapsed network, found to compute what `network` does on pictures and batches it was not made from."""
     prepared(network)
-    thin = gd.collapse(network, example_input=PICTURE, prices=prices)
+    thin = gd.collapse(network, example_input=PICTURE, target=prices)
     for pictures in (UNSEEN, UNSEEN[:1]):
         with torch.no_grad():
             assert_equal(thin(pictures.clone()), network(pictures.clone()))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,9 @@ RATES = {
     **{(9, 8, 16, 64): 100.0, (9, 32, 16, 64): 200.0, (9, 8, 64, 64): 100.0, (9, 32, 64, 64): 400.0},
     **{(1, 8, 16, 64): 50.0, (1, 32, 16, 64): 50.0, (1, 8, 64, 64): 50.0, (1, 32, 64, 64): 50.0},
 }
-PRICES = Prices("made up", RATES, launch_ms=1, weight_ms=0, add_ms=0, copy_ms=0.001, cut_ms=0.01, cut_launch_ms=3)
+PRICES = Prices(
+    "made up", "a machine", RATES, launch_ms=1, weight_ms=0, add_ms=0, copy_ms=0.001, cut_ms=0.01, cut_launch_ms=3
+)
 
 
 def test_rows_are_rounded_up_to_what_was_measured() -> None:
@@ -33,12 +36,22 @@ def test_a_kernel_costs_as_the_nearest_one_that_was_measured() -> None:
 
 
 def test_weights_are_fetched() -> None:
-    dear = Prices("made up", RATES, launch_ms=0, weight_ms=1, add_ms=0, copy_ms=0, cut_ms=0, cut_launch_ms=0)
+    dear = Prices(
+        "made up", "a machine", RATES, launch_ms=0, weight_ms=1, add_ms=0, copy_ms=0, cut_ms=0, cut_launch_ms=0
+    )
     assert dear.layer(9, 8, 16, 64) == pytest.approx(PRICES.layer(9, 8, 16, 64) + 9 * 8 * 16)
 
 
-def test_tensors_are_read_whole_or_cut_and_joined() -> None:
+def test_tensors_are_read_whole_or_cut_or_joined() -> None:
     """8 of 16 channels of one tensor and all 16 of another, 10 numbers each."""
-    apart, joined = PRICES.layers(9, 8, 64, [(16, 8), (16, 16)], 10)
-    assert apart == pytest.approx(2 * PRICES.layer(9, 8, 16, 64) + 2)
-    assert joined == pytest.approx(PRICES.layer(9, 8, 24, 64) + 1 + (0.01 * 80 + 3) + (0.001 * 240 + 1))
+    sources = [(16, 8), (16, 16)]
+    two = PRICES.layer(9, 8, 8, 64) + PRICES.layer(9, 8, 16, 64)
+    apart = replace(PRICES, copy_ms=1000).reading(9, 8, 64, sources, 10)
+    assert (apart.joined, apart.cut) == (False, (True, False))
+    assert apart.ms == pytest.approx(two + 2 + (0.01 * 80 + 3))
+    whole = replace(PRICES, copy_ms=1000, cut_launch_ms=1000).reading(9, 8, 64, sources, 10)
+    assert (whole.joined, whole.cut) == (False, (False, False))
+    assert whole.ms == pytest.approx(2 * PRICES.layer(9, 8, 16, 64) + 2)
+    joined = PRICES.reading(9, 8, 64, sources, 10)
+    assert (joined.joined, joined.cut) == (True, (True, False))
+    assert joined.ms == pytest.approx(PRICES.layer(9, 8, 24, 64) + 2 + (0.01 * 80 + 3) + 0.001 * 240)

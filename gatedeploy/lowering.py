@@ -1,0 +1,76 @@
+"""From a gated network's program to that of the collapsed one: which passes run, and what they chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gatedeploy.graph.build import channel_graph
+from gatedeploy.graph.choices import SiteChoice, choices, executed_macs, fewest_macs, sites
+from gatedeploy.graph.cost import cost
+from gatedeploy.graph.prices import Prices
+from gatedeploy.passes.absorb_scales import AbsorbScales
+from gatedeploy.passes.align_counts import AlignCounts
+from gatedeploy.passes.base import Pass, run_passes
+from gatedeploy.passes.choose_layout import ChooseLayout
+from gatedeploy.passes.choose_reads import ChooseReads
+from gatedeploy.passes.collect_sums import CollectSums
+from gatedeploy.passes.complete_mixes import CompleteMixes
+from gatedeploy.passes.emit import emit
+from gatedeploy.passes.fold_norms import FoldNorms
+from gatedeploy.passes.order_channels import OrderChannels
+from gatedeploy.passes.partition_sums import PartitionSums
+from gatedeploy.passes.prune_channels import PruneChannels
+from gatedeploy.passes.resolve_gates import ResolveGates
+from gatedeploy.passes.share_duplicates import ShareDuplicates
+from gatedeploy.passes.unite_channelwise import UniteChannelwise
+from gatedeploy.program import Program
+
+PRUNING: tuple[type[Pass], ...] = (ResolveGates, PruneChannels, ShareDuplicates, UniteChannelwise, FoldNorms)
+"""What leaves the fewest multiply-adds."""
+
+PASSES: tuple[type[Pass], ...] = (*PRUNING, ChooseLayout)
+"""The same, in an order of channels that needs few copies: what is done without prices."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A collapsed network that has not been verified yet.
+
+    Args:
+        program: in float64.
+        barriers: operators that no rule knows in the form in which they are called, with how often each occurs.
+        fewest_macs: its multiply-adds if nothing were traded for speed.
+        layout: what was chosen by price; empty where nothing was.
+    """
+
+    program: Program
+    barriers: dict[str, int]
+    fewest_macs: int
+    layout: tuple[SiteChoice, ...] = ()
+
+
+def lower(program: Program, prices: Prices | None = None) -> Lowered:
+    """Collapse `program`: for the fewest multiply-adds, or with prices for the least time."""
+    graph = channel_graph(program)
+    if prices is None:
+        run_passes(graph, [step() for step in PASSES])
+        thin = emit(graph)
+        return Lowered(thin, dict(graph.barriers), cost(thin).macs)
+    run_passes(graph, passes_to_sums(prices))
+    plain, fewest = choices(graph, prices), fewest_macs(graph)
+    run_passes(graph, passes_by_price(prices))
+    thin = emit(graph)
+    others = cost(thin).macs - executed_macs(graph)  # what is no sum
+    return Lowered(thin, dict(graph.barriers), fewest + others, sites(plain, choices(graph, prices)))
+
+
+def passes_to_sums(prices: Prices) -> Sequence[Pass]:
+    """The passes that write the network as sums, each in a tensor of its own."""
+    pruning = [step() for step in PRUNING]
+    return [*pruning, CollectSums(), CompleteMixes(), AbsorbScales(), OrderChannels(), ChooseReads(prices)]
+
+
+def passes_by_price(prices: Prices) -> Sequence[Pass]:
+    """The passes behind them that choose a layout by what it costs."""
+    return [PartitionSums(prices), UniteChannelwise(), OrderChannels(), AlignCounts(), ChooseReads(prices)]
