@@ -1,17 +1,10 @@
 import json
-from pathlib import Path
 
 import pytest
 
-from gatedeploy import price_tables
 from gatedeploy.errors import InputError
 from gatedeploy.price_tables import TARGETS, own_table, prices_of, read_prices, write_prices
 from tests.prices import JOINING
-
-
-@pytest.fixture(autouse=True)
-def _no_table_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(price_tables, "user_cache_path", lambda name: tmp_path / name)
 
 
 def test_what_was_written_is_read() -> None:
