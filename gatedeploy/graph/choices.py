@@ -16,7 +16,8 @@ from gatedeploy.graph.sums import Read, Sum
 
 BYTES = 4
 """Of a float32 number."""
-WHOLE, JOINED, SELECTED, GATHERED, ADDED = "whole", "joined", "selected", "gathered", "added"
+WHOLE, CUT, JOINED = "whole", "cut", "joined"
+SELECTED, GATHERED, ADDED = "selected", "gathered", "added"
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Kernel:
     """One kernel of a sum.
 
     Args:
-        tactic: `whole`: a layer that reads one tensor as it lies. `joined`: a layer that reads channels which were cut
-            out and joined for it. `selected`: a 1×1 layer that puts rows together. `gathered`: channels put into
-            order, multiplied and added. `added`: a tensor added as it is.
+        tactic: what it does; `whole`: a layer that reads one tensor as it lies. `cut`: one that reads channels which
+            were cut out of it. `joined`: one that reads several tensors, or parts of them, joined into one. `selected`:
+            a 1×1 layer that puts rows together. `gathered`: channels put into order, multiplied and added. `added`: a
+            tensor added as it is.
         channels: how many it reads.
     """
 
@@ -155,7 +157,7 @@ def _tensor(graph: ChannelGraph, made: Sum, places: Places, prices: Prices) -> T
     for read in made.reads:
         parts = places.by_tensor(read.value.ids)
         cut = [part for part in parts if len(part) < len(places.held[places.tensor[part[0]]])]
-        tactic = _tactic(made, read, bool(cut) or len(parts) > 1)
+        tactic = _tactic(made, read, len(parts) > 1, bool(cut))
         kernels.append(Kernel(tactic, len(read.value.ids)))
         numbers = len(read.value.ids) * read.value.entries
         if tactic == GATHERED:
@@ -164,7 +166,7 @@ def _tensor(graph: ChannelGraph, made: Sum, places: Places, prices: Prices) -> T
             copied += BYTES * numbers
             sources |= {int(places.tensor[part[0]]): len(places.held[places.tensor[part[0]]]) for part in parts}
             continue
-        if tactic == JOINED:
+        if tactic in (CUT, JOINED):
             copied += BYTES * numbers
             copies += len(cut) + (len(parts) > 1)
             total += len(cut) * prices.cut_launch_ms
@@ -180,12 +182,12 @@ def _tensor(graph: ChannelGraph, made: Sum, places: Places, prices: Prices) -> T
     return TensorChoice(_rows(graph, made), tuple(kernels), copies, copied, total)
 
 
-def _tactic(made: Sum, read: Read, moved: bool) -> str:
+def _tactic(made: Sum, read: Read, several: bool, cut: bool) -> str:
     if read.kind is None:
-        return GATHERED if moved or read.factor is not None else ADDED
+        return GATHERED if several or cut or read.factor is not None else ADDED
     if all(made.terms[number].kind is None for number in read.terms):
         return SELECTED
-    return JOINED if moved else WHOLE
+    return JOINED if several else CUT if cut else WHOLE
 
 
 def _rows(graph: ChannelGraph, made: Sum) -> dict[str, int]:

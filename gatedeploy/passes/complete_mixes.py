@@ -22,7 +22,8 @@ class CompleteMixes(Pass):
     on costs nothing where it is fused with an addition, and nothing where a whole tensor is handed on.
 
     Legal when
-    1. a sum adds channels and has no layer; the tensor of which it reads most is the one it is completed from,
+    1. a sum adds channels and has no layer; the tensor of which it reads most, of equals the largest, is the one it is
+       completed from,
     2. and another sum reads channels of both, or of what the same operator makes of each: there, and only there, the
        handed-on channel takes the channel's place.
     """
@@ -56,13 +57,11 @@ class _Completion:
 
     def source(self, mix: Sum) -> Operation | None:
         counts: dict[int, int] = defaultdict(int)
-        makers = {}
-        for term in mix.terms:
-            for id_ in term.reads.ids.tolist():
-                maker = self.maker.get(id_)
-                counts[id(maker)] += 1
-                makers[id(maker)] = maker
-        return makers[max(counts, key=counts.__getitem__)]
+        makers: dict[int, Operation] = {}
+        for id_ in (id_ for term in mix.terms for id_ in term.reads.ids.tolist() if id_ in self.maker):
+            counts[id(self.maker[id_])] += 1
+            makers[id(self.maker[id_])] = self.maker[id_]
+        return max(makers.values(), key=lambda each: (counts[id(each)], len(each.output.ids)), default=None)
 
     def complete(self, mixed: Operation, source: Operation, below: list[tuple[Operation, Operation]]) -> None:
         """Let `mixed` hand on channels of `source`; `below` are the pairs of which they are made, the mix first."""
