@@ -128,7 +128,10 @@ def sites(plain: Choices, chosen: Choices) -> tuple[SiteChoice, ...]:
 def fewest_macs(graph: ChannelGraph) -> int:
     """Multiply-adds of all sums if no layer reads a channel that it does not need."""
     return sum(
-        term.kind.taps * len(term.rows) * len(np.unique(term.reads.ids)) * max(1, made.output.entries)
+        term.kind.taps
+        * len(term.rows)
+        * len(np.unique(term.reads.ids))
+        * term.kind.positions(made.output.entries, term.reads.entries)
         for made in graph.operations
         if isinstance(made, Sum)
         for term in made.terms
@@ -139,7 +142,10 @@ def fewest_macs(graph: ChannelGraph) -> int:
 def executed_macs(graph: ChannelGraph) -> int:
     """Multiply-adds of all sums by the kernels that were chosen for them."""
     return sum(
-        read.kind.taps * len(made.output.ids) * len(read.value.ids) * max(1, made.output.entries)
+        read.kind.taps
+        * len(made.output.ids)
+        * len(read.value.ids)
+        * read.kind.positions(made.output.entries, read.value.entries)
         for made in graph.operations
         if isinstance(made, Sum)
         for read in made.reads
@@ -148,7 +154,7 @@ def executed_macs(graph: ChannelGraph) -> int:
 
 
 def _tensor(graph: ChannelGraph, made: Sum, places: Places, prices: Prices) -> TensorChoice:
-    rows, positions = len(made.output.ids), max(1, made.output.entries)
+    rows, positions = len(made.output.ids), made.output.entries
     copies = copied = turns = 0
     total = 0.0
     kernels = []
@@ -173,7 +179,8 @@ def _tensor(graph: ChannelGraph, made: Sum, places: Places, prices: Prices) -> T
             total += sum(prices.cut_ms * len(part) * read.value.entries for part in cut)
             total += (prices.copy_ms * numbers + prices.launch_ms) * (len(parts) > 1)
         if read.kind is not None:
-            total += prices.layer(read.kind.taps, rows, len(read.value.ids), positions) + prices.launch_ms
+            used = read.kind.positions(positions, read.value.entries)
+            total += prices.layer(read.kind.taps, rows, len(read.value.ids), used) + prices.launch_ms
         elif not layered and len(made.reads) > 1:
             total += prices.add_ms * rows * positions
     if turns:

@@ -50,6 +50,11 @@ class Kind:
         """How many weights a row has per channel that it reads."""
         return math.prod(self.kernel) * self.block
 
+    def positions(self, made: int, read: int) -> int:
+        """How often each weight is used, for channels of `made` and of `read` numbers."""
+        transposed = self.columns == 0  # each number that is read meets the weight once, not each that is made
+        return read if transposed else made
+
 
 @dataclass(frozen=True, eq=False)
 class Term:

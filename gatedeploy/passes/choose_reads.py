@@ -57,9 +57,9 @@ class ChooseReads(Pass):
         value = terms[0].reads
         parts = places.by_tensor(np.concatenate([term.reads.ids for term in terms]))
         whole = [places.held[places.tensor[part[0]]] for part in parts]
-        rows, positions = len(made.output.ids), made.output.entries
+        rows, positions = len(made.output.ids), kind.positions(made.output.entries, value.entries)
         sources = [(len(held), len(part)) for held, part in zip(whole, parts, strict=True)]
-        reading = self.prices.reading(kind.taps, rows, max(1, positions), sources, value.entries)
+        reading = self.prices.reading(kind.taps, rows, positions, sources, value.entries)
         read = [part if cut else held for part, held, cut in zip(parts, whole, reading.cut, strict=True)]
         if reading.joined:
             return [Read(replace(value, ids=np.concatenate(_rounded_up(read, whole))), kind, numbers)]
@@ -79,7 +79,7 @@ class ChooseReads(Pass):
         if not rest:
             return reads
         turns = _one_by_one(graph, made, np.concatenate(rest))
-        shape = (len(made.output.ids), max(1, made.output.entries), [len(held) for held in rest])
+        shape = (len(made.output.ids), made.output.entries, [len(held) for held in rest])
         kind = selection(made.output)
         if kind is None or self.prices.gathered(*shape, len(turns)) < self.prices.selected(*shape):  # 5
             return [*reads, *turns]

@@ -73,7 +73,7 @@ class PartitionSearch:
         total = 0.0
         for (kind, entries), parts in layers.items():
             sources = [(self._held(source), needed) for source, needed in parts.items()]
-            total += self.prices.reading(kind.taps, rows, positions, sources, entries).ms
+            total += self.prices.reading(kind.taps, rows, kind.positions(positions, entries), sources, entries).ms
         selected = []
         for source, (count, whole) in added.items():
             held = self._held(source)
@@ -129,7 +129,7 @@ class PartitionSearch:
         }
         for kind, more in fixed.items():
             layers.setdefault(kind, {}).update(more)
-        return layers, added, max(1, positions)
+        return layers, added, positions
 
     # changes
 
