@@ -15,16 +15,20 @@ from platformdirs import user_cache_path
 
 from gatedeploy.errors import InputError, closest, located
 from gatedeploy.files import replacing_file
+from gatedeploy.gpu_estimate import estimated
 from gatedeploy.graph.prices import Prices
 
 FORMAT = 1
 SINGLE = ("launch_ms", "weight_ms", "add_ms", "copy_ms", "cut_ms", "cut_launch_ms")
-TARGETS = {"cpu": "onnxruntime", "openvino": "openvino"}
+TARGETS = {"cpu": "onnxruntime", "openvino": "openvino", "gpu": "gpu", "tensorrt": "gpu"}
 """The runtime whose prices a layout for a target is chosen by."""
+
+ESTIMATED = ("gpu",)
+"""Runtimes whose prices are an estimate until somebody measures them."""
 
 
 def prices_of(runtime: str) -> Prices:
-    """What kernels cost in `runtime`, one of those in `TARGETS`: as measured on this machine, else as shipped.
+    """What kernels cost in `runtime`, one of those in `TARGETS`: as measured here, else as shipped or estimated.
 
     Raises:
         InputError: the table in the user's cache is damaged.
@@ -32,6 +36,8 @@ def prices_of(runtime: str) -> Prices:
     own = own_table(runtime)
     if own.is_file():
         return read_prices(own)
+    if runtime in ESTIMATED:
+        return estimated(runtime)
     shipped = files("gatedeploy") / "prices" / f"{runtime}.json"
     return _prices(json.loads(shipped.read_text()))
 
