@@ -127,7 +127,7 @@ def collapse(
         program = capture(gated, example_input)
     clock.lap("capture")
     _check_numbers(program)
-    wanted = program if tasks is None else _only(program, tasks)
+    wanted = program if tasks is None else with_tasks(program, tasks)
     dtype = _precision(wanted)
     lowered = lower(wanted, prices_of_target(target))
     collapsed = Collapsed(lowered.program)
@@ -168,8 +168,12 @@ def _check_example(program: Program, example_input: Tensor | None) -> None:
         )
 
 
-def _only(program: Program, tasks: Sequence[str]) -> Program:
-    """The program with these outputs alone; passes drop what only the others needed."""
+def with_tasks(program: Program, tasks: Sequence[str]) -> Program:
+    """The program with these outputs alone; passes drop what only the others needed.
+
+    Raises:
+        InputError: a task does not exist, or none was asked for.
+    """
     known = list(program.outputs)
     if isinstance(tasks, str):
         raise InputError(f"tasks: expected a list of names, got the text {tasks!r}")

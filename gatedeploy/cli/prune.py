@@ -11,14 +11,15 @@ import typer
 
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
-from gatedeploy.compiler import CollapseReport, collapse
+from gatedeploy.compiler import CollapseReport, collapse, with_tasks
 from gatedeploy.errors import InputError, closest, located
 from gatedeploy.files import check_writable, sha256
 from gatedeploy.graph.choices import SiteChoice, TensorChoice
 from gatedeploy.graph.prices import Prices
 from gatedeploy.price_tables import TARGETS, prices_of
+from gatedeploy.program import Program
 
-LEVELS = ("none", "default")
+LEVELS = ("none", "default", "max")
 
 
 def prune(
@@ -30,7 +31,11 @@ def prune(
         str | None, typer.Option(help="Keep only these outputs, e.g. depth,normals.", show_default="all")
     ] = None,
     optimize: Annotated[
-        str, typer.Option(help="none: the fewest multiply-adds. default: the layout that costs least on --target.")
+        str,
+        typer.Option(
+            help="none: the fewest multiply-adds. default: the layout that is predicted to be the fastest on --target. "
+            "max: the fastest of several, run on this machine."
+        ),
     ] = "default",
     target: Annotated[str, typer.Option(help=f"Where it is to run: {' or '.join(TARGETS)}.")] = "cpu",
     json: Json = False,
@@ -48,6 +53,8 @@ def prune(
     _check_place(out)
     note(f"Collapsing {checkpoint}")
     with located(str(checkpoint)):
+        if optimize == "max" and prices is not None:
+            prices = _fastest(read.program if chosen is None else with_tasks(read.program, chosen), prices)
         thin = collapse(read.program, tasks=chosen, target=prices)
     assert thin.report is not None
     report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
@@ -67,6 +74,16 @@ def _prices(optimize: str, target: str) -> Prices | None:
         if value not in known:
             raise InputError(f"--{option} {value}: expected {' or '.join(known)}{closest(value, list(known))}")
     return None if optimize == "none" else prices_of(TARGETS[target])
+
+
+def _fastest(program: Program, prices: Prices) -> Prices | None:
+    """The prices that lead to the layout which runs fastest."""
+    from gatedeploy.benchmarks.layouts import try_layouts  # exporting takes long to import
+
+    tried = try_layouts(program, prices, say=note)
+    for each in tried:
+        note(f"{each.ms:8.3f} ms, {each.ratio:.3f} of the predicted one: {each.name}")
+    return tried[0].prices
 
 
 def _check_place(out: Path) -> None:

@@ -82,7 +82,7 @@ class TestCheckpoints:
         out = tmp_path / "new.safetensors"
         prune = ("prune", str(folder / "checkpoint.pt"), "--out", str(out))
         sentence = refused(capsys, *prune, "--optimize", "defalt")
-        assert sentence == "--optimize defalt: expected none or default; did you mean 'default'?"
+        assert sentence == "--optimize defalt: expected none or default or max; did you mean 'default'?"
         assert refused(capsys, *prune, "--target", "tpu").startswith(
             "--target tpu: expected cpu or openvino or gpu or tensorrt"
         )

@@ -49,12 +49,13 @@ def test_prune_for_a_target(folder: Path, tmp_path: Path, capsys: pytest.Capture
     """The layout changes, the predictions do not."""
     pictures = torch.randn(3, 3, 16, 16)
     found = {}
-    for level in ("none", "default"):
+    for level in ("none", "default", "max"):
         out = tmp_path / f"{level}.safetensors"
         output(capsys, "prune", str(folder / "checkpoint.pt"), "--optimize", level, "--out", str(out))
         found[level] = gd.load(out)(pictures)
     for task, expected in found["none"].items():
-        torch.testing.assert_close(found["default"][task], expected, atol=1e-4, rtol=1e-4)
+        for level in ("default", "max"):
+            torch.testing.assert_close(found[level][task], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_written_may_be_read_by_others(folder: Path, tmp_path: Path) -> None:
