@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from gatedeploy.graph.prices import Prices, aligned
 from gatedeploy.graph.sums import Kind
-from gatedeploy.passes.strands import Strands
+from gatedeploy.passes.strands import Added, Strands
 
 SWEEPS = 4
 ROUND = (8, 16, 32)
@@ -75,17 +75,23 @@ class PartitionSearch:
             sources = [(self._held(source), needed) for source, needed in parts.items()]
             total += self.prices.reading(kind.taps, rows, kind.positions(positions, entries), sources, entries).ms
         selected = []
-        for source, (count, whole) in added.items():
+        turns: set[tuple[int, int]] = set()
+        for source, found in added.items():
             held = self._held(source)
-            if not (whole and aligned(count) == held == rows):
-                selected.append((held, count))
+            if not (all(each.whole for each in found) and aligned(sum(each.count for each in found)) == held == rows):
+                selected.append(held)
+                turns.update((each.row, self._origin(each)) for each in found)
             elif not layers and len(added) > 1:
                 total += self.prices.add_ms * rows * positions
         if selected:
-            shape = (rows, positions, [held for held, _ in selected])
-            turns = -(-sum(count for _, count in selected) // rows)
-            total += min(self.prices.selected(*shape), self.prices.gathered(*shape, turns))
+            shape = (rows, positions, selected)
+            most = max(Counter(row for row, _ in turns).values())
+            total += min(self.prices.selected(*shape), self.prices.gathered(*shape, most))
         return total
+
+    def _origin(self, part: Added) -> int:
+        """A number for the strand or tensor that `part` is of: a row adds one channel of each at most, or few."""
+        return self.strands.atoms[part.atom].strand if part.family >= 0 else -1 - part.atom
 
     def _held(self, source: tuple[int, int]) -> int:
         family, label = source
@@ -93,8 +99,8 @@ class PartitionSearch:
 
     def _reads(
         self, tensor: Tensor
-    ) -> tuple[dict[tuple[Kind, int], dict[tuple[int, int], int]], dict[tuple[int, int], tuple[int, bool]], int]:
-        """Per layer, how many channels it needs of each tensor; what is added of each, and whether times 1."""
+    ) -> tuple[dict[tuple[Kind, int], dict[tuple[int, int], int]], dict[tuple[int, int], list[Added]], int]:
+        """Per layer, how many channels it needs of each tensor; what is added of each; positions."""
         family, label = tensor
         atoms, labels = self.strands.atoms, self.label
         by_sum: dict[int, set[int]] = defaultdict(set)
@@ -104,7 +110,7 @@ class PartitionSearch:
                 by_sum[made].add(atom)
         needed: dict[tuple[Kind, int], dict[tuple[int, int], set[int]]] = defaultdict(lambda: defaultdict(set))
         fixed: dict[tuple[Kind, int], dict[tuple[int, int], int]] = defaultdict(dict)
-        added: dict[tuple[int, int], tuple[int, bool]] = {}
+        added: dict[tuple[int, int], list[Added]] = defaultdict(list)
         positions = 1
         for made, mine in by_sum.items():
             positions = self.strands.sums[made].output.entries
@@ -121,8 +127,7 @@ class PartitionSearch:
             for each in self.strands.added[made]:
                 if each.row in mine:
                     key = (each.family, labels[each.atom]) if each.family >= 0 else (-1 - each.atom, each.count)
-                    count, whole = added.get(key, (0, True))
-                    added[key] = (count + each.count, whole and each.whole)
+                    added[key].append(each)
         layers = {
             kind: {source: sum(atoms[atom].size for atom in read) for source, read in parts.items()}
             for kind, parts in needed.items()
