@@ -138,14 +138,15 @@ def collapse(
     clock.lap("verification")
     if isinstance(gated, nn.Module):
         describe(collapsed.network, _still_known(info_of(gated), wanted))
+    collapsed_cost = cost(collapsed.program)
     collapsed.report = CollapseReport(
         gated=cost(program),
-        collapsed=cost(collapsed.program),
+        collapsed=collapsed_cost,
         parity=parity,
         parity_float32=parity_float32,
         sites=tuple(site_shares(program)),
         barriers=lowered.barriers,
-        fewest_macs=lowered.fewest_macs,
+        fewest_macs=collapsed_cost.macs - lowered.extra_macs,
         layout=lowered.layout,
         seconds=clock.seconds,
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.choices import SiteChoice, choices, executed_macs, fewest_macs, sites
-from gatedeploy.graph.cost import cost
 from gatedeploy.graph.prices import Prices
 from gatedeploy.passes.absorb_scales import AbsorbScales
 from gatedeploy.passes.align_counts import AlignCounts
@@ -40,13 +39,13 @@ class Lowered:
     Args:
         program: in float64.
         barriers: operators that no rule knows in the form in which they are called, with how often each occurs.
-        fewest_macs: its multiply-adds if nothing were traded for speed.
+        extra_macs: how many of its multiply-adds are traded for speed.
         layout: what was chosen by price; empty where nothing was.
     """
 
     program: Program
     barriers: dict[str, int]
-    fewest_macs: int
+    extra_macs: int = 0
     layout: tuple[SiteChoice, ...] = ()
 
 
@@ -55,14 +54,12 @@ def lower(program: Program, prices: Prices | None = None) -> Lowered:
     graph = channel_graph(program)
     if prices is None:
         run_passes(graph, [step() for step in PASSES])
-        thin = emit(graph)
-        return Lowered(thin, dict(graph.barriers), cost(thin).macs)
+        return Lowered(emit(graph), dict(graph.barriers))
     run_passes(graph, passes_to_sums(prices))
     plain, fewest = choices(graph, prices), fewest_macs(graph)
     run_passes(graph, passes_by_price(prices))
-    thin = emit(graph)
-    others = cost(thin).macs - executed_macs(graph)  # what is no sum
-    return Lowered(thin, dict(graph.barriers), fewest + others, sites(plain, choices(graph, prices)))
+    extra = executed_macs(graph) - fewest
+    return Lowered(emit(graph), dict(graph.barriers), extra, sites(plain, choices(graph, prices)))
 
 
 def passes_to_sums(prices: Prices) -> Sequence[Pass]:

@@ -69,11 +69,13 @@ def captured(group: int) -> tuple[Cases, Program]:
 
 @cache
 def collapsed_group(group: int) -> tuple[gd.Collapsed, list[tuple[dict[str, Tensor], dict[str, Tensor]]]]:
-    """The collapsed cases, and what they and the gated ones say about pictures and a batch size never seen."""
+    """The smallest collapsed cases; what they, others by price and the gated ones say of pictures never seen."""
     network, program = captured(group)
-    thin = gd.collapse(program)
+    thin, by_price = gd.collapse(program, target=None), gd.collapse(program)
     with torch.no_grad():
-        return thin, [(thin(pictures), network(pictures)) for pictures in (UNSEEN, UNSEEN[:1])]
+        return thin, [
+            (each(pictures), network(pictures)) for each in (thin, by_price) for pictures in (UNSEEN, UNSEEN[:1])
+        ]
 
 
 @pytest.mark.parametrize("name", CASES)
