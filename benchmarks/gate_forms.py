@@ -23,7 +23,7 @@ from gatedeploy.artifact import read_checkpoint
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.benchmarks.sharing import specific_share
-from gatedeploy.files import replacing_file
+from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.shares import site_shares
 from gatedeploy.lowering import lower
@@ -119,8 +119,7 @@ def run(recipe: Recipe, source: str, seeds: Sequence[int], group: int, out: Path
     tasks = recipe.chosen_tasks(parts.data.tasks)
     found = [train(recipe, parts, seed, group, out) for seed in seeds]
     text = table(tasks, found)
-    with replacing_file(out / "table.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / "table.md", text)
     return text
 
 

@@ -36,7 +36,7 @@ from gatedeploy.benchmarks.subjects import labels
 from gatedeploy.compiler import collapse
 from gatedeploy.exporters.bundle import write_bundle
 from gatedeploy.exporters.opening import open_runner
-from gatedeploy.files import replacing_file
+from gatedeploy.files import write_text
 from gatedeploy.graph.shares import site_shares
 from gatedeploy.specs import Task
 from gatedeploy.training.journal import Journal
@@ -184,8 +184,7 @@ def run(recipe: Recipe, lambdas: Sequence[float], out: Path, plan: Plan = FULL) 
     ]
     report = bench(files, out / "report", plan=plan, say=Journal().say)
     text = page(report, recipe, lambdas, table(report, single, shared, gated))
-    with replacing_file(out / "table.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / "table.md", text)
     return text
 
 

@@ -20,7 +20,7 @@ from gatedeploy.graph.cost import Cost, cost
 from gatedeploy.graph.modules import network
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.shares import SiteShare, site_shares
-from gatedeploy.lowering import lower
+from gatedeploy.lowering import Lowered, lower
 from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
 from gatedeploy.price_tables import prices_of_target
 from gatedeploy.program import Program, evaluate
@@ -118,15 +118,8 @@ def collapse(
             rounding, which is a bug of gatedeploy.
     """
     clock = _Clock()
-    if isinstance(gated, Program):
-        program = gated
-        _check_example(program, example_input)
-    elif example_input is None:
-        raise InputError("collapse needs an example_input to see how the network runs")
-    else:
-        program = capture(gated, example_input)
+    program = _program(gated, example_input)
     clock.lap("capture")
-    _check_numbers(program)
     wanted = program if tasks is None else with_tasks(program, tasks)
     dtype = _precision(wanted)
     lowered = lower(wanted, prices_of_target(target))
@@ -138,19 +131,38 @@ def collapse(
     clock.lap("verification")
     if isinstance(gated, nn.Module):
         describe(collapsed.network, _still_known(info_of(gated), wanted))
-    collapsed_cost = cost(collapsed.program)
-    collapsed.report = CollapseReport(
-        gated=cost(program),
-        collapsed=collapsed_cost,
-        parity=parity,
-        parity_float32=parity_float32,
-        sites=tuple(site_shares(program)),
-        barriers=lowered.barriers,
-        fewest_macs=collapsed_cost.macs - lowered.extra_macs,
-        layout=lowered.layout,
-        seconds=clock.seconds,
-    )
+    collapsed.report = _report(program, lowered, (parity, parity_float32), clock.seconds)
     return collapsed
+
+
+def _program(gated: nn.Module | Program, example_input: Tensor | None) -> Program:
+    """The network as data, its weights numbers."""
+    if isinstance(gated, Program):
+        program = gated
+        _check_example(program, example_input)
+    elif example_input is None:
+        raise InputError("collapse needs an example_input to see how the network runs")
+    else:
+        program = capture(gated, example_input)
+    _check_numbers(program)
+    return program
+
+
+def _report(
+    gated: Program, lowered: Lowered, parity: tuple[Parity, Parity], seconds: dict[str, float]
+) -> CollapseReport:
+    collapsed = cost(lowered.program)
+    return CollapseReport(
+        gated=cost(gated),
+        collapsed=collapsed,
+        parity=parity[0],
+        parity_float32=parity[1],
+        sites=tuple(site_shares(gated)),
+        barriers=lowered.barriers,
+        fewest_macs=collapsed.macs - lowered.extra_macs,
+        layout=lowered.layout,
+        seconds=seconds,
+    )
 
 
 def _still_known(info: ModelInfo | None, program: Program) -> ModelInfo | None:

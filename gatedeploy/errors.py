@@ -6,7 +6,7 @@ file adds it, once, with `located`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 
@@ -50,6 +50,12 @@ def located(where: str, kind: type[GatedeployError] = GatedeployError) -> Iterat
             raise
         error.args = (f"{where}: {message}",)
         raise
+
+
+def check_known(what: str, name: str, known: Collection[str]) -> None:
+    """Raise `InputError` unless `name`, the value of `what`, is one of those that are known."""
+    if name not in known:
+        raise InputError(f"{what} {name}: expected {' or '.join(known)}{closest(name, list(known))}")
 
 
 def closest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -42,6 +42,12 @@ def replacing_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, complete or not at all; raises what `replacing_file` raises."""
+    with replacing_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def replacing_folder(path: Path, marker: str) -> Iterator[Path]:
     """The same for a folder. One that is already there is replaced only if it holds the file `marker`.

@@ -56,10 +56,10 @@ def lower(program: Program, prices: Prices | None = None) -> Lowered:
         run_passes(graph, [step() for step in PASSES])
         return Lowered(emit(graph), dict(graph.barriers))
     run_passes(graph, passes_to_sums(prices))
-    plain, fewest = choices(graph, prices), fewest_macs(graph)
+    plain, fewest = choices(graph), fewest_macs(graph)
     run_passes(graph, passes_by_price(prices))
     extra = executed_macs(graph) - fewest
-    return Lowered(emit(graph), dict(graph.barriers), extra, sites(plain, choices(graph, prices)))
+    return Lowered(emit(graph), dict(graph.barriers), extra, sites(plain, choices(graph)))
 
 
 def passes_to_sums(prices: Prices) -> Sequence[Pass]:

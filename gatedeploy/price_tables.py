@@ -13,8 +13,8 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from gatedeploy.errors import InputError, closest, located
-from gatedeploy.files import replacing_file
+from gatedeploy.errors import InputError, check_known, located
+from gatedeploy.files import write_text
 from gatedeploy.gpu_estimate import estimated
 from gatedeploy.graph.prices import Prices
 
@@ -50,8 +50,7 @@ def prices_of_target(target: str | Prices | None) -> Prices | None:
     """
     if not isinstance(target, str):
         return target
-    if target not in TARGETS:
-        raise InputError(f"target {target!r}: expected {' or '.join(TARGETS)}{closest(target, list(TARGETS))}")
+    check_known("target", target, TARGETS)
     return prices_of(TARGETS[target])
 
 
@@ -79,9 +78,7 @@ def write_prices(prices: Prices, path: Path) -> None:
     table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target, "machine": prices.machine}
     table |= {name: getattr(prices, name) for name in SINGLE}
     table |= {"columns": ["taps", "rows", "columns", "positions", "ms"], "layers": layers}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_file(path) as temporary:
-        temporary.write_text(_layout(table))
+    write_text(path, _layout(table))
 
 
 def _layout(table: dict[str, Any]) -> str:

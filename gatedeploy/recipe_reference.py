@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from gatedeploy.data import options
 from gatedeploy.data.base import data_sets
-from gatedeploy.files import replacing_file
+from gatedeploy.files import write_text
 from gatedeploy.models.registry import BACKBONES, HEADS
 from gatedeploy.training import recipe
 from gatedeploy.training.sections import Section, hints, in_words
@@ -120,6 +120,4 @@ def _table(rows: Sequence[tuple[str, str, str, str]]) -> str:
 
 if __name__ == "__main__":
     page = Path(sys.argv[1])
-    text = updated(page.read_text(encoding="utf-8"))
-    with replacing_file(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(page, updated(page.read_text(encoding="utf-8")))

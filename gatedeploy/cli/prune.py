@@ -12,7 +12,7 @@ import typer
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.compiler import CollapseReport, collapse, with_tasks
-from gatedeploy.errors import InputError, closest, located
+from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable, sha256
 from gatedeploy.graph.choices import SiteChoice, TensorChoice
 from gatedeploy.graph.prices import Prices
@@ -70,9 +70,8 @@ def prune(
 
 
 def _prices(optimize: str, target: str) -> Prices | None:
-    for option, value, known in (("optimize", optimize, LEVELS), ("target", target, tuple(TARGETS))):
-        if value not in known:
-            raise InputError(f"--{option} {value}: expected {' or '.join(known)}{closest(value, list(known))}")
+    check_known("--optimize", optimize, LEVELS)
+    check_known("--target", target, TARGETS)
     return None if optimize == "none" else prices_of(TARGETS[target])
 
 

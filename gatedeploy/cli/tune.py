@@ -8,7 +8,7 @@ import typer
 
 from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.cli.screen import Json, note, print_json, say
-from gatedeploy.errors import InputError, closest
+from gatedeploy.errors import check_known
 from gatedeploy.price_tables import own_table, write_prices
 
 
@@ -23,9 +23,7 @@ def tune(
     Takes about a minute; leave the machine alone meanwhile. The table goes to the user's cache, where `prune` finds it;
     without it a table that comes with gatedeploy is used.
     """
-    if runtime not in ONE_THREAD:
-        known = list(ONE_THREAD)
-        raise InputError(f"--runtime {runtime}: expected {' or '.join(known)}{closest(runtime, known)}")
+    check_known("--runtime", runtime, ONE_THREAD)
     from gatedeploy.benchmarks.tune import tune as measure  # it imports onnx, which takes long
 
     prices = measure(runtime, progress=lambda step: note(f"Measuring {step}"))

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatedeploy.graph.channels import ChannelGraph, Operand
+from gatedeploy.graph.channels import ChannelGraph, Operand, Value
 from gatedeploy.graph.groups import Groups
 from gatedeploy.graph.places import Places
-from gatedeploy.graph.prices import Prices
-from gatedeploy.graph.sums import Read, Sum
+from gatedeploy.graph.sums import Kind, Read, Sum
 
 BYTES = 4
 """Of a float32 number."""
@@ -95,14 +94,10 @@ Choices = list[tuple[tuple[str, ...], TensorChoice]]
 """Layers and what they make, in the order in which it runs."""
 
 
-def choices(graph: ChannelGraph, prices: Prices) -> Choices:
+def choices(graph: ChannelGraph) -> Choices:
     """How every sum of `graph` is computed; they must have been told by which kernels."""
     places = Places(graph)
-    return [
-        (_layers(graph, made), _tensor(graph, made, places, prices))
-        for made in graph.operations
-        if isinstance(made, Sum)
-    ]
+    return [(_layers(graph, made), _tensor(graph, made, places)) for made in _sums(graph)]
 
 
 def sites(plain: Choices, chosen: Choices) -> tuple[SiteChoice, ...]:
@@ -128,12 +123,8 @@ def sites(plain: Choices, chosen: Choices) -> tuple[SiteChoice, ...]:
 def fewest_macs(graph: ChannelGraph) -> int:
     """Multiply-adds of all sums if no layer reads a channel that it does not need."""
     return sum(
-        term.kind.taps
-        * len(term.rows)
-        * len(np.unique(term.reads.ids))
-        * term.kind.positions(made.output.entries, term.reads.entries)
-        for made in graph.operations
-        if isinstance(made, Sum)
+        _macs(made, term.kind, len(term.rows), term.reads)
+        for made in _sums(graph)
         for term in made.terms
         if term.kind is not None
     )
@@ -142,51 +133,38 @@ def fewest_macs(graph: ChannelGraph) -> int:
 def executed_macs(graph: ChannelGraph) -> int:
     """Multiply-adds of all sums by the kernels that were chosen for them."""
     return sum(
-        read.kind.taps
-        * len(made.output.ids)
-        * len(read.value.ids)
-        * read.kind.positions(made.output.entries, read.value.entries)
-        for made in graph.operations
-        if isinstance(made, Sum)
+        _macs(made, read.kind, len(made.output.ids), read.value)
+        for made in _sums(graph)
         for read in made.reads
         if read.kind is not None
     )
 
 
-def _tensor(graph: ChannelGraph, made: Sum, places: Places, prices: Prices) -> TensorChoice:
-    rows, positions = len(made.output.ids), made.output.entries
-    copies = copied = turns = 0
-    total = 0.0
+def _sums(graph: ChannelGraph) -> list[Sum]:
+    return [operation for operation in graph.operations if isinstance(operation, Sum)]
+
+
+def _macs(made: Sum, kind: Kind, rows: int, reads: Value) -> int:
+    columns = len(np.unique(reads.ids))
+    return kind.taps * rows * columns * kind.positions(made.output.entries, reads.entries)
+
+
+def _tensor(graph: ChannelGraph, made: Sum, places: Places) -> TensorChoice:
+    copies = copied = 0
     kernels = []
-    sources: dict[int, int] = {}
-    layered = any(read.kind is not None for read in made.reads)
     for read in made.reads:
         parts = places.by_tensor(read.value.ids)
-        cut = [part for part in parts if len(part) < len(places.held[places.tensor[part[0]]])]
-        tactic = _tactic(made, read, len(parts) > 1, bool(cut))
+        cut = sum(len(part) < len(places.held[places.tensor[part[0]]]) for part in parts)
+        joined = len(parts) > 1
+        tactic = _tactic(made, read, joined, cut > 0)
         kernels.append(Kernel(tactic, len(read.value.ids)))
-        numbers = len(read.value.ids) * read.value.entries
         if tactic == GATHERED:
-            turns += 1
-            copies += 2  # besides the addition, it is put into order and multiplied
-            copied += BYTES * numbers
-            sources |= {int(places.tensor[part[0]]): len(places.held[places.tensor[part[0]]]) for part in parts}
-            continue
+            copies += 2 + joined  # besides the addition, it is put into order and multiplied
         if tactic in (CUT, JOINED):
-            copied += BYTES * numbers
-            copies += len(cut) + (len(parts) > 1)
-            total += len(cut) * prices.cut_launch_ms
-            total += sum(prices.cut_ms * len(part) * read.value.entries for part in cut)
-            total += (prices.copy_ms * numbers + prices.launch_ms) * (len(parts) > 1)
-        if read.kind is not None:
-            used = read.kind.positions(positions, read.value.entries)
-            total += prices.layer(read.kind.taps, rows, len(read.value.ids), used) + prices.launch_ms
-        elif not layered and len(made.reads) > 1:
-            total += prices.add_ms * rows * positions
-    if turns:
-        total += prices.gathered(rows, positions, list(sources.values()), turns)
-        copies += len(sources) > 1
-    return TensorChoice(_rows(graph, made), tuple(kernels), copies, copied, total)
+            copies += cut + joined
+        if tactic in (GATHERED, CUT, JOINED):
+            copied += BYTES * len(read.value.ids) * read.value.entries
+    return TensorChoice(_rows(graph, made), tuple(kernels), copies, copied, sum(read.ms for read in made.reads))
 
 
 def _tactic(made: Sum, read: Read, several: bool, cut: bool) -> str:

@@ -14,6 +14,7 @@ class Places:
         tensor: (identities,) the number of the tensor that holds each identity; -1 for identities that are no more.
         position: (identities,) the place of each in its tensor.
         held: the channels of each tensor, in order.
+        made: the numbers of the tensors that operations make, operation by operation.
     """
 
     def __init__(self, graph: ChannelGraph) -> None:
@@ -24,6 +25,7 @@ class Places:
             self.tensor[value.ids] = len(self.held)
             self.position[value.ids] = np.arange(len(value.ids))
             self.held.append(value.ids)
+        self.made = range(len(self.held) - len(graph.operations), len(self.held))
 
     def in_order(self, ids: Ids) -> Ids:
         """These identities, each once, tensor by tensor as they lie there."""

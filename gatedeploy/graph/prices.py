@@ -14,14 +14,22 @@ class Reading:
     """How a layer reads channels of several tensors.
 
     Args:
-        ms: what that costs.
-        joined: into one tensor, for one kernel; else by a kernel for each.
+        each: what each kernel costs: one for each tensor, or one that reads them joined.
         cut: for each tensor, whether the channels that are needed are cut out first; else it is read whole.
     """
 
-    ms: float
-    joined: bool
+    each: tuple[float, ...]
     cut: tuple[bool, ...]
+
+    @property
+    def ms(self) -> float:
+        """What all of them cost."""
+        return sum(self.each)
+
+    @property
+    def joined(self) -> bool:
+        """The tensors are joined into one."""
+        return len(self.each) < len(self.cut)
 
 
 VECTOR = 8
@@ -88,23 +96,23 @@ class Prices:
             sources: per tensor that is read, how many channels it has and how many of them are needed.
             entries: how many numbers one of these channels is.
         """
-        apart, cut = [], []
-        apart_ms = cutting_ms = 0.0
+        each, apart, cut = [], [], []
+        cutting_ms = 0.0
         count = 0
         for held, part in sources:
             cutting = self.cut_ms * part * entries + self.cut_launch_ms
             whole = self.layer(taps, rows, held, positions)
             fewer = self.layer(taps, rows, aligned(part), positions) + cutting
             apart.append(fewer < whole)
-            apart_ms += min(fewer, whole) + self.launch_ms
+            each.append(min(fewer, whole) + self.launch_ms)
             cut.append(fewer < whole + self.copy_ms * (held - part) * entries)
             cutting_ms += cut[-1] * cutting
             count += part if cut[-1] else held
         joined_ms = self.layer(taps, rows, aligned(count), positions) + self.launch_ms + cutting_ms
         joined_ms += self.copy_ms * count * entries + self.launch_ms
-        if len(sources) > 1 and joined_ms < apart_ms:
-            return Reading(joined_ms, True, tuple(cut))
-        return Reading(apart_ms, False, tuple(apart))
+        if len(sources) > 1 and joined_ms < sum(each):
+            return Reading((joined_ms,), tuple(cut))
+        return Reading(tuple(each), tuple(apart))
 
     def selected(self, rows: int, positions: int, sources: Sequence[int]) -> float:
         """Channels added to others by a 1×1 layer per tensor that holds some; `sources`: how many channels each has."""

@@ -98,12 +98,14 @@ class Read:
         kind: the layer's kind; None for an addition.
         terms: of a layer, the numbers of the terms that it serves, as far as they read channels of `value`.
         factor: of an addition, (rows,) what each row is multiplied by.
+        ms: predicted, with what it takes to put `value` together.
     """
 
     value: Value
     kind: Kind | None = None
     terms: tuple[int, ...] = ()
     factor: Numbers | None = None
+    ms: float = 0.0
 
 
 @dataclass(eq=False)

@@ -20,8 +20,8 @@ class AlignCounts(Pass):
 
     Kernels compute channels in vectors and store them so; a tensor of more than one vector but no whole number of them
     leaves that form for every layer that reads it (ONNX Runtime takes no convolution into it whose input is no multiple
-    of 4). Nobody needs the copies:
-    their weights are 0 wherever they are read. A copy is as finite as what it is a copy of.
+    of 4). Nobody needs the copies: their weights are 0 wherever they are read. A copy is as finite as what it is a copy
+    of.
 
     Legal when all that read the tensor are
     1. sums, which read it by layers, or add it where a 1×1 layer could,
@@ -35,7 +35,7 @@ class AlignCounts(Pass):
         places = Places(graph)
         free = _free(graph, places)
         copies: dict[int, Ids] = {}
-        for number, operation in zip(_numbers(graph, places), graph.operations, strict=True):
+        for number, operation in zip(places.made, graph.operations, strict=True):
             count = len(operation.output.ids)
             if number not in free or aligned(count) == count:
                 continue
@@ -58,16 +58,10 @@ class AlignCounts(Pass):
         free = _free(graph, places)
         sums = (
             len(operation.output.ids)
-            for number, operation in zip(_numbers(graph, places), graph.operations, strict=True)
+            for number, operation in zip(places.made, graph.operations, strict=True)
             if isinstance(operation, Sum) and number in free
         )
         return all(aligned(count) == count for count in sums)
-
-
-def _numbers(graph: ChannelGraph, places: Places) -> list[int]:
-    """By operation, the number of the tensor that it makes."""
-    first = len(places.held) - len(graph.operations)
-    return list(range(first, len(places.held)))
 
 
 def _free(graph: ChannelGraph, places: Places) -> set[int]:
@@ -75,10 +69,9 @@ def _free(graph: ChannelGraph, places: Places) -> set[int]:
     bound: set[int] = set()
     for value in graph.output_values():
         bound.update(places.tensor[value.ids].tolist())
-    numbers = _numbers(graph, places)
-    for number, operation in zip(reversed(numbers), reversed(graph.operations), strict=True):
+    for number, operation in zip(reversed(places.made), reversed(graph.operations), strict=True):
         bound.update(_bound_by(operation, number, bound, places))
-    made = zip(numbers, graph.operations, strict=True)
+    made = zip(places.made, graph.operations, strict=True)
     return {number for number, each in made if number not in bound and (isinstance(each, Sum) or is_unary(each))}
 
 

@@ -39,7 +39,8 @@ class ChooseReads(Pass):
         places = Places(graph)
         for operation in graph.operations:
             if isinstance(operation, Sum):
-                operation.reads = (*self._additions(graph, operation, places), *self._layers(operation, places))
+                layers = self._layers(operation, places)
+                operation.reads = (*self._additions(graph, operation, places, not layers), *layers)
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Every sum knows how it is computed."""
@@ -62,29 +63,35 @@ class ChooseReads(Pass):
         reading = self.prices.reading(kind.taps, rows, positions, sources, value.entries)
         read = [part if cut else held for part, held, cut in zip(parts, whole, reading.cut, strict=True)]
         if reading.joined:
-            return [Read(replace(value, ids=np.concatenate(_rounded_up(read, whole))), kind, numbers)]
-        rounded = [_rounded_up([ids], [held])[0] for ids, held in zip(read, whole, strict=True)]
-        return [Read(replace(value, ids=ids), kind, numbers) for ids in rounded]
+            read = [np.concatenate(_rounded_up(read, whole))]
+        else:
+            read = [_rounded_up([ids], [held])[0] for ids, held in zip(read, whole, strict=True)]
+        return [Read(replace(value, ids=ids), kind, numbers, ms=ms) for ids, ms in zip(read, reading.each, strict=True)]
 
-    def _additions(self, graph: ChannelGraph, made: Sum, places: Places) -> list[Read]:
-        terms = [(number, term) for number, term in enumerate(made.terms) if term.kind is None]
-        if not terms:
+    def _additions(self, graph: ChannelGraph, made: Sum, places: Places, alone: bool) -> list[Read]:
+        """How channels are added as they are, to those of layers or `alone`."""
+        numbers = tuple(number for number, term in enumerate(made.terms) if term.kind is None)
+        if not numbers:
             return []
-        reads, rest = [], []
-        for part in places.by_tensor(np.concatenate([term.reads.ids for _, term in terms])):
-            if _is_direct(graph, made, part, places):
-                reads.append(Read(_value(made, terms[0][1], part)))  # 3
-            else:
-                rest.append(places.held[places.tensor[part[0]]])
-        if not rest:
+        terms = [made.terms[number] for number in numbers]
+        rows, positions = len(made.output.ids), made.output.entries
+        parts = places.by_tensor(np.concatenate([term.reads.ids for term in terms]))
+        direct = [_is_direct(graph, made, part, places) for part in parts]
+        added_ms = self.prices.add_ms * rows * positions if alone and len(parts) > 1 else 0.0
+        whole = [places.held[places.tensor[part[0]]] for part in parts]
+        values = [_value(made, terms[0], held) for held in whole]
+        reads = [Read(value, ms=added_ms) for value, itself in zip(values, direct, strict=True) if itself]  # 3
+        if all(direct):
             return reads
-        turns = _one_by_one(graph, made, np.concatenate(rest))
-        shape = (len(made.output.ids), made.output.entries, [len(held) for held in rest])
+        rest = [value for value, itself in zip(values, direct, strict=True) if not itself]
+        turns = _one_by_one(graph, made, np.concatenate([value.ids for value in rest]))
+        sources = [len(value.ids) for value in rest]
+        gathered_ms = self.prices.gathered(rows, positions, sources, len(turns))
         kind = selection(made.output)
-        if kind is None or self.prices.gathered(*shape, len(turns)) < self.prices.selected(*shape):  # 5
-            return [*reads, *turns]
-        numbers = tuple(number for number, _ in terms)
-        return [*reads, *(Read(_value(made, terms[0][1], held), kind, numbers) for held in rest)]  # 4
+        if kind is None or gathered_ms < self.prices.selected(rows, positions, sources):  # 5
+            return [*reads, *(replace(turn, ms=gathered_ms / len(turns)) for turn in turns)]
+        each = [self.prices.selected(rows, positions, [count]) for count in sources]
+        return [*reads, *(Read(value, kind, numbers, ms=ms) for value, ms in zip(rest, each, strict=True))]  # 4
 
 
 def _rounded_up(parts: list[Ids], whole: list[Ids]) -> list[Ids]:

@@ -17,7 +17,7 @@ FREE = replace(prices(narrowest=1, launch_ms=0), copy_ms=0, cut_ms=0, cut_launch
 
 def tactics(network: Net, at: Prices) -> list[list[tuple[str, int]]]:
     """Sum by sum, as the network gives them: what each kernel does, and how many channels it reads."""
-    found = choices(laid_out(network, at, ChooseReads), at)
+    found = choices(laid_out(network, at, ChooseReads))
     collapsed(network, at)
     return [[(kernel.tactic, kernel.channels) for kernel in tensor.kernels] for _, tensor in found]
 

@@ -1,8 +1,9 @@
 import numpy as np
+import torch
 from torch import Tensor
 
 from gatedeploy.passes.order_channels import OrderChannels
-from tests.graph.small import Net, collapsed, conv, laid_out, sums
+from tests.graph.small import Net, collapsed, conv, laid_out, sums, the
 from tests.prices import CUTTING
 
 
@@ -28,10 +29,13 @@ def test_what_a_layer_reads_lies_side_by_side() -> None:
 def test_what_is_added_lies_in_one_order() -> None:
     def run(n: Net, x: Tensor) -> dict[str, Tensor]:
         first = n.a(x).relu()
-        second = n.b(first) + first.flip(1)
+        second = n.b(first) + torch.cat([first[:, 4:], first[:, :4]], 1)
         return {"some": n.some(second[:, ::2]), "all": n.all(second)}
 
     network = Net(run, a=conv(3, 8), b=conv(8, 8), some=conv(4, 2), all=conv(8, 2))
+    graph = laid_out(network, CUTTING, OrderChannels)
+    (added,) = (term for made in sums(graph) for term in made.terms if term.kind is None)
+    assert added.reads.ids[np.argsort(added.rows)].tolist() == the(graph, "relu").output.ids.tolist()
     collapsed(network, CUTTING)
 
 
