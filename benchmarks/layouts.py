@@ -47,7 +47,7 @@ class Tried:
 
 def candidates(prices: Prices) -> dict[str, Prices | None]:
     """Prices to lay a network out by, by name."""
-    copies = ("copy_ms", "cut_ms", "cut_launch_ms")
+    copies = ("join_ms", "cut_ms", "cut_launch_ms", "gather_ms", "gather_launch_ms", "turn_ms", "turn_launch_ms")
     return {
         PREDICTED: prices,
         FEWEST: None,

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,13 @@ from gatedeploy.runners.base import Runner
 
 PLAN = Plan(seconds=0, min_rounds=11, max_rounds=11, block_ms=4, warm_up_ms=4)
 TAPS = (1, 3)
-ROWS = (8, 16, 24, 32, 48, 64)
+ROWS = (8, 16, 24, 32, 40, 48, 56, 64)
 COLUMNS = (16, 64, 256)
 SIDES = (4, 8, 16, 32)
 OPSET = 20
+WHOLE, PART = 64, 32
+"""Channels of a tensor, and how many of them are taken out of it."""
+
 LEAST_MS = 1e-5
 """What clocks cannot tell from nothing."""
 
@@ -86,19 +90,25 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
                     took = bench.layers(taps, rows, columns, side)
                     rates[taps**2, rows, columns, side**2] = work / max(took - launch, took / 2)
     progress("weights from memory, copies")
-    known = Prices(runtime, processor(), rates, launch, 0.0, 0.0, 0.0, 0.0, 0.0)
+    known = Prices(runtime, processor(), rates, launch, *[0.0] * 9)
     weights = 9 * 512 * 512
     cold = bench.layers(3, 512, 512, 4, count=12) - known.layer(9, 512, 512, 16) - launch
-    add = bench.slope(_added, launch)[1]
-    join = bench.slope(_joined, launch)
-    cut = bench.slope(_cut, launch)
+    _, add = bench.slope(_added, launch, 32)
+    _, join = bench.slope(_joined, launch, 32)
+    cut_launch, cut = bench.slope(partial(_taken, _sliced), launch, WHOLE + PART)
+    gather_launch, gather = bench.slope(partial(_taken, _gathered), launch, WHOLE + PART)
+    turn_launch, turn = bench.slope(_turned, launch, PART)
     return replace(
         known,
         weight_ms=max(0.0, cold / weights),
         add_ms=add,
-        copy_ms=join[1],
-        cut_ms=cut[1],
-        cut_launch_ms=cut[0],
+        join_ms=join,
+        cut_ms=cut,
+        cut_launch_ms=cut_launch,
+        gather_ms=gather,
+        gather_launch_ms=gather_launch,
+        turn_ms=turn,
+        turn_launch_ms=turn_launch,
     )
 
 
@@ -107,25 +117,29 @@ class _Bench:
         self.runner = runner
 
     def layers(self, taps: int, rows: int, columns: int, side: int, count: int = 0) -> float:
-        """Milliseconds of one of several convolutions of one tensor that are added up."""
+        """Milliseconds of one of several convolutions that are added up, each of a tensor of its own.
+
+        As in a network, what a kernel reads was written some time ago: so each tensor is read by others in between.
+        """
         size = 4 * taps**2 * rows * columns
         count = count or max(3, min(9, 20_000_000 // size))
 
         def build(times: int) -> tuple[Net, str]:
-            net = Net(columns, side)
-            data = net.layer("x", columns, columns)
-            total = net.layer(data, columns, rows, taps)
-            for _ in range(times - 1):
+            net = Net(8, side)
+            tensors = [net.node("Relu", net.layer("x", 8, columns)) for _ in range(count)]
+            pooled = [net.node("GlobalAveragePool", tensor) for tensor in tensors]
+            total = net.layer(reduce(partial(net.node, "Add"), pooled), columns, rows)
+            for data in tensors[:times]:
                 total = net.node("Add", net.layer(data, columns, rows, taps), total)
             return net, net.node("Relu", total)
 
         return self._each(build, count)
 
-    def slope(self, build: Callable[[int, int], tuple[Net, str]], launch: float) -> tuple[float, float]:
-        """Milliseconds that an operation on 32 channels takes besides its numbers, and for each number."""
+    def slope(self, build: Callable[[int, int], tuple[Net, str]], launch: float, channels: int) -> tuple[float, float]:
+        """Milliseconds that an operation on so many channels takes besides its numbers, and for each number."""
         small, large = (self._each(lambda times, side=side: build(times, side), 9) for side in (8, 32))  # type: ignore[misc]
-        each = max(0.0, (large - small) / (32 * (32**2 - 8**2)))
-        return max(launch, small - each * 32 * 8**2), each
+        each = max(0.0, (large - small) / (channels * (32**2 - 8**2)))
+        return max(launch, small - each * channels * 8**2), each
 
     def _each(self, build: Callable[[int], tuple[Net, str]], count: int) -> float:
         net, output = build(1)
@@ -154,32 +168,50 @@ def _added(times: int, side: int) -> tuple[Net, str]:
     return net, total
 
 
-def _read(times: int, side: int, joined: Callable[[Net, str, str], tuple[str, int]]) -> tuple[Net, str]:
+def _joined(times: int, side: int) -> tuple[Net, str]:
+    """Layers over two tensors of 16 channels, joined for `times - 1` of them."""
     net = Net(32, side)
     tensors = [net.node("Relu", net.layer("x", 32, 16)) for _ in range(10)]
     total = net.layer(tensors[0], 16, 8)
     for number in range(9):
         pair = tensors[number], tensors[number + 1]
         if number < times - 1:
-            data, columns = joined(net, *pair)
-            total = net.node("Add", net.layer(data, columns, 8), total)
+            total = net.node("Add", net.layer(net.node("Concat", *pair, axis=1), 32, 8), total)
         else:
             for data in pair:
                 total = net.node("Add", net.layer(data, 16, 8), total)
     return net, net.node("Relu", total)
 
 
-def _joined(times: int, side: int) -> tuple[Net, str]:
-    """Layers over two tensors of 16 channels, joined for `times - 1` of them."""
-    return _read(times, side, lambda net, one, other: (net.node("Concat", one, other, axis=1), 32))
+def _taken(take: Callable[[Net, str], str], times: int, side: int) -> tuple[Net, str]:
+    """Layers over some channels, taken out of larger tensors for `times - 1` of them, which others read whole."""
+    net = Net(WHOLE, side)
+    tensors = [net.node("Relu", net.layer("x", WHOLE, WHOLE)) for _ in range(9)]
+    ready = net.node("Relu", net.layer("x", WHOLE, PART))
+    total = net.layer(ready, PART, 8)
+    for number, tensor in enumerate(tensors):
+        data = take(net, tensor) if number < times - 1 else ready
+        total = net.node("Add", net.layer(data, PART, 8), total)
+        total = net.node("Add", net.layer(tensor, WHOLE, 8), total)
+    return net, net.node("Relu", total)
 
 
-def _cut(times: int, side: int) -> tuple[Net, str]:
-    """The same with a part of the second tensor."""
+def _sliced(net: Net, tensor: str) -> str:
+    return net.node("Slice", tensor, *(net.constant(np.array([bound])) for bound in (0, PART, 1)))
 
-    def joined(net: Net, one: str, other: str) -> tuple[str, int]:
-        bounds = (net.constant(np.array([bound], dtype=np.int64)) for bound in (0, 12, 1))
-        part = net.node("Slice", other, *bounds)
-        return net.node("Concat", one, part, axis=1), 28
 
-    return _read(times, side, joined)
+def _gathered(net: Net, tensor: str) -> str:
+    return net.node("Gather", tensor, net.constant(np.arange(0, WHOLE, WHOLE // PART)), axis=1)
+
+
+def _turned(times: int, side: int) -> tuple[Net, str]:
+    """A sum of `times` tensors, each gathered from two joined ones and multiplied."""
+    net = Net(PART, side)
+    both = net.node("Concat", *(net.node("Relu", net.layer("x", PART, PART)) for _ in range(2)), axis=1)
+    random = np.random.default_rng(0)
+    total = ""
+    for _ in range(times):
+        row = net.node("Gather", both, net.constant(random.permutation(2 * PART)[:PART]), axis=1)
+        row = net.node("Mul", row, net.constant(random.standard_normal((PART, 1, 1), dtype=np.float32)))
+        total = net.node("Add", row, total) if total else row
+    return net, net.node("Relu", net.layer(total, PART, 8))

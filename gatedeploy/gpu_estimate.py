@@ -43,7 +43,11 @@ def estimated(runtime: str) -> Prices:
         launch_ms=KERNEL_MS,
         weight_ms=number,
         add_ms=3 * number,
-        copy_ms=2 * number,
-        cut_ms=2 * number,
+        join_ms=2 * number,
+        cut_ms=number,
         cut_launch_ms=KERNEL_MS,
+        gather_ms=number,
+        gather_launch_ms=KERNEL_MS,
+        turn_ms=7 * number,
+        turn_launch_ms=3 * KERNEL_MS,
     )

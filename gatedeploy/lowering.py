@@ -59,7 +59,7 @@ def lower(program: Program, prices: Prices | None = None) -> Lowered:
     plain, fewest = choices(graph), fewest_macs(graph)
     run_passes(graph, passes_by_price(prices))
     extra = executed_macs(graph) - fewest
-    return Lowered(emit(graph), dict(graph.barriers), extra, sites(plain, choices(graph)))
+    return Lowered(emit(graph, prices), dict(graph.barriers), extra, sites(plain, choices(graph)))
 
 
 def passes_to_sums(prices: Prices) -> Sequence[Pass]:

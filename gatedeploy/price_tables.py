@@ -18,8 +18,11 @@ from gatedeploy.files import write_text
 from gatedeploy.gpu_estimate import estimated
 from gatedeploy.graph.prices import Prices
 
-FORMAT = 1
-SINGLE = ("launch_ms", "weight_ms", "add_ms", "copy_ms", "cut_ms", "cut_launch_ms")
+FORMAT = 2
+SINGLE = (
+    *("launch_ms", "weight_ms", "add_ms", "join_ms", "cut_ms", "cut_launch_ms"),
+    *("gather_ms", "gather_launch_ms", "turn_ms", "turn_launch_ms"),
+)
 TARGETS = {"cpu": "onnxruntime", "openvino": "openvino", "gpu": "gpu", "tensorrt": "gpu"}
 """The runtime whose prices a layout for a target is chosen by."""
 

@@ -15,9 +15,13 @@ def prices(narrowest: int, launch_ms: float) -> Prices:
         launch_ms,
         weight_ms=0,
         add_ms=1e-6,
-        copy_ms=1e-6,
-        cut_ms=2e-6,
+        join_ms=1e-6,
+        cut_ms=1e-6,
         cut_launch_ms=2 * launch_ms,
+        gather_ms=2e-6,
+        gather_launch_ms=2 * launch_ms,
+        turn_ms=6e-6,
+        turn_launch_ms=3 * launch_ms,
     )
 
 

@@ -33,7 +33,7 @@ def test_a_table_of_this_machine_comes_first() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "reads format 1"),
+        ({"format": 1}, "reads format 2"),
         ({"launch_ms": -1}, "less than nothing"),
         ({"launch_ms": None}, "not a table of prices"),
         ({"layers": []}, "no number"),

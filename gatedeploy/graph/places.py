@@ -36,3 +36,7 @@ class Places:
         """These identities, each once, as they lie in each tensor that holds some."""
         ids = self.in_order(ids)
         return np.split(ids, np.flatnonzero(np.diff(self.tensor[ids])) + 1)
+
+    def runs(self, part: Ids) -> int:
+        """In how many runs of neighbours these identities of one tensor lie, which come as they lie there."""
+        return 1 + int((np.diff(self.position[part]) != 1).sum())

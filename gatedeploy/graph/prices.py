@@ -7,6 +7,22 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
+from typing import NamedTuple
+
+
+class Source(NamedTuple):
+    """A tensor that a layer reads.
+
+    Args:
+        held: how many channels it has.
+        part: how many of them are needed.
+        runs: in how many runs of neighbours these lie.
+    """
+
+    held: int
+    part: int
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -53,9 +69,13 @@ class Prices:
         launch_ms: what a kernel costs besides its work.
         weight_ms: of fetching one weight from memory.
         add_ms: of adding two tensors, per number.
-        copy_ms: of joining whole tensors, per number.
-        cut_ms: of cutting some channels out of a tensor, or gathering them, per number.
-        cut_launch_ms: what that costs besides, per tensor that is cut.
+        join_ms: of joining tensors into one, per number.
+        cut_ms: of cutting neighbouring channels out of a tensor, per number of the tensor and of what is cut.
+        cut_launch_ms: what each cut costs besides.
+        gather_ms: of gathering channels of a tensor by their numbers, per number of the tensor and of what is gathered.
+        gather_launch_ms: what that costs besides.
+        turn_ms: of gathering a channel for each row of a sum, multiplying and adding it, per number of the sum.
+        turn_launch_ms: what that costs besides.
     """
 
     target: str
@@ -64,9 +84,13 @@ class Prices:
     launch_ms: float
     weight_ms: float
     add_ms: float
-    copy_ms: float
+    join_ms: float
     cut_ms: float
     cut_launch_ms: float
+    gather_ms: float
+    gather_launch_ms: float
+    turn_ms: float
+    turn_launch_ms: float
     _known: dict[tuple[int, int, int, int], float] = field(default_factory=dict, init=False)
 
     def layer(self, taps: int, rows: int, columns: int, positions: int) -> float:
@@ -84,35 +108,40 @@ class Prices:
             self._known[key] = total + taps * rows * columns * self.weight_ms
         return self._known[key]
 
-    def reading(
-        self, taps: int, rows: int, positions: int, sources: Sequence[tuple[int, int]], entries: int
-    ) -> Reading:
+    def cutting(self, source: Source, entries: int) -> tuple[float, bool]:
+        """What it costs to take the needed channels out of a tensor, and whether that is done by slices."""
+        numbers = (source.held + source.part) * entries
+        sliced = source.runs * self.cut_launch_ms + self.cut_ms * numbers
+        gathered = self.gather_launch_ms + self.gather_ms * numbers
+        return min(sliced, gathered), sliced <= gathered
+
+    def reading(self, taps: int, rows: int, positions: int, sources: Sequence[Source], entries: int) -> Reading:
         """The cheapest way for a layer to read channels of several tensors.
 
         Args:
             taps: of the kernel.
             rows: how many channels are made.
             positions: of the output.
-            sources: per tensor that is read, how many channels it has and how many of them are needed.
+            sources: the tensors that hold them.
             entries: how many numbers one of these channels is.
         """
-        each, apart, cut = [], [], []
-        cutting_ms = 0.0
-        count = 0
-        for held, part in sources:
-            cutting = self.cut_ms * part * entries + self.cut_launch_ms
-            whole = self.layer(taps, rows, held, positions)
-            fewer = self.layer(taps, rows, aligned(part), positions) + cutting
-            apart.append(fewer < whole)
-            each.append(min(fewer, whole) + self.launch_ms)
-            cut.append(fewer < whole + self.copy_ms * (held - part) * entries)
-            cutting_ms += cut[-1] * cutting
-            count += part if cut[-1] else held
-        joined_ms = self.layer(taps, rows, aligned(count), positions) + self.launch_ms + cutting_ms
-        joined_ms += self.copy_ms * count * entries + self.launch_ms
-        if len(sources) > 1 and joined_ms < sum(each):
-            return Reading((joined_ms,), tuple(cut))
-        return Reading(tuple(each), tuple(apart))
+        cutting = [self.cutting(source, entries)[0] for source in sources]
+        whole = [self._kernel(taps, rows, source.held, positions) for source in sources]
+        fewer = [
+            self._kernel(taps, rows, aligned(source.part), positions) + ms
+            for source, ms in zip(sources, cutting, strict=True)
+        ]
+        each = tuple(map(min, fewer, whole))
+        options = [Reading(each, tuple(less < all_ for less, all_ in zip(fewer, whole, strict=True)))]
+        if len(sources) > 1:
+            spared = [self.join_ms * (source.held - source.part) * entries for source in sources]
+            worth = tuple(less < all_ + ms for less, all_, ms in zip(fewer, whole, spared, strict=True))
+            for cut in {worth, tuple(source.part < source.held for source in sources)}:
+                counts = [source.part if shorter else source.held for source, shorter in zip(sources, cut, strict=True)]
+                ms = self._kernel(taps, rows, aligned(sum(counts)), positions) + sum(compress(cutting, cut))
+                ms += self.launch_ms + self.join_ms * sum(counts) * entries
+                options.append(Reading((ms,), cut))
+        return min(options, key=lambda reading: reading.ms)
 
     def selected(self, rows: int, positions: int, sources: Sequence[int]) -> float:
         """Channels added to others by a 1×1 layer per tensor that holds some; `sources`: how many channels each has."""
@@ -120,9 +149,13 @@ class Prices:
 
     def gathered(self, rows: int, positions: int, sources: Sequence[int], turns: int) -> float:
         """The same by gathering a channel for every row, multiplying and adding it, in as many turns as it takes."""
-        joined = self.copy_ms * sum(sources) * positions + self.launch_ms if len(sources) > 1 else 0.0
-        each = (self.cut_ms + 2 * self.add_ms) * rows * positions + self.cut_launch_ms + 2 * self.launch_ms
-        return joined + turns * each
+        numbers = sum(sources) * positions
+        joined = self.join_ms * numbers + self.launch_ms if len(sources) > 1 else 0.0
+        each = self.turn_ms * rows * positions + self.turn_launch_ms
+        return joined + self.gather_ms * numbers + turns * each
+
+    def _kernel(self, taps: int, rows: int, columns: int, positions: int) -> float:
+        return self.layer(taps, rows, columns, positions) + self.launch_ms
 
     def _nearest_taps(self, taps: int) -> int:
         return min(self._grids, key=lambda known: abs(math.log(known / taps)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Value
 from gatedeploy.graph.places import Places
-from gatedeploy.graph.prices import Prices, aligned
+from gatedeploy.graph.prices import Prices, Source, aligned
 from gatedeploy.graph.sums import Kind, Read, Sum, Term, factors, selection
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.collect_sums import CollectSums
@@ -18,7 +18,7 @@ class ChooseReads(Pass):
     """Compute a sum by layers over whole tensors, over tensors joined side by side, or by additions.
 
     1. A layer reads each tensor that holds some of its channels by a kernel of its own: whole, with a column of zeros
-       for a channel that it does not need, or cut out.
+       for a channel that it does not need, or cut out, by slices or a gather.
     2. Or it reads tensors joined into one, each of them whole or cut out.
     3. Channels that are added, times 1, and lie in one whole tensor in the order of the sum's rows, are added as they
        are.
@@ -59,7 +59,7 @@ class ChooseReads(Pass):
         parts = places.by_tensor(np.concatenate([term.reads.ids for term in terms]))
         whole = [places.held[places.tensor[part[0]]] for part in parts]
         rows, positions = len(made.output.ids), kind.positions(made.output.entries, value.entries)
-        sources = [(len(held), len(part)) for held, part in zip(whole, parts, strict=True)]
+        sources = [Source(len(held), len(part), places.runs(part)) for held, part in zip(whole, parts, strict=True)]
         reading = self.prices.reading(kind.taps, rows, positions, sources, value.entries)
         read = [part if cut else held for part, held, cut in zip(parts, whole, reading.cut, strict=True)]
         if reading.joined:

@@ -11,6 +11,7 @@ from torch import fx
 
 from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Ids, Need, Operation, Slot, Value, map_leaves
 from gatedeploy.graph.operators_mixing import is_layer
+from gatedeploy.graph.prices import Prices, Source
 from gatedeploy.graph.sums import Sum
 from gatedeploy.passes.constants import Constants
 from gatedeploy.program import IMAGE, Program
@@ -20,16 +21,20 @@ MAX_SLICES = 4
 """Up to this many slices are cut one by one; more are gathered by index."""
 
 
-def emit(graph: ChannelGraph) -> Program:
-    """The program of a channel graph that has been through the passes, its floating-point weights in float64."""
-    return Emitter(graph).program()
+def emit(graph: ChannelGraph, prices: Prices | None = None) -> Program:
+    """The program of a channel graph that has been through the passes, its floating-point weights in float64.
+
+    Channels are cut out of a tensor by slices or gathered by index, as it is cheaper; without prices, by a few slices.
+    """
+    return Emitter(graph, prices).program()
 
 
 class Emitter:
     """Writes operations in order, building each operand from the tensors that hold its channels."""
 
-    def __init__(self, graph: ChannelGraph) -> None:
+    def __init__(self, graph: ChannelGraph, prices: Prices | None = None) -> None:
         self.source = graph
+        self.prices = prices
         self.graph = fx.Graph()
         self.constants = Constants(graph)
         self.tensors: list[tuple[fx.Node, Value]] = []
@@ -177,7 +182,7 @@ class Emitter:
         runs = _runs(positions, step=1)
         if len(runs) == 1 and len(positions) == len(held.ids):
             return [node]
-        if len(runs) > MAX_SLICES:
+        if not self._by_slices(Source(len(held.ids), len(positions), len(runs)), value):
             return [self.index(node, positions, value)]
         slices = []
         for run in runs:
@@ -185,6 +190,9 @@ class Emitter:
             bounds = (value.axis, first * value.block, last * value.block)
             slices.append(self.graph.call_function(aten.slice.Tensor, (node, *bounds)))
         return slices
+
+    def _by_slices(self, source: Source, value: Value) -> bool:
+        return source.runs <= MAX_SLICES if self.prices is None else self.prices.cutting(source, value.entries)[1]
 
     def index(self, node: fx.Node, positions: Ids, value: Value) -> fx.Node:
         """The channels at these positions of a tensor, gathered by number."""

@@ -30,3 +30,15 @@ def _aligned(operation: Operation) -> list[tuple[Ids, Ids]]:
         return []
     rows = np.arange(len(operation.output.ids))
     return [(rows, operand.value.ids) for operand in operation.operands if operand.need is Need.ALIGNED]
+
+
+def gray_place(bits: int) -> int:
+    """Where `bits` stands in the reflected Gray code: sorted by it, neighbours differ in few bits, the low ones first.
+
+    So what one of several readers reads lies in few runs, if each bit says whether one of them reads it.
+    """
+    place, step = bits, 1
+    while step < bits.bit_length():
+        place ^= place >> step
+        step *= 2
+    return place

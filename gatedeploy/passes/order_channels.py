@@ -7,7 +7,7 @@ import numpy as np
 from gatedeploy.graph.channels import ChannelGraph, Need
 from gatedeploy.passes.base import Pass, made_once
 from gatedeploy.passes.collect_sums import CollectSums
-from gatedeploy.passes.lines import Lines
+from gatedeploy.passes.lines import Lines, gray_place
 
 
 class OrderChannels(Pass):
@@ -15,7 +15,8 @@ class OrderChannels(Pass):
 
     Channels that are added to each other, or computed from each other one by one, belong together; such a *line* has
     one place wherever it passes. Where it passes a tensor whose order is not free (the picture, a weight, what a
-    barrier makes), that is its place; else lines are sorted by who reads them.
+    barrier makes), that is its place; else lines are put into Gray order of who reads them, so that what a layer reads
+    lies in few runs, which slices can cut out.
     """
 
     requires = (CollectSums,)
@@ -47,5 +48,5 @@ def _keys(graph: ChannelGraph, lines: Lines) -> np.ndarray:
                 for line in set(lines.of[operand.value.ids].tolist()):
                     readers[line] = readers.get(line, 0) | bit
     keys = np.empty(graph.created, dtype=object)
-    keys[:] = [(place.get(line, -1), readers.get(line, 0), line) for line in range(graph.created)]
+    keys[:] = [(place.get(line, -1), gray_place(readers.get(line, 0)), line) for line in range(graph.created)]
     return keys

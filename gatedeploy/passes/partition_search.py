@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from gatedeploy.graph.prices import Prices, aligned
+from gatedeploy.graph.prices import Prices, Source, aligned
 from gatedeploy.graph.sums import Kind
 from gatedeploy.passes.strands import Added, Strands
 
@@ -37,7 +37,7 @@ class PartitionSearch:
             for number, strand in enumerate(strands.strands)
             for made, family in zip(strand.sums, strand.families, strict=True)
         }
-        self._sizes: dict[Tensor, int] = {}
+        self._known: dict[int, dict[int, tuple[int, list[int]]]] = defaultdict(dict)
         self._atoms_of: dict[int, list[int]] = defaultdict(list)
         for place, each in enumerate(strands.atoms):
             for made in each.sums:
@@ -54,15 +54,21 @@ class PartitionSearch:
 
     def size(self, tensor: Tensor) -> int:
         """How many channels it has."""
-        if tensor not in self._sizes:
-            family, label = tensor
+        return self._present(tensor)[0]
+
+    def _present(self, tensor: Tensor) -> tuple[int, list[int]]:
+        """How many channels it has, and its atoms in the order in which they are going to lie there."""
+        family, label = tensor
+        known = self._known[label]
+        if family not in known:
             atoms = self.strands.atoms
-            self._sizes[tensor] = sum(
-                atoms[atom].size
-                for atom in self.members[label]
+            found = [
+                atom
+                for atom in sorted(self.members[label], key=self.strands.rank.__getitem__)
                 if self.sum_at.get((family, atoms[atom].strand)) in atoms[atom].sums
-            )
-        return self._sizes[tensor]
+            ]
+            known[family] = sum(atoms[atom].size for atom in found), found
+        return known[family]
 
     def price(self, tensor: Tensor) -> float:
         """Milliseconds that computing it takes."""
@@ -72,8 +78,7 @@ class PartitionSearch:
         layers, added, positions = self._reads(tensor)
         total = 0.0
         for (kind, entries), parts in layers.items():
-            sources = [(self._held(source), needed) for source, needed in parts.items()]
-            total += self.prices.reading(kind.taps, rows, kind.positions(positions, entries), sources, entries).ms
+            total += self.prices.reading(kind.taps, rows, kind.positions(positions, entries), parts, entries).ms
         selected = []
         turns: set[tuple[int, int]] = set()
         for source, found in added.items():
@@ -99,8 +104,8 @@ class PartitionSearch:
 
     def _reads(
         self, tensor: Tensor
-    ) -> tuple[dict[tuple[Kind, int], dict[tuple[int, int], int]], dict[tuple[int, int], list[Added]], int]:
-        """Per layer, how many channels it needs of each tensor; what is added of each; positions."""
+    ) -> tuple[dict[tuple[Kind, int], list[Source]], dict[tuple[int, int], list[Added]], int]:
+        """Per layer, what it reads of each tensor; what is added of each; positions."""
         family, label = tensor
         atoms, labels = self.strands.atoms, self.label
         by_sum: dict[int, set[int]] = defaultdict(set)
@@ -109,7 +114,7 @@ class PartitionSearch:
             if made is not None and made in atoms[atom].sums:
                 by_sum[made].add(atom)
         needed: dict[tuple[Kind, int], dict[tuple[int, int], set[int]]] = defaultdict(lambda: defaultdict(set))
-        fixed: dict[tuple[Kind, int], dict[tuple[int, int], int]] = defaultdict(dict)
+        fixed: dict[tuple[Kind, int], dict[int, Source]] = defaultdict(dict)
         added: dict[tuple[int, int], list[Added]] = defaultdict(list)
         positions = 1
         for made, mine in by_sum.items():
@@ -123,18 +128,27 @@ class PartitionSearch:
                     for atom in read:
                         parts[source, labels[atom]].add(atom)
                 for number, held, count in layer.fixed:
-                    fixed[kind][-1 - number, held] = count
+                    fixed[kind][number] = Source(held, count, 1)
             for each in self.strands.added[made]:
                 if each.row in mine:
                     key = (each.family, labels[each.atom]) if each.family >= 0 else (-1 - each.atom, each.count)
                     added[key].append(each)
         layers = {
-            kind: {source: sum(atoms[atom].size for atom in read) for source, read in parts.items()}
-            for kind, parts in needed.items()
+            kind: [self._source(tensor, read) for tensor, read in parts.items()] for kind, parts in needed.items()
         }
         for kind, more in fixed.items():
-            layers.setdefault(kind, {}).update(more)
+            layers.setdefault(kind, []).extend(more.values())
         return layers, added, positions
+
+    def _source(self, tensor: Tensor, read: set[int]) -> Source:
+        """What a layer reads that needs these atoms of a tensor."""
+        atoms = self.strands.atoms
+        runs, before = 0, False
+        size, present = self._present(tensor)
+        for atom in present:
+            runs += (atom in read) > before
+            before = atom in read
+        return Source(aligned(size), sum(atoms[atom].size for atom in read), runs)
 
     # changes
 
@@ -158,8 +172,8 @@ class PartitionSearch:
             self.members[self.label[atom]].discard(atom)
             self.members[label].add(atom)
             self.label[atom] = label
-        for tensor in [tensor for tensor in self._sizes if tensor[1] in touched]:
-            del self._sizes[tensor]
+        for each in touched:
+            self._known.pop(each, None)
 
     def _gain(self, moved: list[int], label: int, around: list[int], before: float) -> float:
         """What it would save to give these atoms another label; `around` are all atoms of both labels."""

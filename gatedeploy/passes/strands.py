@@ -12,7 +12,7 @@ from gatedeploy.graph.channels import ChannelGraph, Ids
 from gatedeploy.graph.groups import Groups
 from gatedeploy.graph.places import Places
 from gatedeploy.graph.sums import Kind, Sum, factors, selection
-from gatedeploy.passes.lines import Lines
+from gatedeploy.passes.lines import Lines, gray_place
 from gatedeploy.passes.unite_channelwise import feature, is_unary
 
 CHUNK = 8
@@ -93,6 +93,7 @@ class Strands:
         family: the family of each.
         strands: all strands.
         atoms: all atoms.
+        rank: by atom, its place in the order in which atoms are going to lie.
         atom_of: (identities,) the atom of what sums make, -1 elsewhere.
         layers: by sum, what its layers read.
         added: by sum, what it adds.
@@ -112,6 +113,7 @@ class Strands:
         self.strands = [Strand(tuple(group), tuple(self.family[number] for number in group)) for group in groups]
         self.atom_of: Ids = np.full(graph.created, -1, dtype=np.int64)
         self.atoms: list[Atom] = []
+        self.rank: list[int] = []
         lines = Lines(graph).of
         touched = self._signatures()
         for number, strand in enumerate(self.strands):
@@ -125,13 +127,13 @@ class Strands:
     def _signatures(self) -> dict[int, int]:
         """By identity that a sum makes, a number whose bits are the layers that read it."""
         touched: dict[int, int] = defaultdict(int)
-        bit = 1
+        bit = 1 << sum(term.kind is not None for made in self.sums for term in made.terms)
         for made in self.sums:
             for term in made.terms:
                 if term.kind is not None:
                     for id_ in np.unique(self._root[term.reads.ids]).tolist():
                         touched[id_] |= bit
-                bit <<= 1
+                    bit >>= 1
         return touched
 
     def _make_atoms(self, number: int, strand: Strand, lines: Ids, touched: dict[int, int]) -> None:
@@ -148,11 +150,13 @@ class Strands:
             for id_ in ids:
                 bits |= touched.get(id_, 0)
             groups[bits, frozenset(self._owner[ids].tolist())].append(ids)
-        for (_, sums), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        for (bits, sums), members in sorted(groups.items(), key=lambda item: item[0][0]):
+            place = gray_place(bits)
             for start in range(0, len(members), CHUNK):
                 chunk = members[start : start + CHUNK]
                 self.atom_of[[id_ for ids in chunk for id_ in ids]] = len(self.atoms)
                 self.atoms.append(Atom(number, len(chunk), sums))
+                self.rank.append(place)
 
     def _note_reads(self, number: int) -> None:
         made = self.sums[number]

@@ -8,6 +8,7 @@ from gatedeploy.benchmarks import tune
 from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.compiler import collapse
 from gatedeploy.graph.capture import capture
+from gatedeploy.price_tables import SINGLE
 from tests.structures import EXAMPLE, STRUCTURES
 
 
@@ -18,7 +19,7 @@ def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) 
     told: list[str] = []
     prices = tune.tune(runtime, told.append)
     assert set(prices.rates) == {(taps, rows, 16, 16) for taps in (1, 9) for rows in (8, 32)}
-    singles = (prices.launch_ms, prices.weight_ms, prices.add_ms, prices.copy_ms, prices.cut_ms, prices.cut_launch_ms)
+    singles = (getattr(prices, name) for name in SINGLE)
     assert all(math.isfinite(price) and price >= 0 for price in (*singles, *prices.rates.values()))
     assert prices.launch_ms > 0
     assert len(told) == 4

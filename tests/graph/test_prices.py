@@ -3,14 +3,26 @@ from dataclasses import replace
 
 import pytest
 
-from gatedeploy.graph.prices import Prices
+from gatedeploy.graph.prices import Prices, Source
 
 RATES = {
     **{(9, 8, 16, 64): 100.0, (9, 32, 16, 64): 200.0, (9, 8, 64, 64): 100.0, (9, 32, 64, 64): 400.0},
     **{(1, 8, 16, 64): 50.0, (1, 32, 16, 64): 50.0, (1, 8, 64, 64): 50.0, (1, 32, 64, 64): 50.0},
 }
 PRICES = Prices(
-    "made up", "a machine", RATES, launch_ms=1, weight_ms=0, add_ms=0, copy_ms=0.001, cut_ms=0.01, cut_launch_ms=3
+    "made up",
+    "a machine",
+    RATES,
+    launch_ms=1,
+    weight_ms=0,
+    add_ms=0,
+    join_ms=0.001,
+    cut_ms=0.01,
+    cut_launch_ms=3,
+    gather_ms=0.02,
+    gather_launch_ms=5,
+    turn_ms=0.1,
+    turn_launch_ms=7,
 )
 
 
@@ -36,22 +48,42 @@ def test_a_kernel_costs_as_the_nearest_one_that_was_measured() -> None:
 
 
 def test_weights_are_fetched() -> None:
-    dear = Prices(
-        "made up", "a machine", RATES, launch_ms=0, weight_ms=1, add_ms=0, copy_ms=0, cut_ms=0, cut_launch_ms=0
-    )
+    dear = replace(PRICES, weight_ms=1)
     assert dear.layer(9, 8, 16, 64) == pytest.approx(PRICES.layer(9, 8, 16, 64) + 9 * 8 * 16)
+
+
+def test_channels_are_cut_by_slices_or_gathered() -> None:
+    """8 of 16 channels, 10 numbers each: 3 ms a slice or 5 ms for a gather, 0.01 or 0.02 ms a number."""
+    cut = [PRICES.cutting(Source(16, 8, runs), 10) for runs in (1, 2, 3)]
+    assert [ms for ms, _ in cut] == pytest.approx([3 + 2.4, 6 + 2.4, 5 + 4.8])
+    assert [sliced for _, sliced in cut] == [True, True, False]
 
 
 def test_tensors_are_read_whole_or_cut_or_joined() -> None:
     """8 of 16 channels of one tensor and all 16 of another, 10 numbers each."""
-    sources = [(16, 8), (16, 16)]
+    sources = [Source(16, 8, 1), Source(16, 16, 1)]
     two = PRICES.layer(9, 8, 8, 64) + PRICES.layer(9, 8, 16, 64)
-    apart = replace(PRICES, copy_ms=1000).reading(9, 8, 64, sources, 10)
+    apart = replace(PRICES, join_ms=1000).reading(9, 8, 64, sources, 10)
     assert (apart.joined, apart.cut) == (False, (True, False))
-    assert apart.ms == pytest.approx(two + 2 + (0.01 * 80 + 3))
-    whole = replace(PRICES, copy_ms=1000, cut_launch_ms=1000).reading(9, 8, 64, sources, 10)
+    assert apart.ms == pytest.approx(two + 2 + (0.01 * 240 + 3))
+    whole = replace(PRICES, join_ms=1000, cut_launch_ms=1000, gather_launch_ms=1000).reading(9, 8, 64, sources, 10)
     assert (whole.joined, whole.cut) == (False, (False, False))
     assert whole.ms == pytest.approx(2 * PRICES.layer(9, 8, 16, 64) + 2)
-    joined = PRICES.reading(9, 8, 64, [*sources, (16, 16)], 10)
+    joined = PRICES.reading(9, 8, 64, [*sources, Source(16, 16, 1)], 10)
     assert (joined.joined, joined.cut) == (True, (True, False, False))
-    assert joined.ms == pytest.approx(PRICES.layer(9, 8, 40, 64) + 2 + (0.01 * 80 + 3) + 0.001 * 400)
+    assert joined.ms == pytest.approx(PRICES.layer(9, 8, 40, 64) + 2 + (0.01 * 240 + 3) + 0.001 * 400)
+
+
+def test_what_is_joined_is_cut_where_that_spares_a_vector_in_all() -> None:
+    """12 of 16 channels of two tensors: neither fits into fewer vectors by itself, both together do."""
+    at = replace(PRICES, launch_ms=0, cut_launch_ms=0)
+    reading = at.reading(9, 8, 64, [Source(16, 12, 1)] * 2, 1)
+    assert (reading.joined, reading.cut) == (True, (True, True))
+    assert reading.ms == pytest.approx(PRICES.layer(9, 8, 24, 64) + 2 * 0.01 * 28 + 0.001 * 24)
+
+
+def test_channels_are_gathered_turn_by_turn() -> None:
+    """Two tensors of 8 channels are joined; three times a channel is gathered for each of 4 rows, 10 numbers each."""
+    joined = 1 + 0.001 * 160
+    assert PRICES.gathered(4, 10, [8, 8], 3) == pytest.approx(joined + 0.02 * 160 + 3 * (7 + 0.1 * 40))
+    assert PRICES.gathered(4, 10, [8], 3) == pytest.approx(0.02 * 80 + 3 * (7 + 0.1 * 40))

@@ -8,10 +8,10 @@ from torch import Tensor
 from gatedeploy.graph.choices import choices
 from gatedeploy.graph.prices import Prices
 from gatedeploy.passes.choose_reads import ChooseReads
-from tests.graph.small import Net, collapsed, conv, gate, laid_out, mix
+from tests.graph.small import Net, calls, collapsed, conv, gate, laid_out, mix
 from tests.prices import prices
 
-FREE = replace(prices(narrowest=1, launch_ms=0), copy_ms=0, cut_ms=0, cut_launch_ms=0, add_ms=0)
+FREE = replace(prices(narrowest=1, launch_ms=0), join_ms=0, cut_ms=0, gather_ms=0, turn_ms=0, add_ms=0)
 """Multiply-adds are all that costs."""
 
 
@@ -34,12 +34,12 @@ def two_tensors() -> Net:
 
 
 def test_tensors_are_read_whole_where_copies_are_dear() -> None:  # 1
-    dear = replace(FREE, copy_ms=1, cut_ms=1)
+    dear = replace(FREE, join_ms=1, cut_ms=1, gather_ms=1)
     assert tactics(two_tensors(), dear)[2] == [("whole", 16), ("whole", 16)]
 
 
 def test_channels_are_cut_out_where_joining_is_dear() -> None:  # 1
-    assert tactics(two_tensors(), replace(FREE, copy_ms=1))[2] == [("cut", 8), ("cut", 8)]
+    assert tactics(two_tensors(), replace(FREE, join_ms=1))[2] == [("cut", 8), ("cut", 8)]
 
 
 def test_channels_are_cut_and_joined_where_kernels_are_dear() -> None:  # 2
@@ -54,6 +54,15 @@ def test_channels_are_cut_and_joined_where_kernels_are_dear() -> None:  # 2
 
     network = Net(run, a=conv(3, 16), last=conv(24, 2), more=conv(48, 2))
     assert tactics(network, replace(FREE, launch_ms=1e-9))[1] == [("joined", 24)]
+
+
+def test_channels_are_sliced_where_slices_are_cheap_else_gathered() -> None:
+    """A layer reads every second channel of the picture, whose order is not free."""
+    network = Net(lambda n, x: {"y": n.last(x[:, ::2]), "all": n.all(x)}, last=conv(2, 2), all=conv(3, 2))
+    sliced = calls(collapsed(network, replace(FREE, gather_launch_ms=1.0)).program)
+    gathered = calls(collapsed(network, replace(FREE, cut_launch_ms=1e-7)).program)
+    assert (sliced.count("slice"), sliced.count("index_select")) == (2, 0)
+    assert (gathered.count("slice"), gathered.count("index_select")) == (0, 1)
 
 
 def added() -> Net:
@@ -74,7 +83,7 @@ def test_whole_tensors_in_order_are_added_as_they_are() -> None:  # 3
 
 
 def test_others_are_selected_where_multiply_adds_are_cheap() -> None:  # 4
-    cheap = replace(FREE, cut_ms=1, rates={shape: rate * 1e6 for shape, rate in FREE.rates.items()})
+    cheap = replace(FREE, turn_ms=1, rates={shape: rate * 1e6 for shape, rate in FREE.rates.items()})
     assert _mixing(tactics(added(), cheap)) == [("added", 8), ("selected", 4)]
 
 
