@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import accumulate
 
 from gatedeploy.graph.prices import Prices, Source, aligned
 from gatedeploy.graph.sums import Kind
@@ -39,16 +40,18 @@ class PartitionSearch:
         }
         self._known: dict[int, dict[int, tuple[int, list[int]]]] = defaultdict(dict)
         self._atoms_of: dict[int, list[int]] = defaultdict(list)
+        self._atoms_along: dict[int, list[int]] = defaultdict(list)
         for place, each in enumerate(strands.atoms):
+            self._atoms_along[each.strand].append(place)
             for made in each.sums:
                 self._atoms_of[made].append(place)
 
     def improve(self) -> None:
-        """Sweep over the strands until nothing changes, a few times at most."""
+        """Sweep over the strands until nothing changes, a few times at most; later over those around a change alone."""
+        todo = set(range(len(self.strands.strands)))
         for _ in range(SWEEPS):
-            changed = [self._join(number) | self._cut(number) for number in range(len(self.strands.strands))]
-            if not any(changed):
-                return
+            changed = [number for number in sorted(todo) if self._join(number) | self._cut(number)]
+            todo = {near for number in changed for near in self.strands.around[number]}
 
     # prices
 
@@ -155,15 +158,14 @@ class PartitionSearch:
     def _affected(self, atoms: Iterable[int]) -> set[Tensor]:
         """The tensors that have these atoms, and those that read them."""
         found: set[Tensor] = set()
+        readers: set[int] = set()
         for atom in atoms:
             strand = self.strands.strands[self.strands.atoms[atom].strand]
             found.update((family, self.label[atom]) for family in strand.families)
-            for reader in self.strands.readers[atom]:
-                found.update(self._tensors(reader))
+            readers |= self.strands.readers[atom]
+        for reader in readers:
+            found.update((self.strands.family[reader], self.label[atom]) for atom in self._atoms_of[reader])
         return found
-
-    def _tensors(self, made: int) -> set[Tensor]:
-        return {(self.strands.family[made], self.label[atom]) for atom in self._atoms_of[made]}
 
     def _relabel(self, atoms: Iterable[int], label: int) -> None:
         touched = {label}
@@ -207,8 +209,7 @@ class PartitionSearch:
             changed = True
 
     def _labels(self, strands: Iterable[int]) -> list[int]:
-        wanted = set(strands)
-        return sorted({self.label[n] for n, atom in enumerate(self.strands.atoms) if atom.strand in wanted})
+        return sorted({self.label[atom] for strand in strands for atom in self._atoms_along[strand]})
 
     def _cut(self, number: int) -> bool:
         changed = False
@@ -217,43 +218,49 @@ class PartitionSearch:
             label = todo.pop()
             around = sorted(self.members[label])
             before = sum(self.price(tensor) for tensor in self._affected(around))
-            best, chosen = LEAST_MS, None
-            for part in self._parts(around):
-                gain = self._gain(part, self.next_label, around, before)
-                if gain > best:
-                    best, chosen = gain, part
-            if chosen is not None:
-                self._relabel(chosen, self.next_label)
+            gain, part = self._best_part(around, before)
+            if gain > LEAST_MS:
+                self._relabel(part, self.next_label)
                 todo += [label, self.next_label]
                 self.next_label += 1
                 changed = True
         return changed
 
-    def _parts(self, atoms: list[int]) -> Iterator[list[int]]:
-        """Parts that somebody reads without the rest, or does not, rounded up and down to what kernels like."""
-        reads: dict[frozenset[int], None] = {}
+    def _best_part(self, atoms: list[int], before: float) -> tuple[float, list[int]]:
+        """The gain of the part that gains most as a tensor of its own, and the part: what some layer does not read.
+
+        The best one is tried rounded up and down to what kernels like, too.
+        """
+
+        def gain(part: list[int]) -> float:
+            return self._gain(part, self.next_label, atoms, before)
+
+        borders = self._borders(atoms)
+        if not borders:
+            return 0.0, []
+        gains = [gain(ordered[:end]) for ordered, end in borders]
+        best = max(range(len(gains)), key=gains.__getitem__)
+        ordered, border = borders[best]
+        ends = self._rounded(ordered, border)
+        options = [(gains[best], border), *((gain(ordered[:end]), end) for end in ends)]
+        most, end = max(options)
+        return most, ordered[:end]
+
+    def _borders(self, atoms: list[int]) -> list[tuple[list[int], int]]:
+        """For each layer that reads some of these atoms: the others first, and how many those are."""
         inside = set(atoms)
+        reads: dict[frozenset[int], None] = {}
         for reader in {reader for atom in atoms for reader in self.strands.readers[atom]}:
             for layer in self.strands.layers[reader]:
                 read = frozenset(atom for source in layer.sources.values() for atom in source if atom in inside)
                 if 0 < len(read) < len(atoms):
                     reads[read] = None
-        seen: set[frozenset[int]] = set()
-        for read in reads:
-            ordered = [atom for atom in atoms if atom not in read] + [atom for atom in atoms if atom in read]
-            ends = []
-            total = 0
-            for atom in ordered:
-                total += self.strands.atoms[atom].size
-                ends.append(total)
-            border = ends[len(atoms) - len(read) - 1]
-            for wanted in {
-                border,
-                *(border // step * step for step in ROUND),
-                *(-(-border // step) * step for step in ROUND),
-            }:
-                at = min(range(len(ends)), key=lambda place: abs(ends[place] - wanted)) + 1
-                part = frozenset(ordered[:at])
-                if at < len(ordered) and part not in seen:
-                    seen.add(part)
-                    yield ordered[:at]
+        return [(sorted(atoms, key=read.__contains__), len(atoms) - len(read)) for read in reads]
+
+    def _rounded(self, ordered: list[int], border: int) -> list[int]:
+        """How many atoms make parts of about as many channels that kernels like."""
+        ends = list(accumulate(self.strands.atoms[atom].size for atom in ordered))
+        exact = ends[border - 1]
+        wanted = {rounded for step in ROUND for rounded in (exact // step * step, -(-exact // step) * step)}
+        found = {min(range(len(ends)), key=lambda place: abs(ends[place] - each)) + 1 for each in wanted}
+        return sorted(found - {border, len(ordered)})

@@ -15,8 +15,9 @@ from gatedeploy.graph.sums import Kind, Sum, factors, selection
 from gatedeploy.passes.lines import Lines, gray_place
 from gatedeploy.passes.unite_channelwise import feature, is_unary
 
-CHUNK = 8
-"""The most lines in one atom: kernels compute channels in vectors of 8 or 16."""
+CHUNK, PIECES = 8, 32
+"""An atom has at most `CHUNK` lines, as kernels compute channels in vectors of 8 or 16; or more where a strand has more
+than `PIECES` such chunks, for the search takes as long as there are atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,7 @@ class Strands:
         layers: by sum, what its layers read.
         added: by sum, what it adds.
         readers: by atom, the sums that read a channel of it.
+        around: by strand, itself and those that read it or are read by it.
     """
 
     def __init__(self, graph: ChannelGraph) -> None:
@@ -123,6 +125,12 @@ class Strands:
         self.readers: dict[int, set[int]] = defaultdict(set)
         for number in range(len(self.sums)):
             self._note_reads(number)
+        self.around = [{number} for number in range(len(self.strands))]
+        strand_of = {made: number for number, strand in enumerate(self.strands) for made in strand.sums}
+        for atom, readers in self.readers.items():
+            for reader in readers:
+                self.around[strand_of[reader]].add(self.atoms[atom].strand)
+                self.around[self.atoms[atom].strand].add(strand_of[reader])
 
     def _signatures(self) -> dict[int, int]:
         """By identity that a sum makes, a number whose bits are the layers that read it."""
@@ -150,12 +158,13 @@ class Strands:
             for id_ in ids:
                 bits |= touched.get(id_, 0)
             groups[bits, frozenset(self._owner[ids].tolist())].append(ids)
+        chunk = CHUNK * max(1, len(found) // (CHUNK * PIECES))
         for (bits, sums), members in sorted(groups.items(), key=lambda item: item[0][0]):
             place = gray_place(bits)
-            for start in range(0, len(members), CHUNK):
-                chunk = members[start : start + CHUNK]
-                self.atom_of[[id_ for ids in chunk for id_ in ids]] = len(self.atoms)
-                self.atoms.append(Atom(number, len(chunk), sums))
+            for start in range(0, len(members), chunk):
+                lines_of = members[start : start + chunk]
+                self.atom_of[[id_ for ids in lines_of for id_ in ids]] = len(self.atoms)
+                self.atoms.append(Atom(number, len(lines_of), sums))
                 self.rank.append(place)
 
     def _note_reads(self, number: int) -> None:
