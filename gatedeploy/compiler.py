@@ -131,7 +131,7 @@ def collapse(
     clock.lap("verification")
     if isinstance(gated, nn.Module):
         describe(collapsed.network, _still_known(info_of(gated), wanted))
-    collapsed.report = _report(program, lowered, (parity, parity_float32), clock.seconds)
+    collapsed.report = _report(program, collapsed, lowered, (parity, parity_float32), clock.seconds)
     return collapsed
 
 
@@ -149,17 +149,17 @@ def _program(gated: nn.Module | Program, example_input: Tensor | None) -> Progra
 
 
 def _report(
-    gated: Program, lowered: Lowered, parity: tuple[Parity, Parity], seconds: dict[str, float]
+    gated: Program, collapsed: Collapsed, lowered: Lowered, parity: tuple[Parity, Parity], seconds: dict[str, float]
 ) -> CollapseReport:
-    collapsed = cost(lowered.program)
+    left = cost(collapsed.program)
     return CollapseReport(
         gated=cost(gated),
-        collapsed=collapsed,
+        collapsed=left,
         parity=parity[0],
         parity_float32=parity[1],
         sites=tuple(site_shares(gated)),
         barriers=lowered.barriers,
-        fewest_macs=collapsed.macs - lowered.extra_macs,
+        fewest_macs=left.macs - lowered.extra_macs,
         layout=lowered.layout,
         seconds=seconds,
     )
