@@ -10,8 +10,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial, reduce
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,9 @@ ROWS = (8, 16, 24, 32, 40, 48, 56, 64)
 COLUMNS = (16, 64, 256)
 SIDES = (4, 8, 16, 32)
 OPSET = 20
+TIMES = 9
+"""How often a network repeats what is measured."""
+
 WHOLE, PART = 64, 32
 """Channels of a tensor, and how many of them are taken out of it."""
 
@@ -90,16 +93,19 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
                     took = bench.layers(taps, rows, columns, side)
                     rates[taps**2, rows, columns, side**2] = work / max(took - launch, took / 2)
     progress("weights from memory, copies")
-    known = Prices(runtime, processor(), rates, launch, *[0.0] * 9)
     weights = 9 * 512 * 512
-    cold = bench.layers(3, 512, 512, 4, count=12) - known.layer(9, 512, 512, 16) - launch
+    in_cache = weights * 4**2 / rates[9, ROWS[-1], COLUMNS[-1], 4**2]
+    cold = bench.layers(3, 512, 512, 4, count=12) - in_cache - launch
     _, add = bench.slope(_added, launch, 32)
     _, join = bench.slope(_joined, launch, 32)
     cut_launch, cut = bench.slope(partial(_taken, _sliced), launch, WHOLE + PART)
     gather_launch, gather = bench.slope(partial(_taken, _gathered), launch, WHOLE + PART)
     turn_launch, turn = bench.slope(_turned, launch, PART)
-    return replace(
-        known,
+    return Prices(
+        target=runtime,
+        machine=processor(),
+        rates=rates,
+        launch_ms=launch,
         weight_ms=max(0.0, cold / weights),
         add_ms=add,
         join_ms=join,
@@ -137,7 +143,11 @@ class _Bench:
 
     def slope(self, build: Callable[[int, int], tuple[Net, str]], launch: float, channels: int) -> tuple[float, float]:
         """Milliseconds that an operation on so many channels takes besides its numbers, and for each number."""
-        small, large = (self._each(lambda times, side=side: build(times, side), 9) for side in (8, 32))  # type: ignore[misc]
+
+        def at(side: int) -> float:
+            return self._each(lambda times: build(times, side), TIMES)
+
+        small, large = at(8), at(32)
         each = max(0.0, (large - small) / (channels * (32**2 - 8**2)))
         return max(launch, small - each * channels * 8**2), each
 
@@ -171,10 +181,9 @@ def _added(times: int, side: int) -> tuple[Net, str]:
 def _joined(times: int, side: int) -> tuple[Net, str]:
     """Layers over two tensors of 16 channels, joined for `times - 1` of them."""
     net = Net(32, side)
-    tensors = [net.node("Relu", net.layer("x", 32, 16)) for _ in range(10)]
+    tensors = [net.node("Relu", net.layer("x", 32, 16)) for _ in range(TIMES + 1)]
     total = net.layer(tensors[0], 16, 8)
-    for number in range(9):
-        pair = tensors[number], tensors[number + 1]
+    for number, pair in enumerate(pairwise(tensors)):
         if number < times - 1:
             total = net.node("Add", net.layer(net.node("Concat", *pair, axis=1), 32, 8), total)
         else:
@@ -186,7 +195,7 @@ def _joined(times: int, side: int) -> tuple[Net, str]:
 def _taken(take: Callable[[Net, str], str], times: int, side: int) -> tuple[Net, str]:
     """Layers over some channels, taken out of larger tensors for `times - 1` of them, which others read whole."""
     net = Net(WHOLE, side)
-    tensors = [net.node("Relu", net.layer("x", WHOLE, WHOLE)) for _ in range(9)]
+    tensors = [net.node("Relu", net.layer("x", WHOLE, WHOLE)) for _ in range(TIMES)]
     ready = net.node("Relu", net.layer("x", WHOLE, PART))
     total = net.layer(ready, PART, 8)
     for number, tensor in enumerate(tensors):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 
@@ -76,22 +77,24 @@ class ChooseReads(Pass):
         terms = [made.terms[number] for number in numbers]
         rows, positions = len(made.output.ids), made.output.entries
         parts = places.by_tensor(np.concatenate([term.reads.ids for term in terms]))
+        values = [_value(made, terms[0], places.held[places.tensor[part[0]]]) for part in parts]
         direct = [_is_direct(graph, made, part, places) for part in parts]
-        added_ms = self.prices.add_ms * rows * positions if alone and len(parts) > 1 else 0.0
-        whole = [places.held[places.tensor[part[0]]] for part in parts]
-        values = [_value(made, terms[0], held) for held in whole]
-        reads = [Read(value, ms=added_ms) for value, itself in zip(values, direct, strict=True) if itself]  # 3
-        if all(direct):
-            return reads
+        ms = self.prices.add_ms * rows * positions if alone and len(parts) > 1 else 0.0
+        reads = [Read(value, ms=ms) for value in compress(values, direct)]  # 3
         rest = [value for value, itself in zip(values, direct, strict=True) if not itself]
-        turns = _one_by_one(graph, made, np.concatenate([value.ids for value in rest]))
-        sources = [len(value.ids) for value in rest]
+        return [*reads, *self._selections(graph, made, numbers, rest)] if rest else reads
+
+    def _selections(self, graph: ChannelGraph, made: Sum, numbers: tuple[int, ...], values: list[Value]) -> list[Read]:
+        """How those channels are added that lie in these tensors, in some other order or times something."""
+        rows, positions = len(made.output.ids), made.output.entries
+        sources = [len(value.ids) for value in values]
+        turns = _one_by_one(graph, made, np.concatenate([value.ids for value in values]))
         gathered_ms = self.prices.gathered(rows, positions, sources, len(turns))
         kind = selection(made.output)
         if kind is None or gathered_ms < self.prices.selected(rows, positions, sources):  # 5
-            return [*reads, *(replace(turn, ms=gathered_ms / len(turns)) for turn in turns)]
+            return [replace(turn, ms=gathered_ms / len(turns)) for turn in turns]
         each = [self.prices.selected(rows, positions, [count]) for count in sources]
-        return [*reads, *(Read(value, kind, numbers, ms=ms) for value, ms in zip(rest, each, strict=True))]  # 4
+        return [Read(value, kind, numbers, ms=ms) for value, ms in zip(values, each, strict=True)]  # 4
 
 
 def _rounded_up(parts: list[Ids], whole: list[Ids]) -> list[Ids]:

@@ -55,10 +55,6 @@ class PartitionSearch:
 
     # prices
 
-    def size(self, tensor: Tensor) -> int:
-        """How many channels it has."""
-        return self._present(tensor)[0]
-
     def _present(self, tensor: Tensor) -> tuple[int, list[int]]:
         """How many channels it has, and its atoms in the order in which they are going to lie there."""
         family, label = tensor
@@ -75,7 +71,7 @@ class PartitionSearch:
 
     def price(self, tensor: Tensor) -> float:
         """Milliseconds that computing it takes."""
-        rows = aligned(self.size(tensor))
+        rows = aligned(self._present(tensor)[0])
         if rows == 0:
             return 0.0
         layers, added, positions = self._reads(tensor)
@@ -101,13 +97,12 @@ class PartitionSearch:
         """A number for the strand or tensor that `part` is of: a row adds one channel of each at most, or few."""
         return self.strands.atoms[part.atom].strand if part.family >= 0 else -1 - part.atom
 
-    def _held(self, source: tuple[int, int]) -> int:
+    def _held(self, source: Tensor) -> int:
+        """How many channels a tensor has; of one that no sum makes, the label tells."""
         family, label = source
-        return label if family < 0 else aligned(self.size(source))
+        return label if family < 0 else aligned(self._present(source)[0])
 
-    def _reads(
-        self, tensor: Tensor
-    ) -> tuple[dict[tuple[Kind, int], list[Source]], dict[tuple[int, int], list[Added]], int]:
+    def _reads(self, tensor: Tensor) -> tuple[dict[tuple[Kind, int], list[Source]], dict[Tensor, list[Added]], int]:
         """Per layer, what it reads of each tensor; what is added of each; positions."""
         family, label = tensor
         atoms, labels = self.strands.atoms, self.label
@@ -116,9 +111,9 @@ class PartitionSearch:
             made = self.sum_at.get((family, atoms[atom].strand))
             if made is not None and made in atoms[atom].sums:
                 by_sum[made].add(atom)
-        needed: dict[tuple[Kind, int], dict[tuple[int, int], set[int]]] = defaultdict(lambda: defaultdict(set))
+        needed: dict[tuple[Kind, int], dict[Tensor, set[int]]] = defaultdict(lambda: defaultdict(set))
         fixed: dict[tuple[Kind, int], dict[int, Source]] = defaultdict(dict)
-        added: dict[tuple[int, int], list[Added]] = defaultdict(list)
+        added: dict[Tensor, list[Added]] = defaultdict(list)
         positions = 1
         for made, mine in by_sum.items():
             positions = self.strands.sums[made].output.entries
@@ -136,9 +131,7 @@ class PartitionSearch:
                 if each.row in mine:
                     key = (each.family, labels[each.atom]) if each.family >= 0 else (-1 - each.atom, each.count)
                     added[key].append(each)
-        layers = {
-            kind: [self._source(tensor, read) for tensor, read in parts.items()] for kind, parts in needed.items()
-        }
+        layers = {kind: [self._source(*part) for part in parts.items()] for kind, parts in needed.items()}
         for kind, more in fixed.items():
             layers.setdefault(kind, []).extend(more.values())
         return layers, added, positions
@@ -212,6 +205,7 @@ class PartitionSearch:
         return sorted({self.label[atom] for strand in strands for atom in self._atoms_along[strand]})
 
     def _cut(self, number: int) -> bool:
+        """Cut labels of the strand in two, and these again, as long as that saves time."""
         changed = False
         todo = self._labels([number])
         while todo:
@@ -239,11 +233,10 @@ class PartitionSearch:
         if not borders:
             return 0.0, []
         gains = [gain(ordered[:end]) for ordered, end in borders]
-        best = max(range(len(gains)), key=gains.__getitem__)
-        ordered, border = borders[best]
-        ends = self._rounded(ordered, border)
-        options = [(gains[best], border), *((gain(ordered[:end]), end) for end in ends)]
-        most, end = max(options)
+        most = max(gains)
+        ordered, border = borders[gains.index(most)]
+        rounded = [(gain(ordered[:end]), end) for end in self._rounded(ordered, border)]
+        most, end = max([(most, border), *rounded])
         return most, ordered[:end]
 
     def _borders(self, atoms: list[int]) -> list[tuple[list[int], int]]:
