@@ -13,6 +13,7 @@ from gatedeploy.graph.prices import Prices, Source, aligned
 from gatedeploy.graph.sums import Kind, Read, Sum, Term, factors, selection
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.collect_sums import CollectSums
+from gatedeploy.passes.lines import earlier
 
 
 class ChooseReads(Pass):
@@ -137,7 +138,7 @@ def _one_by_one(graph: ChannelGraph, made: Sum, of: Ids) -> list[Read]:
     ids = ids[chosen]
     rows = np.concatenate([term.rows for term in terms])[chosen]
     factor = np.concatenate([factors(graph.scales, made, term) for term in terms])[chosen]
-    turn = _turns(rows)
+    turn = earlier(rows)
     reads = []
     first = np.full(len(made.output.ids), ids[0])
     first[rows[::-1]] = ids[::-1]
@@ -147,13 +148,3 @@ def _one_by_one(graph: ChannelGraph, made: Sum, of: Ids) -> list[Read]:
         read[rows[now]], times[rows[now]] = ids[now], factor[now]
         reads.append(Read(_value(made, terms[0], read), factor=None if (times == 1).all() else times))
     return reads
-
-
-def _turns(rows: Ids) -> Ids:
-    """For each entry, how many entries before it have the same row."""
-    seen: dict[int, int] = {}
-    turns = []
-    for row in rows.tolist():
-        turns.append(seen.get(row, 0))
-        seen[row] = turns[-1] + 1
-    return np.array(turns)

@@ -42,3 +42,13 @@ def gray_place(bits: int) -> int:
         place ^= place >> step
         step *= 2
     return place
+
+
+def earlier(values: Ids) -> Ids:
+    """(n,) for each of n values, how many before it are the same."""
+    seen: dict[int, int] = {}
+    found = []
+    for value in values.tolist():
+        found.append(seen.get(value, 0))
+        seen[value] = found[-1] + 1
+    return np.array(found, dtype=np.int64)

@@ -82,7 +82,7 @@ class PartitionSearch:
         turns: set[tuple[int, int]] = set()
         for source, found in added.items():
             held = self._held(source)
-            if not (all(each.whole for each in found) and aligned(sum(each.count for each in found)) == held == rows):
+            if not (self._in_one_order(found) and aligned(sum(each.count for each in found)) == held == rows):
                 selected.append(held)
                 turns.update((each.row, self._origin(each)) for each in found)
             elif not layers and len(added) > 1:
@@ -92,6 +92,14 @@ class PartitionSearch:
             most = max(Counter(row for row, _ in turns).values())
             total += min(self.prices.selected(*shape), self.prices.gathered(*shape, most))
         return total
+
+    def _in_one_order(self, parts: list[Added]) -> bool:
+        """Each row adds one of these channels at most, times 1."""
+        counts: Counter[int] = Counter()
+        for part in parts:
+            counts[part.row] += part.count
+        fits = all(count <= self.strands.atoms[row].size for row, count in counts.items())
+        return fits and all(part.whole for part in parts)
 
     def _origin(self, part: Added) -> int:
         """A number for the strand or tensor that `part` is of: a row adds one channel of each at most, or few."""
