@@ -7,11 +7,12 @@ batch 1, in turns.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ SIDES = (4, 8, 16, 32)
 OPSET = 20
 TIMES = 9
 """How often a network repeats what is measured."""
+
+CROWD = 600
+"""Kernels of a network whose weights do not fit into caches."""
 
 WHOLE, PART = 64, 32
 """Channels of a tensor, and how many of them are taken out of it."""
@@ -82,7 +86,7 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
     """The prices of `runtime`, one of `ONE_THREAD`, on this machine; takes about a minute."""
     bench = _Bench(ONE_THREAD[runtime])
     progress("launches")
-    launch = bench.layers(1, 8, 8, 4)
+    repeated = bench.layers(1, 8, 8, 4)
     rates = {}
     for taps in TAPS:
         for side in SIDES:
@@ -91,11 +95,14 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
                 for rows in ROWS:
                     work = taps**2 * rows * columns * side**2
                     took = bench.layers(taps, rows, columns, side)
-                    rates[taps**2, rows, columns, side**2] = work / max(took - launch, took / 2)
+                    rates[taps**2, rows, columns, side**2] = work / max(took - repeated, took / 2)
     progress("weights from memory, copies")
     weights = 9 * 512 * 512
     in_cache = weights * 4**2 / rates[9, ROWS[-1], COLUMNS[-1], 4**2]
-    cold = bench.layers(3, 512, 512, 4, count=12) - in_cache - launch
+    weight = max(0.0, (bench.layers(3, 512, 512, 4, count=12) - in_cache - repeated) / weights)
+    crowd = [(9, rows, COLUMNS[len(COLUMNS) // 2], 4**2) for rows in ROWS]
+    alone = np.mean([math.prod(shape) / rates[shape] + math.prod(shape[:3]) * weight for shape in crowd])
+    launch = max(repeated, bench.crowd(crowd[0][2]) - float(alone))
     _, add = bench.slope(_added, launch, 32)
     _, join = bench.slope(_joined, launch, 32)
     cut_launch, cut = bench.slope(partial(_taken, _sliced), launch, WHOLE + PART)
@@ -106,7 +113,7 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
         machine=processor(),
         rates=rates,
         launch_ms=launch,
-        weight_ms=max(0.0, cold / weights),
+        weight_ms=weight,
         add_ms=add,
         join_ms=join,
         cut_ms=cut,
@@ -140,6 +147,22 @@ class _Bench:
             return net, net.node("Relu", total)
 
         return self._each(build, count)
+
+    def crowd(self, columns: int) -> float:
+        """Milliseconds of a 3×3 convolution among many that all differ, of as many rows as `ROWS` in turn.
+
+        In a network no kernel runs twice in a row: neither its weights nor its own code lie in a cache.
+        """
+
+        def build(times: int) -> tuple[Net, str]:
+            net = Net(8, 4)
+            data = net.node("Relu", net.layer("x", 8, columns))
+            totals = {rows: net.layer(data, columns, rows) for rows in ROWS}
+            for rows in islice(cycle(ROWS), times):
+                totals[rows] = net.node("Add", net.layer(data, columns, rows, 3), totals[rows])
+            return net, net.node("Concat", *(net.node("Relu", total) for total in totals.values()), axis=1)
+
+        return self._each(build, CROWD)
 
     def slope(self, build: Callable[[int, int], tuple[Net, str]], launch: float, channels: int) -> tuple[float, float]:
         """Milliseconds that an operation on so many channels takes besides its numbers, and for each number."""

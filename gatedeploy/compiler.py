@@ -19,6 +19,7 @@ from gatedeploy.graph.choices import SiteChoice
 from gatedeploy.graph.cost import Cost, cost
 from gatedeploy.graph.modules import network
 from gatedeploy.graph.prices import Prices
+from gatedeploy.graph.rounding import Rounded, rounded_gates
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.lowering import Lowered, lower
 from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
@@ -43,6 +44,8 @@ class CollapseReport:
         layout: how channels were spread over tensors and by which kernels they are computed, layer by layer; empty
             where that was not chosen by price.
         seconds: time taken by "capture", "passes" and "verification".
+        rounded: gates that were flipped because that was asked for. Where there are some, parity and `sites` speak of
+            the network with these gates, and no longer of the one that was trained.
     """
 
     gated: Cost
@@ -54,6 +57,7 @@ class CollapseReport:
     fewest_macs: int
     layout: tuple[SiteChoice, ...]
     seconds: dict[str, float]
+    rounded: tuple[Rounded, ...] = ()
 
 
 class Collapsed(nn.Module):
@@ -96,6 +100,7 @@ def collapse(
     example_input: Tensor | None = None,
     tasks: Sequence[str] | None = None,
     target: str | Prices | None = "cpu",
+    round_gates: int | None = None,
 ) -> Collapsed:
     """Collapse a gated network: every gate becomes a constant, and all that no output needs is cut away.
 
@@ -111,6 +116,8 @@ def collapse(
         target: where it is to run: one of `price_tables.TARGETS`, or a table of what kernels cost there. How its
             channels are spread over tensors is chosen to be cheap there, and it may execute more multiply-adds than it
             must. None: the fewest multiply-adds.
+        round_gates: flip the least sure gates so that tensors have a whole multiple of this many channels. What is
+            collapsed then is that network, and no longer the one that was trained.
 
     Raises:
         InputError: the network cannot be captured, or a task does not exist.
@@ -120,6 +127,9 @@ def collapse(
     clock = _Clock()
     program = _program(gated, example_input)
     clock.lap("capture")
+    rounded: tuple[Rounded, ...] = ()
+    if round_gates is not None:
+        program, rounded = rounded_gates(program, round_gates)
     wanted = program if tasks is None else with_tasks(program, tasks)
     dtype = _precision(wanted)
     lowered = lower(wanted, prices_of_target(target))
@@ -130,8 +140,9 @@ def collapse(
     parity_float32 = _round(collapsed, dtype, asked)
     clock.lap("verification")
     if isinstance(gated, nn.Module):
-        describe(collapsed.network, _still_known(info_of(gated), wanted))
-    collapsed.report = _report(program, collapsed, lowered, (parity, parity_float32), clock.seconds)
+        describe(collapsed.network, _still_known(info_of(gated), wanted, rounded))
+    report = _report(program, collapsed, lowered, (parity, parity_float32), clock.seconds)
+    collapsed.report = replace(report, rounded=rounded)
     return collapsed
 
 
@@ -165,11 +176,12 @@ def _report(
     )
 
 
-def _still_known(info: ModelInfo | None, program: Program) -> ModelInfo | None:
-    """What is known of the gated network, for the outputs that were kept."""
+def _still_known(info: ModelInfo | None, program: Program, rounded: Sequence[Rounded]) -> ModelInfo | None:
+    """What is known of the gated network, for the outputs that were kept; nobody measured a rounded one."""
     if info is None or not {task.name for task in info.tasks} >= program.outputs.keys():
         return None
-    return replace(info.only(program.outputs), input=program.input, form="collapsed")
+    kept = replace(info.only(program.outputs), input=program.input, form="collapsed")
+    return replace(kept, metrics={}) if rounded else kept
 
 
 def _check_example(program: Program, example_input: Tensor | None) -> None:

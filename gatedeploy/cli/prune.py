@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable, sha256
 from gatedeploy.graph.choices import SiteChoice, TensorChoice
 from gatedeploy.graph.prices import Prices
+from gatedeploy.graph.rounding import Rounded, rounded_gates
 from gatedeploy.price_tables import TARGETS, prices_of
 from gatedeploy.program import Program
 
@@ -38,6 +40,15 @@ def prune(
         ),
     ] = "default",
     target: Annotated[str, typer.Option(help=f"Where it is to run: {' or '.join(TARGETS)}.")] = "cpu",
+    round_gates: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Flip the least sure gates so that each task keeps a whole multiple of this many channels, such as 8. "
+            "The result is no longer the network that was trained.",
+            show_default="gates stay as they are",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Collapse a trained gated network into one plain network with an output per task.
@@ -54,12 +65,14 @@ def prune(
     note(f"Collapsing {checkpoint}")
     with located(str(checkpoint)):
         if optimize == "max" and prices is not None:
-            prices = _fastest(read.program if chosen is None else with_tasks(read.program, chosen), prices)
-        thin = collapse(read.program, tasks=chosen, target=prices)
+            prices = _fastest(read.program, chosen, round_gates, prices)
+        thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates)
     assert thin.report is not None
     report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
     kept = [task.name for task in read.info.tasks if chosen is None or task.name in chosen]
     info = replace(read.info.only(kept), form="collapsed", report=report)
+    if thin.report.rounded:
+        info = replace(info, metrics={})  # those of the network as it was trained
     write_collapsed(out, thin.program, info)
     if json:
         print_json({**_document(thin.report), "file": str(out)})
@@ -75,10 +88,12 @@ def _prices(optimize: str, target: str) -> Prices | None:
     return None if optimize == "none" else prices_of(TARGETS[target])
 
 
-def _fastest(program: Program, prices: Prices) -> Prices | None:
+def _fastest(program: Program, tasks: list[str] | None, round_gates: int | None, prices: Prices) -> Prices | None:
     """The prices that lead to the layout which runs fastest."""
     from gatedeploy.benchmarks.layouts import try_layouts  # exporting takes long to import
 
+    program = program if tasks is None else with_tasks(program, tasks)
+    program = program if round_gates is None else rounded_gates(program, round_gates)[0]
     tried = try_layouts(program, prices, say=note)
     for each in tried:
         note(f"{each.ms:8.3f} ms, {each.ratio:.3f} of the predicted one: {each.name}")
@@ -109,6 +124,7 @@ def _document(report: CollapseReport) -> dict[str, Any]:
         "barriers": report.barriers,
         "fewest_macs": report.fewest_macs,
         "layout": [_site(site) for site in report.layout],
+        "rounded_gates": [asdict(gate) for gate in report.rounded],
         "seconds": report.seconds,
     }
 
@@ -141,6 +157,18 @@ def _show_layout(report: CollapseReport, prices: Prices) -> None:
     )
 
 
+def _show_rounded(rounded: Sequence[Rounded]) -> None:
+    names = ["gate", "channels kept by the task", "rounded", "choices flipped"]
+    table(names, [[gate.gate, *map(str, (gate.before, gate.after, gate.flipped))] for gate in rounded])
+    flipped = sum(gate.flipped for gate in rounded)
+    what = "1 choice of a gate was" if flipped == 1 else f"{flipped:,} choices of gates were"
+    say(
+        f"{what} flipped, the least sure first: this is no longer the network that was trained. What it reaches has to "
+        "be measured anew, and the file has no metrics; what follows compares it with the gated network whose gates "
+        "are flipped too."
+    )
+
+
 def _channels(tensor: TensorChoice) -> str:
     return "+".join(f"{rows} {branch}".rstrip() for branch, rows in tensor.rows.items())
 
@@ -151,6 +179,8 @@ def _show(report: CollapseReport, info: ModelInfo, out: Path) -> None:
         for name, cost in (("gated, as trained", report.gated), ("collapsed", report.collapsed))
     ]
     table(["", "MACs", "parameters"], rows)
+    if report.rounded:
+        _show_rounded(report.rounded)
     worst = max(report.parity.error.values())
     say(
         f"The same to {worst:.1e} of the outputs' scale in float64; "

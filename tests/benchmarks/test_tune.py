@@ -14,7 +14,7 @@ from tests.structures import EXAMPLE, STRUCTURES
 
 @pytest.mark.parametrize("runtime", ONE_THREAD)
 def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, few in {"TAPS": (1, 3), "ROWS": (8, 32), "COLUMNS": (16,), "SIDES": (4,)}.items():
+    for name, few in {"TAPS": (1, 3), "ROWS": (8, 32), "COLUMNS": (16,), "SIDES": (4,), "CROWD": 20}.items():
         monkeypatch.setattr(tune, name, few)
     told: list[str] = []
     prices = tune.tune(runtime, told.append)

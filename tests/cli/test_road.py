@@ -58,6 +58,20 @@ def test_prune_for_a_target(folder: Path, tmp_path: Path, capsys: pytest.Capture
             torch.testing.assert_close(found[level][task], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_prune_with_rounded_gates(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file no longer claims what was measured of the network as trained."""
+    checkpoint, out = str(folder / "checkpoint.pt"), str(tmp_path / "rounded.safetensors")
+    found = document(capsys, "prune", checkpoint, "--out", out, "--round-gates", "2")
+    assert [(gate["before"], gate["after"]) for gate in found["rounded_gates"]] == [(3, 2)]
+    assert [site["specific"] for site in found["sites"]] == [{"kind": 2, "depth": 6}, {"kind": 4, "depth": 0}]
+    assert document(capsys, "inspect", checkpoint)["metrics"]
+    assert not document(capsys, "inspect", out)["metrics"]
+    told = output(capsys, "prune", checkpoint, "--out", out, "--round-gates", "2")
+    assert "1 choice of a gate was flipped" in told
+    assert run(["prune", checkpoint, "--round-gates", "1"]) == 2
+    assert "--round-gates" in capsys.readouterr().err
+
+
 def test_what_is_written_may_be_read_by_others(folder: Path, tmp_path: Path) -> None:
     """All files have the mode that new files have here."""
     (tmp_path / "usual").touch()
