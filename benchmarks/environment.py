@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-LIBRARIES = ("gatedeploy", "torch", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
+LIBRARIES = ("gatedeploy", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy")
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def realise(gated: Program, runtime: str) -> Iterator[tuple[str, dict[str, Any]]
         opened = {}
         for name, program in programs.items():
             try:
-                opened[name] = [stack.enter_context(_open(program, runtime, Path(folder)))]
+                opened[name] = [stack.enter_context(open_checked(program, runtime, Path(folder)))]
             except CheckError as error:
                 if name == "mtl":
                     raise
@@ -137,7 +137,7 @@ def realise(gated: Program, runtime: str) -> Iterator[tuple[str, dict[str, Any]]
         )
 
 
-def _open(program: Program, runtime: str, folder: Path) -> Runner:
+def open_checked(program: Program, runtime: str, folder: Path) -> Runner:
     """A runner of one thread, whose answers were compared with the program's."""
     runner = RUNTIMES[runtime](program, Path(tempfile.mkdtemp(dir=folder)) / "model.onnx")
     image = picture(program.input)
