@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial, reduce
 from itertools import cycle, islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -25,7 +26,8 @@ from gatedeploy.benchmarks.runners import ONE_THREAD
 from gatedeploy.graph.prices import Prices
 from gatedeploy.runners.base import Runner
 
-PLAN = Plan(seconds=0, min_rounds=11, max_rounds=11, block_ms=4, warm_up_ms=4)
+PLAN = Plan(seconds=0, min_rounds=7, max_rounds=7, block_ms=4, warm_up_ms=4)
+SWEEPS = 3
 TAPS = (1, 3)
 ROWS = (8, 16, 24, 32, 40, 48, 56, 64)
 COLUMNS = (16, 64, 256)
@@ -83,8 +85,29 @@ class Net:
 
 
 def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Prices:
-    """The prices of `runtime`, one of `ONE_THREAD`, on this machine; takes about a minute."""
+    """The prices of `runtime`, one of `ONE_THREAD`, on this machine; takes two minutes.
+
+    Everything is measured `SWEEPS` times, half a minute apart, and the median is taken: other programs slow a machine
+    down for some seconds, and a difference of two measurements can so become too large or too small.
+    """
     bench = _Bench(ONE_THREAD[runtime])
+    sweeps = []
+    for number in range(1, SWEEPS + 1):
+        progress(f"everything, {number} of {SWEEPS} times")
+        sweeps.append(_sweep(bench, progress))
+    rates = {shape: float(np.median([sweep.rates[shape] for sweep in sweeps])) for shape in sweeps[0].rates}
+    single = {name: float(np.median([sweep.single[name] for sweep in sweeps])) for name in sweeps[0].single}
+    return Prices(runtime, processor(), rates, **single)
+
+
+class _Sweep(NamedTuple):
+    """Everything measured once: the fields of `Prices` by name."""
+
+    rates: dict[tuple[int, int, int, int], float]
+    single: dict[str, float]
+
+
+def _sweep(bench: _Bench, progress: Callable[[str], None]) -> _Sweep:
     progress("launches")
     repeated = bench.layers(1, 8, 8, 4)
     rates = {}
@@ -103,26 +126,13 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
     crowd = [(9, rows, COLUMNS[len(COLUMNS) // 2], 4**2) for rows in ROWS]
     alone = np.mean([math.prod(shape) / rates[shape] + math.prod(shape[:3]) * weight for shape in crowd])
     launch = max(repeated, bench.crowd(crowd[0][2]) - float(alone))
-    _, add = bench.slope(_added, launch, 32)
-    _, join = bench.slope(_joined, launch, 32)
-    cut_launch, cut = bench.slope(partial(_taken, _sliced), launch, WHOLE + PART)
-    gather_launch, gather = bench.slope(partial(_taken, _gathered), launch, WHOLE + PART)
-    turn_launch, turn = bench.slope(_turned, launch, PART)
-    return Prices(
-        target=runtime,
-        machine=processor(),
-        rates=rates,
-        launch_ms=launch,
-        weight_ms=weight,
-        add_ms=add,
-        join_ms=join,
-        cut_ms=cut,
-        cut_launch_ms=cut_launch,
-        gather_ms=gather,
-        gather_launch_ms=gather_launch,
-        turn_ms=turn,
-        turn_launch_ms=turn_launch,
-    )
+    single = {"launch_ms": launch, "weight_ms": weight}
+    _, single["add_ms"] = bench.slope(_added, launch, 32)
+    _, single["join_ms"] = bench.slope(_joined, launch, 32)
+    single["cut_launch_ms"], single["cut_ms"] = bench.slope(partial(_taken, _sliced), launch, WHOLE + PART)
+    single["gather_launch_ms"], single["gather_ms"] = bench.slope(partial(_taken, _gathered), launch, WHOLE + PART)
+    single["turn_launch_ms"], single["turn_ms"] = bench.slope(_turned, launch, PART)
+    return _Sweep(rates, single)
 
 
 class _Bench:

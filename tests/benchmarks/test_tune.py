@@ -14,7 +14,14 @@ from tests.structures import EXAMPLE, STRUCTURES
 
 @pytest.mark.parametrize("runtime", ONE_THREAD)
 def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, few in {"TAPS": (1, 3), "ROWS": (8, 32), "COLUMNS": (16,), "SIDES": (4,), "CROWD": 20}.items():
+    for name, few in {
+        "TAPS": (1, 3),
+        "ROWS": (8, 32),
+        "COLUMNS": (16,),
+        "SIDES": (4,),
+        "CROWD": 20,
+        "SWEEPS": 2,
+    }.items():
         monkeypatch.setattr(tune, name, few)
     told: list[str] = []
     prices = tune.tune(runtime, told.append)
@@ -22,5 +29,5 @@ def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) 
     singles = (getattr(prices, name) for name in SINGLE)
     assert all(math.isfinite(price) and price >= 0 for price in (*singles, *prices.rates.values()))
     assert prices.launch_ms > 0
-    assert len(told) == 4
+    assert len(told) == 2 * 5
     collapse(capture(STRUCTURES[0].build(), EXAMPLE.double()), target=prices)
