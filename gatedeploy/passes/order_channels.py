@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Need
@@ -26,37 +24,39 @@ class OrderChannels(Pass):
 
     def run(self, graph: ChannelGraph) -> None:
         """See the class."""
-        lines = Lines(graph)
-        keys = _keys(graph, lines)
-        group = _ranks([key[:2] for key in keys])
-        rank = _ranks(keys)
+        lines = Lines(graph).of
+        place, readers = _given_places(graph, lines), _readers(graph, lines)
         for operation in graph.operations:
             if operation.divisible:
-                found = lines.of[operation.output.ids]
-                operation.keep(np.lexsort((rank[found], earlier(found), group[found])))
+                found = lines[operation.output.ids]
+                operation.keep(np.lexsort((found, earlier(found), readers[found], place[found])))
 
     def ensures(self, graph: ChannelGraph) -> bool:
         """Nothing got lost: every identity is still made once."""
         return made_once(graph)
 
 
-def _keys(graph: ChannelGraph, lines: Lines) -> list[tuple[int, int, int]]:
-    """By line, what to sort it by: its place where that is given, what reads it, itself."""
-    place = {int(line): position for position, line in enumerate(lines.of[graph.image.ids].tolist())}
-    readers: dict[int, int] = {}
+def _given_places(graph: ChannelGraph, lines: Ids) -> Ids:
+    """(lines,) the place of each in a tensor whose order is not free; -1 where there is none."""
+    given: Ids = np.full(graph.created, -1, dtype=np.int64)
+    fixed = [graph.image, *(operation.output for operation in graph.operations if not operation.divisible)]
+    for value in reversed(fixed):  # the first one counts
+        found = lines[value.ids]
+        given[found[::-1]] = np.arange(len(found))[::-1]
+    return given
+
+
+def _readers(graph: ChannelGraph, lines: Ids) -> Ids:
+    """(lines,) a number by which lines are in Gray order of who reads them; one for those that are read alike."""
+    bits: dict[int, int] = {}
     for number, operation in enumerate(graph.operations):
-        if not operation.divisible:
-            for position, line in enumerate(lines.of[operation.output.ids].tolist()):
-                place.setdefault(line, position)
         for operand in operation.operands:
             if operand.need is Need.ANY_ORDER:
                 bit = 1 << (len(graph.operations) - number)
-                for line in set(lines.of[operand.value.ids].tolist()):
-                    readers[line] = readers.get(line, 0) | bit
-    return [(place.get(line, -1), gray_place(readers.get(line, 0)), line) for line in range(graph.created)]
-
-
-def _ranks(keys: Sequence[tuple[int, ...]]) -> Ids:
-    """(keys,) the place of each in their order; equal ones have one place."""
-    places = {key: place for place, key in enumerate(sorted(set(keys)))}
-    return np.array([places[key] for key in keys], dtype=np.int64)
+                for line in set(lines[operand.value.ids].tolist()):
+                    bits[line] = bits.get(line, 0) | bit
+    alike = {read: place for place, read in enumerate(sorted({0, *bits.values()}, key=gray_place))}
+    found: Ids = np.zeros(graph.created, dtype=np.int64)
+    for line, read in bits.items():
+        found[line] = alike[read]
+    return found
