@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import gatedeploy as gd
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
+from gatedeploy.benchmarks.realisation import FREE, TIED
 from gatedeploy.compiler import Collapsed
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
@@ -74,7 +74,7 @@ class Case:
 def measure(case: Case) -> str:
     """Collapse once; returns a row of the table."""
     torch.set_num_threads(1)
-    gates: dict[str, Any] = {"tie": "residual", "group": 16} if case.tied else {}
+    gates, target = TIED if case.tied else FREE, "cpu" if case.by_price else None
     trunk = Trunk(case.backbone, {"output_stride": 8}, "aspp", case.size)
     network = random_gates(trunk, case.tasks, case.specific, **gates)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
@@ -83,14 +83,14 @@ def measure(case: Case) -> str:
     with PeakMemory() as memory:
         program = capture(network, example)
         captured = time.perf_counter()
-        thin = Collapsed(lower(program, prices_of_target("cpu" if case.by_price else None)).program).float()
+        thin = Collapsed(lower(program, prices_of_target(target)).program).float()
         done = time.perf_counter()
     macs = f"{cost(program).macs / 1e9:.1f} → {cost(thin.program).macs / 1e9:.1f}"
     cells = [f"{captured - started:.1f}", f"{done - captured:.1f}", f"{done - started:.1f}", _memory(memory, weights)]
     if case.verify:
         del thin
         with PeakMemory() as memory:
-            report = gd.collapse(program, target="cpu" if case.by_price else None).report
+            report = gd.collapse(program, target=target).report
         assert report is not None
         cells += [f"{report.seconds['verification']:.0f}", _memory(memory, weights)]
     form = "by price" if case.by_price else "plain"

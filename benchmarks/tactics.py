@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gatedeploy.benchmarks.latency import Plan, measure, relative_spread
-from gatedeploy.benchmarks.realisation import FREE, QUICK, TIED, gated_program, open_checked
+from gatedeploy.benchmarks.latency import measure, relative_spread
+from gatedeploy.benchmarks.realisation import FREE, PLAN, QUICK, TIED, gated_program, open_checked
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.prices import Prices
@@ -35,7 +35,6 @@ from gatedeploy.passes.partition_sums import PartitionSums
 from gatedeploy.price_tables import prices_of
 from gatedeploy.program import Program
 
-PLAN = Plan(seconds=15, min_rounds=15, max_rounds=60, block_ms=60, warm_up_ms=300)
 ALL, NONE = "all tactics", "any of them"
 NEVER = 1e6
 """A price that nobody pays."""

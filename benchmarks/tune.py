@@ -123,9 +123,10 @@ def _sweep(bench: _Bench, progress: Callable[[str], None]) -> _Sweep:
     weights = 9 * 512 * 512
     in_cache = weights * 4**2 / rates[9, ROWS[-1], COLUMNS[-1], 4**2]
     weight = max(0.0, (bench.layers(3, 512, 512, 4, count=12) - in_cache - repeated) / weights)
-    crowd = [(9, rows, COLUMNS[len(COLUMNS) // 2], 4**2) for rows in ROWS]
+    columns = COLUMNS[len(COLUMNS) // 2]
+    crowd = [(9, rows, columns, 4**2) for rows in ROWS]
     alone = np.mean([math.prod(shape) / rates[shape] + math.prod(shape[:3]) * weight for shape in crowd])
-    launch = max(repeated, bench.crowd(crowd[0][2]) - float(alone))
+    launch = max(repeated, bench.crowd(columns) - float(alone))
     single = {"launch_ms": launch, "weight_ms": weight}
     _, single["add_ms"] = bench.slope(_added, launch, 32)
     _, single["join_ms"] = bench.slope(_joined, launch, 32)

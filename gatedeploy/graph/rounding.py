@@ -57,9 +57,11 @@ def rounded_gates(program: Program, multiple: int) -> tuple[Program, tuple[Round
         if node.target is not SELECT or node.args[2].op != "get_attr":
             continue
         gate, group, channels = str(node.args[2].target), node.args[3], shapes[node][node.args[4]]
+        if gate in rounded:
+            continue
         logits = program.weights[gate]
         flips = _flips(logits, per_channel(torch.arange(len(logits)), group, channels).bincount(), multiple)
-        if not flips or gate in rounded:
+        if not flips:
             continue
         weights[gate] = _flipped(logits, flips)
         counts = [int(per_channel(each > 0, group, channels).sum()) for each in (logits, weights[gate])]

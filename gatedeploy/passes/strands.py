@@ -12,7 +12,7 @@ from gatedeploy.graph.channels import ChannelGraph, Ids
 from gatedeploy.graph.groups import Groups
 from gatedeploy.graph.places import Places
 from gatedeploy.graph.sums import Kind, Sum, factors, selection
-from gatedeploy.passes.lines import Lines, gray_place
+from gatedeploy.passes.lines import Lines, earlier, gray_place
 from gatedeploy.passes.unite_channelwise import feature, is_unary
 
 CHUNK, PIECES = 8, 32
@@ -147,11 +147,10 @@ class Strands:
     def _make_atoms(self, number: int, strand: Strand, lines: Ids, touched: dict[int, int]) -> None:
         found: dict[tuple[int, int], list[int]] = defaultdict(list)
         for made in strand.sums:
-            seen: dict[int, int] = defaultdict(int)
-            for id_ in self.sums[made].output.ids.tolist():
-                line = int(lines[id_])
-                found[line, seen[line]].append(id_)
-                seen[line] += 1
+            output = self.sums[made].output.ids
+            along = lines[output]
+            for id_, line, turn in zip(output.tolist(), along.tolist(), earlier(along).tolist(), strict=True):
+                found[line, turn].append(id_)
         groups: dict[tuple[int, frozenset[int]], list[list[int]]] = defaultdict(list)
         for ids in found.values():
             bits = 0
