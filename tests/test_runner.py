@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError
@@ -228,6 +228,20 @@ def test_openvino_compiled_for_one_batch_size_takes_no_other(onnx_file: Path) ->
         assert np.array_equal(first, 2 * picture())  # an answer is the caller's own
         with pytest.raises(InputError, match="input 'image': batch 1, expected 2"):
             runner.infer({"image": picture(1)})
+
+
+def test_openvino_computes_in_float32(tmp_path: Path) -> None:
+    """It rounds to bfloat16 (2⁻⁹ of a number) by itself, on processors that have instructions for it alone."""
+    weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [8, 64]) for name in ("x", "y")]
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "hand", ports[:1], ports[1:], [numpy_helper.from_array(weight, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    rows = np.random.default_rng(1).standard_normal((8, 64)).astype(np.float32)
+    expected = rows.astype(np.float64) @ weight
+    with OpenVinoRunner(tmp_path / "m.onnx", threads=1) as runner:
+        found = runner.infer({"x": rows})["y"]
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_openvino_missing_file_missing_or_no_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
