@@ -25,6 +25,9 @@ TILE = 64
 KERNEL_MS = 0.003
 """The least that one kernel takes when it is launched from a CUDA graph; assumed."""
 
+VECTOR = 8
+"""Channels in half precision that tensor cores take at a time (NVIDIA's guide to mixed precision)."""
+
 ROWS = (64, 128, 256, 512, 1024)
 POSITIONS = (16, 64, 256, 1024, 4096)
 
@@ -39,6 +42,7 @@ def estimated(runtime: str) -> Prices:
     return Prices(
         runtime,
         MACHINE,
+        VECTOR,
         rates,
         launch_ms=KERNEL_MS,
         weight_ms=number,
@@ -48,6 +52,6 @@ def estimated(runtime: str) -> Prices:
         cut_launch_ms=KERNEL_MS,
         gather_ms=number,
         gather_launch_ms=KERNEL_MS,
-        turn_ms=7 * number,
+        turn_ms=7 / 2 * number,
         turn_launch_ms=3 * KERNEL_MS,
     )

@@ -70,4 +70,4 @@ def passes_to_sums(prices: Prices) -> Sequence[Pass]:
 
 def passes_by_price(prices: Prices) -> Sequence[Pass]:
     """The passes behind them that choose a layout by what it costs."""
-    return [PartitionSums(prices), UniteChannelwise(), OrderChannels(), AlignCounts(), ChooseReads(prices)]
+    return [PartitionSums(prices), UniteChannelwise(), OrderChannels(), AlignCounts(prices), ChooseReads(prices)]

@@ -18,7 +18,7 @@ from gatedeploy.files import write_text
 from gatedeploy.gpu_estimate import estimated
 from gatedeploy.graph.prices import Prices
 
-FORMAT = 2
+FORMAT = 3
 SINGLE = (
     *("launch_ms", "weight_ms", "add_ms", "join_ms", "cut_ms", "cut_launch_ms"),
     *("gather_ms", "gather_launch_ms", "turn_ms", "turn_launch_ms"),
@@ -78,7 +78,8 @@ def read_prices(path: Path) -> Prices:
 def write_prices(prices: Prices, path: Path) -> None:
     """Write a table, complete or not at all."""
     layers = [[*shape, math.prod(shape) / rate] for shape, rate in sorted(prices.rates.items())]
-    table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target, "machine": prices.machine}
+    table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target}
+    table |= {"machine": prices.machine, "vector": prices.vector}
     table |= {name: getattr(prices, name) for name in SINGLE}
     table |= {"columns": ["taps", "rows", "columns", "positions", "ms"], "layers": layers}
     write_text(path, _layout(table))
@@ -104,4 +105,7 @@ def _prices(table: Any) -> Prices:
     values = [*numbers.values(), *rates.values()]
     if not rates or not all(math.isfinite(value) and value >= 0 for value in values):
         raise InputError("a price is no number, or less than nothing")
-    return Prices(str(table["runtime"]), str(table["machine"]), rates, **numbers)
+    vector = int(table["vector"])
+    if vector < 1:
+        raise InputError(f"vectors of {vector} channels")
+    return Prices(str(table["runtime"]), str(table["machine"]), vector, rates, **numbers)

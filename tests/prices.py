@@ -11,6 +11,7 @@ def prices(narrowest: int, launch_ms: float) -> Prices:
     return Prices(
         "test",
         "a machine",
+        8,
         rates,
         launch_ms,
         weight_ms=0,
@@ -20,7 +21,7 @@ def prices(narrowest: int, launch_ms: float) -> Prices:
         cut_launch_ms=2 * launch_ms,
         gather_ms=2e-6,
         gather_launch_ms=2 * launch_ms,
-        turn_ms=6e-6,
+        turn_ms=4e-6,
         turn_launch_ms=3 * launch_ms,
     )
 

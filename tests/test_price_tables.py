@@ -33,8 +33,9 @@ def test_a_table_of_this_machine_comes_first() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 1}, "reads format 2"),
+        ({"format": 1}, "reads format 3"),
         ({"launch_ms": -1}, "less than nothing"),
+        ({"vector": 0}, "vectors of 0 channels"),
         ({"launch_ms": None}, "not a table of prices"),
         ({"layers": []}, "no number"),
         ({"layers": [[1, 2, 3, 4, float("nan")]]}, "no number"),

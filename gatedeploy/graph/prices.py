@@ -48,15 +48,6 @@ class Reading:
         return len(self.each) < len(self.cut)
 
 
-VECTOR = 8
-"""Kernels compute and store channels in vectors of this many, or twice as many."""
-
-
-def aligned(count: int) -> int:
-    """The next whole number of vectors; less than one stays what it is."""
-    return count if count < VECTOR else -(-count // VECTOR) * VECTOR
-
-
 @dataclass(frozen=True, eq=False)
 class Prices:
     """Milliseconds by kernel, one picture, one thread.
@@ -64,6 +55,7 @@ class Prices:
     Args:
         target: the runtime.
         machine: where they were measured.
+        vector: how many channels kernels compute and store at a time.
         rates: multiply-adds per ms of a layer by (taps, rows, columns, positions): taps of the kernel (1 or more),
             channels that it makes, channels that it reads, positions of its output.
         launch_ms: what a kernel costs besides its work.
@@ -74,12 +66,14 @@ class Prices:
         cut_launch_ms: what each cut costs besides.
         gather_ms: of gathering channels of a tensor by their numbers, per number of the tensor and of what is gathered.
         gather_launch_ms: what that costs besides.
-        turn_ms: of gathering a channel for each row of a sum, multiplying and adding it, per number of the sum.
+        turn_ms: of gathering a channel for each row of a sum, multiplying and adding it, per number of the tensor that
+            is gathered from and of the sum.
         turn_launch_ms: what that costs besides.
     """
 
     target: str
     machine: str
+    vector: int
     rates: Mapping[tuple[int, int, int, int], float]
     launch_ms: float
     weight_ms: float
@@ -92,6 +86,10 @@ class Prices:
     turn_ms: float
     turn_launch_ms: float
     _known: dict[tuple[int, int, int, int], float] = field(default_factory=dict, init=False)
+
+    def aligned(self, count: int) -> int:
+        """The next whole number of vectors of channels; less than one stays what it is."""
+        return count if count < self.vector else -(-count // self.vector) * self.vector
 
     def layer(self, taps: int, rows: int, columns: int, positions: int) -> float:
         """A convolution or linear layer of `taps` · `rows` · `columns` weights at `positions`."""
@@ -128,7 +126,7 @@ class Prices:
         cutting = [self.cutting(source, entries)[0] for source in sources]
         whole = [self._kernel(taps, rows, source.held, positions) for source in sources]
         fewer = [
-            self._kernel(taps, rows, aligned(source.part), positions) + ms
+            self._kernel(taps, rows, self.aligned(source.part), positions) + ms
             for source, ms in zip(sources, cutting, strict=True)
         ]
         each = tuple(map(min, fewer, whole))
@@ -138,7 +136,7 @@ class Prices:
             worth = tuple(less < all_ + ms for less, all_, ms in zip(fewer, whole, spared, strict=True))
             for cut in {worth, tuple(source.part < source.held for source in sources)}:
                 counts = [source.part if shorter else source.held for source, shorter in zip(sources, cut, strict=True)]
-                ms = self._kernel(taps, rows, aligned(sum(counts)), positions) + sum(compress(cutting, cut))
+                ms = self._kernel(taps, rows, self.aligned(sum(counts)), positions) + sum(compress(cutting, cut))
                 ms += self.launch_ms + self.join_ms * sum(counts) * entries
                 options.append(Reading((ms,), cut))
         return min(options, key=lambda reading: reading.ms)
@@ -151,8 +149,7 @@ class Prices:
         """The same by gathering a channel for every row, multiplying and adding it, in as many turns as it takes."""
         numbers = sum(sources) * positions
         joined = self.join_ms * numbers + self.launch_ms if len(sources) > 1 else 0.0
-        each = self.turn_ms * rows * positions + self.turn_launch_ms
-        return joined + self.gather_ms * numbers + turns * each
+        return joined + turns * (self.turn_launch_ms + self.turn_ms * (sum(sources) + rows) * positions)
 
     def _kernel(self, taps: int, rows: int, columns: int, positions: int) -> float:
         return self.layer(taps, rows, columns, positions) + self.launch_ms

@@ -8,7 +8,7 @@ import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Need, Operation
 from gatedeploy.graph.places import Places
-from gatedeploy.graph.prices import aligned
+from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.sums import Sum, Term, selection
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.order_channels import OrderChannels
@@ -30,6 +30,9 @@ class AlignCounts(Pass):
 
     requires = (OrderChannels,)
 
+    def __init__(self, prices: Prices) -> None:
+        self.prices = prices
+
     def run(self, graph: ChannelGraph) -> None:
         """See the class."""
         places = Places(graph)
@@ -37,9 +40,9 @@ class AlignCounts(Pass):
         copies: dict[int, Ids] = {}
         for number, operation in zip(places.made, graph.operations, strict=True):
             count = len(operation.output.ids)
-            if number not in free or aligned(count) == count:
+            if number not in free or self.prices.aligned(count) == count:
                 continue
-            new = np.arange(graph.created, graph.created + aligned(count) - count)
+            new = np.arange(graph.created, graph.created + self.prices.aligned(count) - count)
             if isinstance(operation, Sum):
                 _repeat_last(operation, new, places, copies)
             elif len(read := copies.get(int(places.tensor[feature(operation).value.ids[0]]), new[:0])) == len(new):
@@ -61,7 +64,7 @@ class AlignCounts(Pass):
             for number, operation in zip(places.made, graph.operations, strict=True)
             if isinstance(operation, Sum) and number in free
         )
-        return all(aligned(count) == count for count in sums)
+        return all(self.prices.aligned(count) == count for count in sums)
 
 
 def _free(graph: ChannelGraph, places: Places) -> set[int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Value
 from gatedeploy.graph.places import Places
-from gatedeploy.graph.prices import Prices, Source, aligned
+from gatedeploy.graph.prices import Prices, Source
 from gatedeploy.graph.sums import Kind, Read, Sum, Term, factors, selection
 from gatedeploy.passes.base import Pass
 from gatedeploy.passes.collect_sums import CollectSums
@@ -65,9 +65,9 @@ class ChooseReads(Pass):
         reading = self.prices.reading(kind.taps, rows, positions, sources, value.entries)
         read = [part if cut else held for part, held, cut in zip(parts, whole, reading.cut, strict=True)]
         if reading.joined:
-            read = [np.concatenate(_rounded_up(read, whole))]
+            read = [np.concatenate(self._rounded_up(read, whole))]
         else:
-            read = [_rounded_up([ids], [held])[0] for ids, held in zip(read, whole, strict=True)]
+            read = [self._rounded_up([ids], [held])[0] for ids, held in zip(read, whole, strict=True)]
         return [Read(replace(value, ids=ids), kind, numbers, ms=ms) for ids, ms in zip(read, reading.each, strict=True)]
 
     def _additions(self, graph: ChannelGraph, made: Sum, places: Places, alone: bool) -> list[Read]:
@@ -97,17 +97,16 @@ class ChooseReads(Pass):
         each = [self.prices.selected(rows, positions, [count]) for count in sources]
         return [Read(value, kind, numbers, ms=ms) for value, ms in zip(values, each, strict=True)]  # 4
 
-
-def _rounded_up(parts: list[Ids], whole: list[Ids]) -> list[Ids]:
-    """The channels that are joined, with as many more of the same tensors as make whole vectors."""
-    count = sum(map(len, parts))
-    missing = aligned(count) - count
-    rounded = []
-    for part, held in zip(parts, whole, strict=True):
-        more = np.setdiff1d(held, part, assume_unique=True)[:missing]
-        missing -= len(more)
-        rounded.append(held[np.isin(held, np.append(part, more))])
-    return rounded
+    def _rounded_up(self, parts: list[Ids], whole: list[Ids]) -> list[Ids]:
+        """The channels that are joined, with as many more of the same tensors as make whole vectors."""
+        count = sum(map(len, parts))
+        missing = self.prices.aligned(count) - count
+        rounded = []
+        for part, held in zip(parts, whole, strict=True):
+            more = np.setdiff1d(held, part, assume_unique=True)[:missing]
+            missing -= len(more)
+            rounded.append(held[np.isin(held, np.append(part, more))])
+        return rounded
 
 
 def _value(made: Sum, term: Term, ids: Ids) -> Value:

@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import accumulate
 
-from gatedeploy.graph.prices import Prices, Source, aligned
+from gatedeploy.graph.prices import Prices, Source
 from gatedeploy.graph.sums import Kind
 from gatedeploy.passes.strands import Added, Strands
 
 SWEEPS = 4
-ROUND = (8, 16, 32)
+VECTORS = (1, 2, 4)
+"""Of so many vectors kernels like rows."""
+
 LEAST_MS = 1e-6
 """What a change must gain at least."""
 
@@ -71,7 +73,7 @@ class PartitionSearch:
 
     def price(self, tensor: Tensor) -> float:
         """Milliseconds that computing it takes."""
-        rows = aligned(self._present(tensor)[0])
+        rows = self.prices.aligned(self._present(tensor)[0])
         if rows == 0:
             return 0.0
         layers, added, positions = self._reads(tensor)
@@ -82,7 +84,9 @@ class PartitionSearch:
         turns: set[tuple[int, int]] = set()
         for source, found in added.items():
             held = self._held(source)
-            if not (self._in_one_order(found) and aligned(sum(each.count for each in found)) == held == rows):
+            if not (
+                self._in_one_order(found) and self.prices.aligned(sum(each.count for each in found)) == held == rows
+            ):
                 selected.append(held)
                 turns.update((each.row, self._origin(each)) for each in found)
             elif not layers and len(added) > 1:
@@ -108,7 +112,7 @@ class PartitionSearch:
     def _held(self, source: Tensor) -> int:
         """How many channels a tensor has; of one that no sum makes, the label tells."""
         family, label = source
-        return label if family < 0 else aligned(self._present(source)[0])
+        return label if family < 0 else self.prices.aligned(self._present(source)[0])
 
     def _reads(self, tensor: Tensor) -> tuple[dict[tuple[Kind, int], list[Source]], dict[Tensor, list[Added]], int]:
         """Per layer, what it reads of each tensor; what is added of each; positions."""
@@ -152,7 +156,7 @@ class PartitionSearch:
         for atom in present:
             runs += (atom in read) > before
             before = atom in read
-        return Source(aligned(size), sum(atoms[atom].size for atom in read), runs)
+        return Source(self.prices.aligned(size), sum(atoms[atom].size for atom in read), runs)
 
     # changes
 
@@ -261,7 +265,7 @@ class PartitionSearch:
     def _rounded(self, ordered: list[int], border: int) -> list[int]:
         """How many atoms make parts of about as many channels that kernels like."""
         ends = list(accumulate(self.strands.atoms[atom].size for atom in ordered))
-        exact = ends[border - 1]
-        wanted = {rounded for step in ROUND for rounded in (exact // step * step, -(-exact // step) * step)}
+        exact, steps = ends[border - 1], [count * self.prices.vector for count in VECTORS]
+        wanted = {rounded for step in steps for rounded in (exact // step * step, -(-exact // step) * step)}
         found = {min(range(len(ends)), key=lambda place: abs(ends[place] - each)) + 1 for each in wanted}
         return sorted(found - {border, len(ordered)})

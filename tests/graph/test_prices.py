@@ -12,6 +12,7 @@ RATES = {
 PRICES = Prices(
     "made up",
     "a machine",
+    8,
     RATES,
     launch_ms=1,
     weight_ms=0,
@@ -85,5 +86,5 @@ def test_what_is_joined_is_cut_where_that_spares_a_vector_in_all() -> None:
 def test_channels_are_gathered_turn_by_turn() -> None:
     """Two tensors of 8 channels are joined; three times a channel is gathered for each of 4 rows, 10 numbers each."""
     joined = 1 + 0.001 * 160
-    assert PRICES.gathered(4, 10, [8, 8], 3) == pytest.approx(joined + 0.02 * 160 + 3 * (7 + 0.1 * 40))
-    assert PRICES.gathered(4, 10, [8], 3) == pytest.approx(0.02 * 80 + 3 * (7 + 0.1 * 40))
+    assert PRICES.gathered(4, 10, [8, 8], 3) == pytest.approx(joined + 3 * (7 + 0.1 * (160 + 40)))
+    assert PRICES.gathered(4, 10, [8], 3) == pytest.approx(3 * (7 + 0.1 * (80 + 40)))
