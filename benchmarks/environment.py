@@ -8,6 +8,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 LIBRARIES = ("gatedeploy", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy")
 
 
@@ -16,7 +18,7 @@ class Environment:
     """The machine and the software.
 
     Args:
-        cpu: the processor's name.
+        cpu: the processor's name and vector instructions.
         cores: how many of its cores this process may use.
         threads: how many threads compute one request.
         system: operating system and architecture.
@@ -67,10 +69,11 @@ def cores() -> int:
 
 
 def processor() -> str:
-    """What the processor calls itself."""
+    """What the processor calls itself, and the vector instructions that are used of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware")))
-    return next(named, "") or platform.processor() or "unknown"
+    name = next(named, "") or platform.processor() or "unknown"
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

@@ -1,6 +1,8 @@
 """Tables of prices: those that come with gatedeploy, and those that `gatedeploy tune` measured on this machine.
 
-A table is JSON. What is shipped was measured by `gatedeploy tune`, on the machine that the table names.
+A table is JSON. What is shipped was measured by `gatedeploy tune`, on the machine that the table names: one for
+processors that compute 8 numbers at a time, one for those that compute 16, where small kernels, launches and copies
+cost more beside the rest.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from platformdirs import user_cache_path
 
 from gatedeploy.errors import InputError, check_known, located
@@ -41,8 +44,13 @@ def prices_of(runtime: str) -> Prices:
         return read_prices(own)
     if runtime in ESTIMATED:
         return estimated(runtime)
-    shipped = files("gatedeploy") / "prices" / f"{runtime}.json"
+    shipped = files("gatedeploy") / "prices" / f"{runtime}-{_instructions()}.json"
     return _prices(json.loads(shipped.read_text()))
+
+
+def _instructions() -> str:
+    """The vector instructions of this machine, as far as there are tables for them."""
+    return "avx512" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "avx2"
 
 
 def prices_of_target(target: str | Prices | None) -> Prices | None:

@@ -1,13 +1,14 @@
 import json
 
 import pytest
+import torch
 
 from gatedeploy.benchmarks.random_gates import Trunk
 from gatedeploy.benchmarks.realisation import gated_program
 from gatedeploy.errors import InputError
 from gatedeploy.lowering import lower
 from gatedeploy.price_tables import ESTIMATED, TARGETS, own_table, prices_of, read_prices, write_prices
-from tests.prices import JOINING
+from tests.prices import CUTTING, JOINING
 
 
 def test_what_was_written_is_read() -> None:
@@ -18,10 +19,14 @@ def test_what_was_written_is_read() -> None:
     assert (read.launch_ms, read.cut_ms, read.target) == (JOINING.launch_ms, JOINING.cut_ms, "test")
 
 
+@pytest.mark.parametrize(("capability", "vector"), [("AVX2", 8), ("AVX512", 16), ("DEFAULT", 8)])
 @pytest.mark.parametrize("runtime", sorted({*TARGETS.values()} - {*ESTIMATED}))
-def test_every_target_has_a_table_that_is_shipped(runtime: str) -> None:
+def test_every_target_has_a_table_that_is_shipped(
+    runtime: str, capability: str, vector: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     prices = prices_of(runtime)
-    assert prices.target == runtime
+    assert (prices.target, prices.vector) == (runtime, vector)
     assert 0 < prices.layer(9, 16, 64, 256) < prices.layer(9, 64, 64, 256)
 
 
@@ -71,8 +76,7 @@ def test_what_was_not_measured_says_so() -> None:
 
 def test_a_layout_for_a_gpu_has_few_kernels() -> None:
     program = gated_program(Trunk("resnet20", {"width": 0.5}, "linear", (32, 32)), 3, 0.2, tie="residual", group=8)
-    kernels = {
-        target: sum(site.kernels for site in lower(program, prices_of(TARGETS[target])).layout)
-        for target in ("cpu", "gpu")
-    }
-    assert kernels["gpu"] < kernels["cpu"]
+    kernels = [
+        sum(site.kernels for site in lower(program, prices).layout) for prices in (prices_of(TARGETS["gpu"]), CUTTING)
+    ]
+    assert kernels[0] < kernels[1]

@@ -40,7 +40,10 @@ class PartitionSearch:
             for number, strand in enumerate(strands.strands)
             for made, family in zip(strand.sums, strand.families, strict=True)
         }
+        self._sizes = [atom.size for atom in strands.atoms]
         self._known: dict[int, dict[int, tuple[int, list[int]]]] = defaultdict(dict)
+        self._tensors_of: dict[int, set[Tensor]] = {}
+        self._prices: dict[Tensor, float] = {}
         self._atoms_of: dict[int, list[int]] = defaultdict(list)
         self._atoms_along: dict[int, list[int]] = defaultdict(list)
         for place, each in enumerate(strands.atoms):
@@ -68,7 +71,7 @@ class PartitionSearch:
                 for atom in sorted(self.members[label], key=self.strands.rank.__getitem__)
                 if self.sum_at.get((family, atoms[atom].strand)) in atoms[atom].sums
             ]
-            known[family] = sum(atoms[atom].size for atom in found), found
+            known[family] = sum(map(self._sizes.__getitem__, found)), found
         return known[family]
 
     def price(self, tensor: Tensor) -> float:
@@ -134,9 +137,12 @@ class PartitionSearch:
                     continue
                 kind = (layer.kind, layer.entries)
                 for source, read in layer.sources.items():
-                    parts = needed[kind]
-                    for atom in read:
-                        parts[source, labels[atom]].add(atom)
+                    parts, left = needed[kind], read
+                    while left:  # label by label
+                        its = labels[next(iter(left))]
+                        found = left & self.members[its]
+                        parts[source, its] |= found
+                        left = left - found
                 for number, held, count in layer.fixed:
                     fixed[kind][number] = Source(held, count, 1)
             for each in self.strands.added[made]:
@@ -150,13 +156,10 @@ class PartitionSearch:
 
     def _source(self, tensor: Tensor, read: set[int]) -> Source:
         """What a layer reads that needs these atoms of a tensor."""
-        atoms = self.strands.atoms
-        runs, before = 0, False
         size, present = self._present(tensor)
-        for atom in present:
-            runs += (atom in read) > before
-            before = atom in read
-        return Source(self.prices.aligned(size), sum(atoms[atom].size for atom in read), runs)
+        taken = [atom in read for atom in present]
+        runs = sum(map(int.__gt__, taken, [False, *taken]))
+        return Source(self.prices.aligned(size), sum(map(self._sizes.__getitem__, read)), runs)
 
     # changes
 
@@ -169,7 +172,10 @@ class PartitionSearch:
             found.update((family, self.label[atom]) for family in strand.families)
             readers |= self.strands.readers[atom]
         for reader in readers:
-            found.update((self.strands.family[reader], self.label[atom]) for atom in self._atoms_of[reader])
+            if reader not in self._tensors_of:
+                family, labels = self.strands.family[reader], self.label
+                self._tensors_of[reader] = {(family, labels[atom]) for atom in self._atoms_of[reader]}
+            found |= self._tensors_of[reader]
         return found
 
     def _relabel(self, atoms: Iterable[int], label: int) -> None:
@@ -179,8 +185,26 @@ class PartitionSearch:
             self.members[self.label[atom]].discard(atom)
             self.members[label].add(atom)
             self.label[atom] = label
+            for made in self.strands.atoms[atom].sums:
+                self._tensors_of.pop(made, None)
         for each in touched:
             self._known.pop(each, None)
+
+    def _settle(self, moved: list[int], label: int, around: list[int]) -> None:
+        """Give these atoms another label for good; `around` are all atoms of both labels."""
+        stale = self._affected(around)
+        self._relabel(moved, label)
+        for tensor in stale | self._affected(around):
+            self._prices.pop(tensor, None)
+
+    def _total(self, atoms: list[int]) -> float:
+        """What the tensors cost that have these atoms or read them."""
+        total = 0.0
+        for tensor in self._affected(atoms):
+            if tensor not in self._prices:
+                self._prices[tensor] = self.price(tensor)
+            total += self._prices[tensor]
+        return total
 
     def _gain(self, moved: list[int], label: int, around: list[int], before: float) -> float:
         """What it would save to give these atoms another label; `around` are all atoms of both labels."""
@@ -204,13 +228,13 @@ class PartitionSearch:
                     if one == other or (other in mine and other < one):
                         continue
                     around = [*self.members[one], *self.members[other]]
-                    before = sum(self.price(tensor) for tensor in self._affected(around))
-                    gain = self._gain(list(self.members[other]), one, around, before)
+                    gain = self._gain(list(self.members[other]), one, around, self._total(around))
                     if gain > best:
-                        best, chosen = gain, (one, other)
+                        best, chosen = gain, (one, other, around)
             if chosen is None:
                 return changed
-            self._relabel(list(self.members[chosen[1]]), chosen[0])
+            one, other, around = chosen
+            self._settle(list(self.members[other]), one, around)
             changed = True
 
     def _labels(self, strands: Iterable[int]) -> list[int]:
@@ -223,10 +247,9 @@ class PartitionSearch:
         while todo:
             label = todo.pop()
             around = sorted(self.members[label])
-            before = sum(self.price(tensor) for tensor in self._affected(around))
-            gain, part = self._best_part(around, before)
+            gain, part = self._best_part(around, self._total(around))
             if gain > LEAST_MS:
-                self._relabel(part, self.next_label)
+                self._settle(part, self.next_label, around)
                 todo += [label, self.next_label]
                 self.next_label += 1
                 changed = True
