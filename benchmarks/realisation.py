@@ -55,6 +55,7 @@ FREE: dict[str, Any] = {"tie": None, "group": 1}
 QUICK = [Trunk("resnet18", {}, "linear", (128, 128))]
 FULL = [
     *QUICK,
+    Trunk("resnet18", {}, "linear", (256, 256)),  # weights, which caches do not hold, count for less beside the rest
     Trunk("resnet50", {"output_stride": 8}, "aspp", (96, 128)),
     Trunk("resnet20", {"width": 0.5}, "linear", (64, 64)),
 ]
@@ -66,6 +67,7 @@ class Cell:
 
     Args:
         backbone: its name, or the file of a trained network.
+        size: height and width of the picture.
         tasks: how many.
         specific: the share of specific channels; None for trained gates.
         group: of its gates; None where a file does not tell.
@@ -80,6 +82,7 @@ class Cell:
     """
 
     backbone: str
+    size: tuple[int, int]
     tasks: int
     specific: float | None
     group: int | None
@@ -170,20 +173,21 @@ def matrix(trunks: Sequence[Trunk], runtime: str, trained: Sequence[Path] = ()) 
                     program = gated_program(trunk, tasks, specific, **gates)
                     for lowering, ratios in realise(program, runtime):
                         told = {**gates, **ratios, "lowering": lowering, "runtime": runtime}
-                        yield Cell(trunk.backbone, tasks, specific, **told)
+                        yield Cell(trunk.backbone, trunk.size, tasks, specific, **told)
     for file in trained:
         program = read_checkpoint(file).program
         for lowering, ratios in realise(program, runtime):
             told = {"group": None, "tie": None, **ratios, "lowering": lowering, "runtime": runtime}
-            yield Cell(str(file), len(program.outputs), None, **told)
+            size = (program.input.height, program.input.width)
+            yield Cell(str(file), size, len(program.outputs), None, **told)
 
 
-def means(cells: Sequence[Cell]) -> list[dict[str, object]]:
-    """Geometric-mean realisation by backbone, kind of gates and lowering."""
+def means(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Geometric-mean realisation by backbone, size, kind of gates and lowering."""
     groups: dict[tuple[object, ...], list[float]] = {}
     for cell in cells:
-        groups.setdefault((cell.backbone, cell.tie, cell.group, cell.lowering), []).append(cell.realisation)
-    names = ("backbone", "tie", "group", "lowering")
+        groups.setdefault((cell.backbone, cell.size, cell.tie, cell.group, cell.lowering), []).append(cell.realisation)
+    names = ("backbone", "size", "tie", "group", "lowering")
     return [
         {
             **dict(zip(names, key, strict=True)),
@@ -194,11 +198,15 @@ def means(cells: Sequence[Cell]) -> list[dict[str, object]]:
     ]
 
 
+def _size(size: tuple[int, int]) -> str:
+    return "×".join(map(str, size))
+
+
 def _row(cell: Cell) -> str:
     gates = "trained" if cell.specific is None else f"p {cell.specific:g}, {cell.tie or 'free'} {cell.group}"
     return (
-        f"{cell.backbone:10} T {cell.tasks} {gates:18} {cell.lowering:8} MACs {cell.mac_ratio:.2f}, executed "
-        f"{cell.executed_mac_ratio:.2f}, latency {cell.latency_ratio:.2f}, realisation {cell.realisation:.2f} "
+        f"{cell.backbone:10} {_size(cell.size)} T {cell.tasks} {gates:18} {cell.lowering:8} MACs {cell.mac_ratio:.2f}, "
+        f"executed {cell.executed_mac_ratio:.2f}, latency {cell.latency_ratio:.2f}, realisation {cell.realisation:.2f} "
         f"(spread {cell.spread:.0%})"
     )
 
@@ -223,8 +231,8 @@ def main() -> None:
         print(json.dumps({"cells": [asdict(cell) for cell in cells], "means": found, "environment": where}, indent=1))
         return
     for mean in found:
-        gates = f"{mean['tie'] or 'free'} {mean['group']}"
-        print(f"{mean['backbone']}, {gates}, {mean['lowering']}: {mean['realisation']:.3f}, mean of {mean['cells']}")
+        network = f"{mean['backbone']} {_size(mean['size'])}, {mean['tie'] or 'free'} {mean['group']}"
+        print(f"{network}, {mean['lowering']}: {mean['realisation']:.3f}, mean of {mean['cells']}")
 
 
 if __name__ == "__main__":

@@ -29,5 +29,6 @@ def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) 
     singles = (getattr(prices, name) for name in SINGLE)
     assert all(math.isfinite(price) and price >= 0 for price in (*singles, *prices.rates.values()))
     assert prices.launch_ms > 0
+    assert prices.vector in (8, 16)
     assert len(told) == 2 * 5
     collapse(capture(STRUCTURES[0].build(), EXAMPLE.double()), target=prices)

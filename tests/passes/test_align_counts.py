@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,9 +9,9 @@ from tests.graph.small import Net, all_of, collapsed, conv, laid_out, sums
 from tests.prices import CUTTING
 
 
-def widths(network: Net) -> list[int]:
-    """The channels of every sum."""
-    return [len(made.output.ids) for made in sums(laid_out(network, CUTTING, AlignCounts))]
+def widths(network: Net, vector: int = 8) -> list[int]:
+    """The channels of every sum, where kernels compute so many at a time."""
+    return [len(made.output.ids) for made in sums(laid_out(network, replace(CUTTING, vector=vector), AlignCounts))]
 
 
 def test_what_layers_read_has_whole_vectors() -> None:  # 1, 2
@@ -50,8 +52,12 @@ def test_what_others_read_stays_as_it_is(run: object) -> None:
     collapsed(network, CUTTING)
 
 
-def test_less_than_a_vector_stays_as_it_is() -> None:
-    assert widths(Net(lambda n, x: n.b(n.a(x).relu()), a=conv(3, 5), b=conv(5, 3))) == [5, 3]
+@pytest.mark.parametrize(("vector", "count", "expected"), [(8, 5, 5), (8, 20, 24), (16, 12, 12), (16, 20, 32)])
+def test_vectors_are_those_of_the_target_and_less_than_one_stays_as_it_is(
+    vector: int, count: int, expected: int
+) -> None:
+    network = Net(lambda n, x: n.b(n.a(x).relu()), a=conv(3, count), b=conv(count, 3))
+    assert widths(network, vector) == [expected, 3]
 
 
 def test_copies_are_as_finite_as_the_channel_that_is_copied() -> None:
