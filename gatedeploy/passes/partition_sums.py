@@ -39,7 +39,7 @@ class PartitionSums(Pass):
         search.improve()
         label = np.full(graph.created, -1, dtype=np.int64)
         made = np.flatnonzero(strands.atom_of >= 0)
-        label[made] = np.array(search.label, dtype=np.int64)[strands.atom_of[made]]
+        label[made] = np.array(search.partition.label, dtype=np.int64)[strands.atom_of[made]]
         parts: dict[tuple[int, int], list[tuple[Sum, Ids]]] = {}
         for family, each in zip(strands.family, strands.sums, strict=True):
             labels = label[each.output.ids]

@@ -97,7 +97,7 @@ class Strands:
         rank: by atom, its place in the order in which atoms are going to lie.
         atom_of: (identities,) the atom of what sums make, -1 elsewhere.
         layers: by sum, what its layers read.
-        added: by sum, what it adds.
+        added: by sum and atom of rows, what is added to these.
         readers: by atom, the sums that read a channel of it.
         around: by strand, itself and those that read it or are read by it.
     """
@@ -121,7 +121,7 @@ class Strands:
         for number, strand in enumerate(self.strands):
             self._make_atoms(number, strand, lines, touched)
         self.layers: list[list[LayerRead]] = []
-        self.added: list[list[Added]] = []
+        self.added: list[dict[int, list[Added]]] = []
         self.readers: dict[int, set[int]] = defaultdict(set)
         for number in range(len(self.sums)):
             self._note_reads(number)
@@ -184,9 +184,10 @@ class Strands:
                 if atom >= 0:
                     self.readers[atom].add(number)
         self.layers.append(layers)
-        self.added.append(
-            [Added(row, family, atom, len(whole), all(whole)) for (row, family, atom), whole in added.items()]
-        )
+        by_row: dict[int, list[Added]] = defaultdict(list)
+        for (row, family, atom), whole in added.items():
+            by_row[row].append(Added(row, family, atom, len(whole), all(whole)))
+        self.added.append(by_row)
 
     def _layer(self, kind: Kind, roots: Ids, rows: Ids, entries: int, number: int) -> LayerRead:
         roots = np.unique(roots)

@@ -39,11 +39,11 @@ def network() -> Net:
 def total(search: PartitionSearch) -> float:
     """Predicted milliseconds of all tensors."""
     tensors = {
-        (family, search.label[number])
+        (family, search.partition.label[number])
         for number, atom in enumerate(search.strands.atoms)
         for family in search.strands.strands[atom.strand].families
     }
-    return sum(search.price(tensor) for tensor in tensors)
+    return sum(search.partition.price(tensor) for tensor in tensors)
 
 
 def chosen(graph: ChannelGraph) -> float:
@@ -63,3 +63,11 @@ def test_what_it_predicts_is_what_is_chosen(at: Prices) -> None:
     search = PartitionSearch(Strands(laid_out(network(), at, ChooseReads)), at)
     search.improve()
     assert total(search) == pytest.approx(chosen(laid_out(network(), at)), rel=1e-9)
+
+
+@pytest.mark.parametrize("at", EACH)
+def test_what_it_remembers_of_prices_is_still_so(at: Prices) -> None:
+    search = PartitionSearch(Strands(laid_out(network(), at, ChooseReads)), at)
+    search.improve()
+    everything = list(range(len(search.strands.atoms)))
+    assert search.partition.total(everything) == pytest.approx(total(search), rel=1e-12)
