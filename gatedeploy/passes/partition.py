@@ -2,232 +2,200 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterator
 
 from gatedeploy.graph.prices import Prices, Source
 from gatedeploy.graph.sums import Kind
+from gatedeploy.passes.bits import mask_of, most_overlaps, runs
 from gatedeploy.passes.strands import Added, Strands
 
 Tensor = tuple[int, int]
-"""Its family, and the label of its atoms."""
-
-
-class _Present(NamedTuple):
-    """What lies in a tensor.
-
-    Args:
-        held: how many channels it has.
-        atoms: those that it has, in the order in which they are going to lie.
-        by_sum: the same by the sum that makes them.
-    """
-
-    held: int
-    atoms: list[int]
-    by_sum: dict[int, set[int]]
+"""Its family, and the label of its channels. One that no sum makes: -1 - its number, and how many channels it has."""
 
 
 class Partition:
-    """Labels for atoms: atoms of one label lie in one tensor wherever a sum makes them. At first one per strand.
+    """Labels for the channels of ropes: those of one label lie in one tensor wherever a sum makes them.
+
+    At first each strand has a label of its own.
 
     Attributes:
-        label: by atom.
-        members: the atoms of each label.
-        next_label: one that no atom has.
+        holds: the channels of each label.
+        rope: of each label.
+        labels: those of each rope; one that has no channels may be among them.
+        remembered: prices that were asked for and are still so.
     """
 
     def __init__(self, strands: Strands, prices: Prices) -> None:
         self.strands = strands
         self.prices = prices
-        self.label = [atom.strand for atom in strands.atoms]
-        self.members: dict[int, set[int]] = defaultdict(set)
-        for atom, label in enumerate(self.label):
-            self.members[label].add(atom)
-        self.next_label = len(strands.strands)
-        self._sum_at = {
-            (family, number): made
-            for number, strand in enumerate(strands.strands)
-            for made, family in zip(strand.sums, strand.families, strict=True)
-        }
-        self._sizes = [atom.size for atom in strands.atoms]
-        self._atoms_of: dict[int, list[int]] = defaultdict(list)
-        self._atoms_along: dict[int, list[int]] = defaultdict(list)
-        for place, each in enumerate(strands.atoms):
-            self._atoms_along[each.strand].append(place)
-            for made in each.sums:
-                self._atoms_of[made].append(place)
-        # What was looked up before; `_relabel` and `settle` forget what is no longer so.
-        self._known: dict[int, dict[int, _Present]] = defaultdict(dict)
-        self._tensors_of: dict[int, set[Tensor]] = {}
-        self._parts_of: dict[int, list[list[tuple[Tensor, frozenset[int]]]]] = {}
-        self._prices: dict[Tensor, float] = {}
+        self.holds: list[int] = []
+        self.rope: list[int] = []
+        self.labels: list[list[int]] = [[] for _ in strands.ropes]
+        for number, rope in enumerate(strands.ropes):
+            for strand in rope.strands:
+                self.holds[self.unused(number)] = strand
+        self._rows = [[self._rows_by_label(each) for each in added] for added in strands.added]
+        self._added_of: list[list[tuple[Added, dict[int, int]]]] = [[] for _ in strands.ropes]
+        for added, rows in zip(strands.added, self._rows, strict=True):
+            for what, by_label in zip(added, rows, strict=True):
+                if what.family >= 0:
+                    self._added_of[what.rope].append((what, by_label))
+        self.remembered: dict[Tensor, float] = {}
 
-    def labels(self, strands: Iterable[int]) -> list[int]:
-        """Those of the atoms of these strands."""
-        return sorted({self.label[atom] for strand in strands for atom in self._atoms_along[strand]})
+    def unused(self, rope: int) -> int:
+        """A label that no channel has."""
+        for label in self.labels[rope]:
+            if not self.holds[label]:
+                return label
+        self.labels[rope].append(len(self.holds))
+        self.holds.append(0)
+        self.rope.append(rope)
+        return self.labels[rope][-1]
+
+    def tensors(self, label: int) -> Iterator[Tensor]:
+        """Those that have channels of this label."""
+        for family in self.strands.ropes[self.rope[label]].families:
+            if self._held((family, label)):
+                yield family, label
 
     def price(self, tensor: Tensor) -> float:
         """Milliseconds that computing it takes."""
-        rows = self._present(tensor).held
-        if rows == 0:
-            return 0.0
-        layers, added, positions = self._reads(tensor)
+        rows = self._count(tensor)
+        makers = self._makers(tensor)
+        positions = max(self.strands.sums[maker].output.entries for maker, _ in makers)
         total = 0.0
-        for (kind, entries), parts in layers.items():
-            total += self.prices.reading(kind.taps, rows, kind.positions(positions, entries), parts, entries).ms
-        selected = []
-        turns: set[tuple[int, int]] = set()
-        for source, found in added.items():
-            held = self._held(source)
-            if not (
-                held == rows == self.prices.aligned(sum(each.count for each in found)) and self._in_one_order(found)
-            ):
+        layers = self._read(makers)
+        for (kind, entries), sources in layers.items():
+            total += self.prices.reading(kind.taps, rows, kind.positions(positions, entries), sources, entries).ms
+        added = self._added(makers)
+        selected: list[int] = []
+        turns: list[int] = []
+        for source, (parts, whole) in added.items():
+            count = sum(part.bit_count() for part in parts)
+            held = self._count(source)
+            if not (whole and held == rows == self.prices.aligned(count) and most_overlaps(parts) == 1):
                 selected.append(held)
-                turns.update((each.row, self._origin(each)) for each in found)
+                turns += parts
             elif not layers and len(added) > 1:
                 total += self.prices.add_ms * rows * positions
         if selected:
             shape = (rows, positions, selected)
-            most = max(Counter(row for row, _ in turns).values())
-            total += min(self.prices.selected(*shape), self.prices.gathered(*shape, most))
+            total += min(self.prices.selected(*shape), self.prices.gathered(*shape, most_overlaps(turns)))
         return total
 
-    def total(self, atoms: list[int]) -> float:
-        """What the tensors cost that have these atoms or read them."""
+    def total(self, labels: list[int]) -> float:
+        """What the tensors cost that have channels of these labels of one rope, or read them."""
         total = 0.0
-        for tensor in self._affected(atoms):
-            if tensor not in self._prices:
-                self._prices[tensor] = self.price(tensor)
-            total += self._prices[tensor]
+        for tensor in self._affected(labels):
+            if tensor not in self.remembered:
+                self.remembered[tensor] = self.price(tensor)
+            total += self.remembered[tensor]
         return total
 
-    def gain(self, moved: list[int], label: int, around: list[int], before: float) -> float:
-        """What it would save to give these atoms another label.
+    def gain(self, moved: int, old: int, new: int, before: float) -> float:
+        """What it would save to give these channels of the label `old` another.
 
         Args:
-            moved: atoms of one label.
-            label: the other.
-            around: all atoms of both labels.
-            before: their `total` as it is.
+            moved: the channels.
+            old: their label.
+            new: the other; it may have no channels so far.
+            before: the `total` of both as it is.
         """
-        old = self.label[moved[0]]
-        self._relabel(moved, label)
-        after = sum(self.price(tensor) for tensor in self._affected(around))
-        self._relabel(moved, old)
+        self._move(moved, old, new)
+        after = sum(map(self.price, self._affected([old, new])))
+        self._move(moved, new, old)
         return before - after
 
-    def settle(self, moved: list[int], label: int, around: list[int]) -> None:
-        """Give these atoms another label for good; `around` are all atoms of both labels."""
-        stale = self._affected(around)
-        self._relabel(moved, label)
-        for tensor in stale | self._affected(around):
-            self._prices.pop(tensor, None)
+    def settle(self, moved: int, old: int, new: int) -> None:
+        """Give these channels of the label `old` another for good."""
+        stale = self._affected([old, new])
+        self._move(moved, old, new)
+        for tensor in stale | self._affected([old, new]):
+            self.remembered.pop(tensor, None)
 
-    def _relabel(self, atoms: Iterable[int], label: int) -> None:
-        touched = {label}
-        for atom in atoms:
-            touched.add(self.label[atom])
-            self.members[self.label[atom]].discard(atom)
-            self.members[label].add(atom)
-            self.label[atom] = label
-            for made in self.strands.atoms[atom].sums:
-                self._tensors_of.pop(made, None)
-            for reader in self.strands.readers[atom]:
-                self._parts_of.pop(reader, None)
-        for each in touched:
-            self._known.pop(each, None)
+    def _move(self, moved: int, old: int, new: int) -> None:
+        self.holds[old] ^= moved
+        self.holds[new] ^= moved
+        for each, rows in self._added_of[self.rope[old]]:
+            if each.of & moved:
+                image = each.image(moved)
+                rows[old] = rows.get(old, 0) ^ image
+                rows[new] = rows.get(new, 0) ^ image
 
-    def _affected(self, atoms: Iterable[int]) -> set[Tensor]:
-        """The tensors that have these atoms, and those that read them."""
-        found: set[Tensor] = set()
-        readers: set[int] = set()
-        for atom in atoms:
-            strand = self.strands.strands[self.strands.atoms[atom].strand]
-            found.update((family, self.label[atom]) for family in strand.families)
-            readers |= self.strands.readers[atom]
-        for reader in readers:
-            if reader not in self._tensors_of:
-                family, labels = self.strands.family[reader], self.label
-                self._tensors_of[reader] = {(family, labels[atom]) for atom in self._atoms_of[reader]}
-            found |= self._tensors_of[reader]
+    def _affected(self, labels: list[int]) -> set[Tensor]:
+        """The tensors that have channels of these labels of one rope, and those that read them."""
+        found = {tensor for label in labels for tensor in self.tensors(label)}
+        rope, moved = self.rope[labels[0]], 0
+        for label in labels:
+            moved |= self.holds[label]
+        for reader, read in self.strands.readers[rope].items():
+            if read & moved:
+                made = self.strands.made[reader]
+                family = self.strands.family[reader]
+                found |= {
+                    (family, label) for label in self.labels[self.strands.rope[reader]] if self.holds[label] & made
+                }
         return found
 
-    def _present(self, tensor: Tensor) -> _Present:
+    def _makers(self, tensor: Tensor) -> list[tuple[int, int]]:
+        """The sums that make its channels, and which of these each makes."""
         family, label = tensor
-        known = self._known[label]
-        if family not in known:
-            atoms = self.strands.atoms
-            found, by_sum = [], defaultdict(set)
-            for atom in sorted(self.members[label], key=self.strands.rank.__getitem__):
-                made = self._sum_at.get((family, atoms[atom].strand))
-                if made is not None and made in atoms[atom].sums:
-                    found.append(atom)
-                    by_sum[made].add(atom)
-            count = sum(map(self._sizes.__getitem__, found))
-            known[family] = _Present(self.prices.aligned(count), found, by_sum)
-        return known[family]
+        makers = self.strands.makers[family, self.rope[label]]
+        return [(maker, rows) for maker in makers if (rows := self.strands.made[maker] & self.holds[label])]
 
-    def _in_one_order(self, parts: list[Added]) -> bool:
-        """Each row adds one of these channels at most, times 1."""
-        counts: Counter[int] = Counter()
-        for part in parts:
-            counts[part.row] += part.count
-        fits = all(count <= self.strands.atoms[row].size for row, count in counts.items())
-        return fits and all(part.whole for part in parts)
-
-    def _origin(self, part: Added) -> int:
-        """A number for the strand or tensor that `part` is of: a row adds one channel of each at most, or few."""
-        return self.strands.atoms[part.atom].strand if part.family >= 0 else -1 - part.atom
-
-    def _held(self, source: Tensor) -> int:
-        """How many channels a tensor has; of one that no sum makes, the label tells."""
-        family, label = source
-        return label if family < 0 else self._present(source).held
-
-    def _reads(self, tensor: Tensor) -> tuple[dict[tuple[Kind, int], list[Source]], dict[Tensor, list[Added]], int]:
-        """Per layer, what it reads of each tensor; what is added of each; positions."""
-        labels = self.label
-        needed: dict[tuple[Kind, int], dict[Tensor, set[int]]] = defaultdict(lambda: defaultdict(set))
+    def _read(self, makers: list[tuple[int, int]]) -> dict[tuple[Kind, int], list[Source]]:
+        """By layer, what these rows of sums read of each tensor."""
+        needed: dict[tuple[Kind, int], dict[Tensor, int]] = defaultdict(lambda: defaultdict(int))
         fixed: dict[tuple[Kind, int], dict[int, Source]] = defaultdict(dict)
-        added: dict[Tensor, list[Added]] = defaultdict(list)
-        positions = 1
-        for made, mine in self._present(tensor).by_sum.items():
-            positions = self.strands.sums[made].output.entries
-            for layer, parts in zip(self.strands.layers[made], self._parts(made), strict=True):
-                if mine.isdisjoint(layer.rows):
+        for maker, rows in makers:
+            for layer in self.strands.layers[maker]:
+                if not layer.rows & rows:
                     continue
-                kind = (layer.kind, layer.entries)
-                for source, read in parts:
-                    needed[kind][source] |= read
+                parts = needed[layer.kind, layer.entries]
+                for (family, rope), read in layer.sources.items():
+                    for label in self.labels[rope]:
+                        if part := read & self.holds[label]:
+                            parts[family, label] |= part
                 for number, held, count in layer.fixed:
-                    fixed[kind][number] = Source(held, count, 1)
-            by_row = self.strands.added[made]
-            for row in mine & by_row.keys():
-                for each in by_row[row]:
-                    key = (each.family, labels[each.atom]) if each.family >= 0 else (-1 - each.atom, each.count)
-                    added[key].append(each)
-        layers = {kind: [self._source(*part) for part in parts.items()] for kind, parts in needed.items()}
-        for kind, more in fixed.items():
-            layers.setdefault(kind, []).extend(more.values())
-        return layers, added, positions
+                    fixed[layer.kind, layer.entries][number] = Source(held, count, 1)
+        found = {layer: [self._source(*part) for part in parts.items()] for layer, parts in needed.items()}
+        for key, more in fixed.items():
+            found[key] += more.values()
+        return found
 
-    def _parts(self, made: int) -> list[list[tuple[Tensor, frozenset[int]]]]:
-        """Per layer of a sum, what it reads of each tensor."""
-        if made not in self._parts_of:
-            self._parts_of[made] = [
-                [
-                    ((family, label), read & self.members[label])
-                    for family, read in layer.sources.items()
-                    for label in {self.label[atom] for atom in read}
-                ]
-                for layer in self.strands.layers[made]
-            ]
-        return self._parts_of[made]
+    def _added(self, makers: list[tuple[int, int]]) -> dict[Tensor, tuple[list[int], bool]]:
+        """By tensor, the rows to which a channel of it is added, once for each that is; and whether all are times 1."""
+        found: dict[Tensor, tuple[list[int], bool]] = {}
+        for maker, rows in makers:
+            for each, by_label in zip(self.strands.added[maker], self._rows[maker], strict=True):
+                for label, to in by_label.items():
+                    if part := to & rows:
+                        parts, whole = found.get((each.family, label), ([], True))
+                        found[each.family, label] = [*parts, part], whole and not part & ~each.whole
+        return found
 
-    def _source(self, tensor: Tensor, read: set[int]) -> Source:
-        """What a layer reads that needs these atoms of a tensor."""
-        present = self._present(tensor)
-        taken = [atom in read for atom in present.atoms]
-        runs = sum(map(int.__gt__, taken, [False, *taken]))
-        return Source(present.held, sum(map(self._sizes.__getitem__, read)), runs)
+    def _source(self, tensor: Tensor, read: int) -> Source:
+        """What a layer reads that needs these channels of a tensor."""
+        held = self._held(tensor)
+        return Source(self.prices.aligned(held.bit_count()), read.bit_count(), runs(read, held))
+
+    def _held(self, tensor: Tensor) -> int:
+        """The channels of a tensor that sums make."""
+        family, label = tensor
+        made = 0
+        for maker in self.strands.makers[family, self.rope[label]]:
+            made |= self.strands.made[maker]
+        return self.holds[label] & made
+
+    def _count(self, tensor: Tensor) -> int:
+        """How many channels any tensor has."""
+        family, label = tensor
+        return label if family < 0 else self.prices.aligned(self._held(tensor).bit_count())
+
+    def _rows_by_label(self, added: Added) -> dict[int, int]:
+        """The rows to which channels are added, by their label."""
+        if added.family < 0:
+            return {added.rope: mask_of(added.rows)}
+        labels = self.labels[added.rope]
+        return {label: added.image(self.holds[label]) for label in labels if added.of & self.holds[label]}

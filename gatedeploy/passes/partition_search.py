@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import combinations
 
 from gatedeploy.graph.prices import Prices
+from gatedeploy.passes.bits import lowest
 from gatedeploy.passes.partition import Partition
 from gatedeploy.passes.strands import Strands
 
@@ -25,86 +26,86 @@ class PartitionSearch:
         self.partition = Partition(strands, prices)
 
     def improve(self) -> None:
-        """Sweep over the strands until nothing changes, a few times at most; later over those around a change alone."""
-        todo = set(range(len(self.strands.strands)))
+        """Sweep over the ropes until nothing changes, a few times at most; later over those around a change alone."""
+        todo = set(range(len(self.strands.ropes)))
         for _ in range(SWEEPS):
             changed = [number for number in sorted(todo) if self._join(number) | self._cut(number)]
             todo = {near for number in changed for near in self.strands.around[number]}
 
-    def _join(self, number: int) -> bool:
-        """Join two labels of the strand, or one of it and one of a strand of the same families."""
-        strand = self.strands.strands[number]
-        siblings = [other for other, each in enumerate(self.strands.strands) if each.families == strand.families]
-        changed = False
-        while True:
-            mine = self.partition.labels([number])
-            others = self.partition.labels(siblings)
-            best, chosen = LEAST_MS, None
-            for one in mine:
-                for other in others:
-                    if one == other or (other in mine and other < one):
-                        continue
-                    around = [*self.partition.members[one], *self.partition.members[other]]
-                    gain = self.partition.gain(
-                        list(self.partition.members[other]), one, around, self.partition.total(around)
-                    )
-                    if gain > best:
-                        best, chosen = gain, (one, other, around)
-            if chosen is None:
-                return changed
-            one, other, around = chosen
-            self.partition.settle(list(self.partition.members[other]), one, around)
-            changed = True
+    def _join(self, rope: int) -> bool:
+        """Join labels of a rope, the two that gain most first, as long as that saves time.
 
-    def _cut(self, number: int) -> bool:
-        """Cut labels of the strand in two, and these again, as long as that saves time."""
+        What a pair gains is computed again only when one of it has changed or it is next.
+        """
+        labels = [label for label in self.partition.labels[rope] if self.partition.holds[label]]
+        gains = {pair: self._joined(*pair) for pair in combinations(labels, 2)}
         changed = False
-        todo = self.partition.labels([number])
+        while gains:
+            pair = max(gains, key=gains.__getitem__)
+            before, gains[pair] = gains[pair], self._joined(*pair)
+            if gains[pair] < before and max(gains.values()) > gains[pair]:
+                continue
+            if gains[pair] <= LEAST_MS:
+                return changed
+            one, other = pair
+            self.partition.settle(self.partition.holds[other], other, one)
+            gains = {known: gain for known, gain in gains.items() if other not in known}
+            gains |= {known: self._joined(*known) for known in gains if one in known}
+            changed = True
+        return changed
+
+    def _joined(self, one: int, other: int) -> float:
+        """The gain of joining two labels."""
+        moved = self.partition.holds[other]
+        return self.partition.gain(moved, other, one, self.partition.total([one, other]))
+
+    def _cut(self, rope: int) -> bool:
+        """Cut labels of a rope in two, and these again, as long as that saves time."""
+        changed = False
+        todo = [label for label in self.partition.labels[rope] if self.partition.holds[label]]
         while todo:
             label = todo.pop()
-            around = sorted(self.partition.members[label])
-            gain, part = self._best_part(around, self.partition.total(around))
+            gain, part = self._best_part(label)
             if gain > LEAST_MS:
-                self.partition.settle(part, self.partition.next_label, around)
-                todo += [label, self.partition.next_label]
-                self.partition.next_label += 1
+                new = self.partition.unused(rope)
+                self.partition.settle(part, label, new)
+                todo += [label, new]
                 changed = True
         return changed
 
-    def _best_part(self, atoms: list[int], before: float) -> tuple[float, list[int]]:
+    def _best_part(self, label: int) -> tuple[float, int]:
         """The gain of the part that gains most as a tensor of its own, and the part: what some layer does not read.
 
         The best one is tried rounded up and down to what kernels like, too.
         """
+        new, before = self.partition.unused(self.partition.rope[label]), self.partition.total([label])
+        holds = self.partition.holds[label]
 
-        def gain(part: list[int]) -> float:
-            return self.partition.gain(part, self.partition.next_label, atoms, before)
+        def best(parts: set[int]) -> tuple[float, int]:
+            gains = [(self.partition.gain(part, label, new, before), part) for part in sorted(parts)]
+            return max(gains, default=(0.0, 0))
 
-        borders = self._borders(atoms)
-        if not borders:
-            return 0.0, []
-        gains = [gain(ordered[:end]) for ordered, end in borders]
-        most = max(gains)
-        ordered, border = borders[gains.index(most)]
-        rounded = [(gain(ordered[:end]), end) for end in self._rounded(ordered, border)]
-        most, end = max([(most, border), *rounded])
-        return most, ordered[:end]
+        gain, part = best(self._unread(label))
+        return max((gain, part), best(self._rounded(part, holds))) if part else (gain, part)
 
-    def _borders(self, atoms: list[int]) -> list[tuple[list[int], int]]:
-        """For each layer that reads some of these atoms: the others first, and how many those are."""
-        inside = set(atoms)
-        reads: dict[frozenset[int], None] = {}
-        for reader in {reader for atom in atoms for reader in self.strands.readers[atom]}:
-            for layer in self.strands.layers[reader]:
-                read = frozenset(atom for source in layer.sources.values() for atom in source if atom in inside)
-                if 0 < len(read) < len(atoms):
-                    reads[read] = None
-        return [(sorted(atoms, key=read.__contains__), len(atoms) - len(read)) for read in reads]
+    def _unread(self, label: int) -> set[int]:
+        """For each layer that reads some of its channels: the others."""
+        rope, holds = self.partition.rope[label], self.partition.holds[label]
+        found: set[int] = set()
+        for reader, read in self.strands.readers[rope].items():
+            if read & holds:
+                for layer in self.strands.layers[reader]:
+                    reads = 0
+                    for (_, source), part in layer.sources.items():
+                        reads |= part if source == rope else 0
+                    found.add(holds & ~reads)
+        return found - {0, holds}
 
-    def _rounded(self, ordered: list[int], border: int) -> list[int]:
-        """How many atoms make parts of about as many channels that kernels like."""
-        ends = list(accumulate(self.strands.atoms[atom].size for atom in ordered))
-        exact, steps = ends[border - 1], [count * self.prices.vector for count in VECTORS]
-        wanted = {rounded for step in steps for rounded in (exact // step * step, -(-exact // step) * step)}
-        found = {min(range(len(ends)), key=lambda place: abs(ends[place] - each)) + 1 for each in wanted}
-        return sorted(found - {border, len(ordered)})
+    def _rounded(self, part: int, holds: int) -> set[int]:
+        """Parts of about as many channels that kernels like."""
+        exact, steps = part.bit_count(), [count * self.prices.vector for count in VECTORS]
+        found = set()
+        for step in steps:
+            found.add(lowest(part, exact // step * step))
+            found.add(part | lowest(holds & ~part, -exact % step))
+        return found - {0, part, holds}

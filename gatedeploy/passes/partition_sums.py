@@ -10,6 +10,7 @@ from gatedeploy.graph.channels import ChannelGraph, Ids, Operation
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.sums import Numbers, Sum, Term
 from gatedeploy.passes.base import Pass, made_once
+from gatedeploy.passes.bits import places_in
 from gatedeploy.passes.collect_sums import CollectSums
 from gatedeploy.passes.partition_search import PartitionSearch
 from gatedeploy.passes.strands import Strands
@@ -37,14 +38,12 @@ class PartitionSums(Pass):
         strands = Strands(graph)
         search = PartitionSearch(strands, self.prices)
         search.improve()
-        label = np.full(graph.created, -1, dtype=np.int64)
-        made = np.flatnonzero(strands.atom_of >= 0)
-        label[made] = np.array(search.partition.label, dtype=np.int64)[strands.atom_of[made]]
         parts: dict[tuple[int, int], list[tuple[Sum, Ids]]] = {}
-        for family, each in zip(strands.family, strands.sums, strict=True):
-            labels = label[each.output.ids]
-            for found in dict.fromkeys(labels.tolist()):
-                parts.setdefault((family, found), []).append((each, np.flatnonzero(labels == found)))
+        for number, each in enumerate(strands.sums):
+            for label in search.partition.labels[strands.rope[number]]:
+                rows = np.flatnonzero(np.isin(strands.place[each.output.ids], places_in(search.partition.holds[label])))
+                if len(rows):
+                    parts.setdefault((strands.family[number], label), []).append((each, rows))
         others = [operation for operation in graph.operations if not isinstance(operation, Sum)]
         graph.operations = in_order([*(_joined(rows) for rows in parts.values()), *others], graph)
 

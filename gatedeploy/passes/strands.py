@@ -1,51 +1,39 @@
-"""What can be cut and joined: sums that are cut alike, and the smallest groups of channels worth telling apart."""
+"""What can be cut and joined: sums that are cut alike, and what each reads of the others."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from gatedeploy.graph.channels import ChannelGraph, Ids
 from gatedeploy.graph.groups import Groups
 from gatedeploy.graph.places import Places
 from gatedeploy.graph.sums import Kind, Sum, factors, selection
+from gatedeploy.passes.bits import mask_of, places_in
 from gatedeploy.passes.lines import Lines, earlier, gray_place
 from gatedeploy.passes.unite_channelwise import feature, is_unary
 
-CHUNK, PIECES = 8, 32
-"""An atom has at most `CHUNK` lines, as kernels compute channels in vectors of 8 or 16; or more where a strand has more
-than `PIECES` such chunks, for the search takes as long as there are atoms."""
 
+@dataclass(frozen=True)
+class Rope:
+    """Strands whose channels could lie in tensors together.
 
-@dataclass(frozen=True, eq=False)
-class Strand:
-    """Sums along which channels are added one by one, as the outputs of residual blocks, so that they are cut alike.
+    A strand is what sums make along which channels are added one by one, as the outputs of residual blocks, so that
+    they are cut alike. A channel of it is one of each sum. Sets of a rope's channels are the bits of integers
+    (`bits.py`), in the order in which they would lie in a tensor.
 
     Args:
-        sums: their numbers.
-        families: the family of each: which sums of other strands it could be one tensor with.
+        families: of a strand's sums: which sums of other strands each could be one tensor with.
+        strands: the channels of each.
     """
 
-    sums: tuple[int, ...]
     families: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Atom:
-    """Lines of a strand that the same layers read, and that the same sums of the strand make.
-
-    Args:
-        strand: its number.
-        size: how many lines.
-        sums: the numbers of the sums that make a channel of each.
-    """
-
-    strand: int
-    size: int
-    sums: frozenset[int]
+    strands: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,36 +42,52 @@ class LayerRead:
 
     Args:
         kind: the layer's kind.
-        rows: the atoms of its rows.
-        sources: by family, the atoms that it reads there.
+        rows: the channels that it makes.
+        sources: by family and rope, the channels that it reads there.
         fixed: how many channels it reads of each tensor that no sum makes, and how many that has.
         entries: how many numbers a channel is that it reads.
     """
 
     kind: Kind
-    rows: frozenset[int]
-    sources: dict[int, frozenset[int]]
+    rows: int
+    sources: dict[tuple[int, int], int]
     fixed: tuple[tuple[int, int, int], ...]
     entries: int
 
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """Channels that a sum adds as they are.
+    """Channels that a sum adds as they are, one to a row.
 
     Args:
-        row: the atom of its rows.
-        family: where they come from; -1 for tensors that no sum makes.
-        atom: the atom that they are of.
-        count: how many.
-        whole: whether each is added times 1.
+        family: of the sum that makes them; for a tensor that no sum makes, -1 - its number.
+        rope: theirs; for a tensor that no sum makes, how many channels it has.
+        rows: (n,) what they are added to.
+        channels: (n,) what is added.
+        ones: (n,) whether each is added times 1.
     """
 
-    row: int
     family: int
-    atom: int
-    count: int
-    whole: bool
+    rope: int
+    rows: Ids
+    channels: Ids
+    ones: npt.NDArray[np.bool_]
+
+    @cached_property
+    def of(self) -> int:
+        """All channels that are added."""
+        return mask_of(self.channels)
+
+    @cached_property
+    def whole(self) -> int:
+        """The rows to which one is added times 1."""
+        return mask_of(self.rows[self.ones])
+
+    def image(self, channels: int) -> int:
+        """The rows to which these channels are added."""
+        taken = np.zeros(max(int(self.channels.max()) + 1, channels.bit_length()), dtype=bool)
+        taken[places_in(channels)] = True
+        return mask_of(self.rows[taken[self.channels]])
 
 
 class Strands:
@@ -92,14 +96,15 @@ class Strands:
     Attributes:
         sums: all sums, in order.
         family: the family of each.
-        strands: all strands.
-        atoms: all atoms.
-        rank: by atom, its place in the order in which atoms are going to lie.
-        atom_of: (identities,) the atom of what sums make, -1 elsewhere.
+        rope: the rope of each.
+        made: the channels of the rope that each makes.
+        ropes: all ropes.
+        makers: by family and rope, the sums that make its channels.
+        place: (identities,) which channel of its rope each is that a sum makes, -1 elsewhere.
         layers: by sum, what its layers read.
-        added: by sum and atom of rows, what is added to these.
-        readers: by atom, the sums that read a channel of it.
-        around: by strand, itself and those that read it or are read by it.
+        added: by sum, what it adds.
+        readers: by rope, the sums that read channels of it, and which.
+        around: by rope, itself and those that read it or are read by it.
     """
 
     def __init__(self, graph: ChannelGraph) -> None:
@@ -109,28 +114,30 @@ class Strands:
         for number, made in enumerate(self.sums):
             self._owner[made.output.ids] = number
         self._root = _roots(graph)
-        self._places = Places(graph)
+        self._tensors = Places(graph)
         groups = list(_groups(self.sums, self._root, self._owner))
         self.family = _families(graph, self.sums, groups)
-        self.strands = [Strand(tuple(group), tuple(self.family[number] for number in group)) for group in groups]
-        self.atom_of: Ids = np.full(graph.created, -1, dtype=np.int64)
-        self.atoms: list[Atom] = []
-        self.rank: list[int] = []
-        lines = Lines(graph).of
-        touched = self._signatures()
-        for number, strand in enumerate(self.strands):
-            self._make_atoms(number, strand, lines, touched)
-        self.layers: list[list[LayerRead]] = []
-        self.added: list[dict[int, list[Added]]] = []
-        self.readers: dict[int, set[int]] = defaultdict(set)
-        for number in range(len(self.sums)):
-            self._note_reads(number)
-        self.around = [{number} for number in range(len(self.strands))]
-        strand_of = {made: number for number, strand in enumerate(self.strands) for made in strand.sums}
-        for atom, readers in self.readers.items():
+        self.place: Ids = np.full(graph.created, -1, dtype=np.int64)
+        self.rope = [-1] * len(self.sums)
+        self.ropes: list[Rope] = []
+        alike: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
+        for group in groups:
+            alike[tuple(self.family[number] for number in group)].append(group)
+        lines, touched = Lines(graph).of, self._signatures()
+        for families, strands in alike.items():
+            self._make_rope(families, strands, lines, touched)
+        self.made = [mask_of(self.place[made.output.ids]) for made in self.sums]
+        self.makers: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for number, key in enumerate(zip(self.family, self.rope, strict=True)):
+            self.makers[key].append(number)
+        self.readers: list[dict[int, int]] = [defaultdict(int) for _ in self.ropes]
+        self.layers = [self._layers(number) for number in range(len(self.sums))]
+        self.added = [self._added(number) for number in range(len(self.sums))]
+        self.around = [{number} for number in range(len(self.ropes))]
+        for number, readers in enumerate(self.readers):
             for reader in readers:
-                self.around[strand_of[reader]].add(self.atoms[atom].strand)
-                self.around[self.atoms[atom].strand].add(strand_of[reader])
+                self.around[self.rope[reader]].add(number)
+                self.around[number].add(self.rope[reader])
 
     def _signatures(self) -> dict[int, int]:
         """By identity that a sum makes, a number whose bits are the layers that read it."""
@@ -144,65 +151,79 @@ class Strands:
                     bit >>= 1
         return touched
 
-    def _make_atoms(self, number: int, strand: Strand, lines: Ids, touched: dict[int, int]) -> None:
-        found: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for made in strand.sums:
-            output = self.sums[made].output.ids
-            along = lines[output]
-            for id_, line, turn in zip(output.tolist(), along.tolist(), earlier(along).tolist(), strict=True):
-                found[line, turn].append(id_)
-        groups: dict[tuple[int, frozenset[int]], list[list[int]]] = defaultdict(list)
-        for ids in found.values():
-            bits = 0
-            for id_ in ids:
-                bits |= touched.get(id_, 0)
-            groups[bits, frozenset(self._owner[ids].tolist())].append(ids)
-        chunk = CHUNK * max(1, len(found) // (CHUNK * PIECES))
-        for (bits, sums), members in sorted(groups.items(), key=lambda item: item[0][0]):
-            place = gray_place(bits)
-            for start in range(0, len(members), chunk):
-                lines_of = members[start : start + chunk]
-                self.atom_of[[id_ for ids in lines_of for id_ in ids]] = len(self.atoms)
-                self.atoms.append(Atom(number, len(lines_of), sums))
-                self.rank.append(place)
+    def _make_rope(
+        self, families: tuple[int, ...], strands: list[list[int]], lines: Ids, touched: dict[int, int]
+    ) -> None:
+        """Channels that the same layers read lie side by side, those that many of the same read near."""
+        channels: list[tuple[int, int, list[int]]] = []
+        for strand, group in enumerate(strands):
+            found: dict[tuple[int, int], list[int]] = defaultdict(list)
+            for number in group:
+                self.rope[number] = len(self.ropes)
+                output = self.sums[number].output.ids
+                along = lines[output]
+                for id_, line, turn in zip(output.tolist(), along.tolist(), earlier(along).tolist(), strict=True):
+                    found[line, turn].append(id_)
+            for ids in found.values():
+                read_by = 0
+                for id_ in ids:
+                    read_by |= touched.get(id_, 0)
+                channels.append((gray_place(read_by), strand, ids))
+        channels.sort(key=lambda channel: channel[:2])
+        for place, (_, _, ids) in enumerate(channels):
+            self.place[ids] = place
+        of = np.array([strand for _, strand, _ in channels])
+        masks = tuple(mask_of(np.flatnonzero(of == strand)) for strand in range(len(strands)))
+        self.ropes.append(Rope(families, masks))
 
-    def _note_reads(self, number: int) -> None:
-        made = self.sums[number]
-        row_atoms = self.atom_of[made.output.ids]
-        layers: list[LayerRead] = []
-        added: dict[tuple[int, int, int], list[bool]] = defaultdict(list)
-        for term in made.terms:
-            roots = self._root[term.reads.ids]
-            if term.kind is not None:
-                layers.append(self._layer(term.kind, roots, row_atoms[term.rows], term.reads.entries, number))
+    def _layers(self, number: int) -> list[LayerRead]:
+        """What its layers read; noted in `readers`, too."""
+        found = []
+        for term in self.sums[number].terms:
+            if term.kind is None:
                 continue
-            whole = factors(self.graph.scales, made, term) == 1
-            for row, root, one in zip(row_atoms[term.rows].tolist(), roots.tolist(), whole.tolist(), strict=True):
-                atom = int(self.atom_of[root])
-                family = self.family[self._owner[root]] if atom >= 0 else -1
-                added[row, family, atom if atom >= 0 else int(self._places.tensor[root])].append(one)
-                if atom >= 0:
-                    self.readers[atom].add(number)
-        self.layers.append(layers)
-        by_row: dict[int, list[Added]] = defaultdict(list)
-        for (row, family, atom), whole in added.items():
-            by_row[row].append(Added(row, family, atom, len(whole), all(whole)))
-        self.added.append(by_row)
+            roots = np.unique(self._root[term.reads.ids])
+            made = self._owner[roots] >= 0
+            sources: dict[tuple[int, int], int] = defaultdict(int)
+            for owner, ids in _by(self._owner[roots[made]], roots[made]):
+                read = mask_of(self.place[ids])
+                sources[self.family[owner], self.rope[owner]] |= read
+                self.readers[self.rope[owner]][number] |= read
+            fixed = tuple(
+                (tensor, len(self._tensors.held[tensor]), len(ids))
+                for tensor, ids in _by(self._tensors.tensor[roots[~made]], roots[~made])
+            )
+            rows = mask_of(self.place[self.sums[number].output.ids[term.rows]])
+            found.append(LayerRead(term.kind, rows, dict(sources), fixed, term.reads.entries))
+        return found
 
-    def _layer(self, kind: Kind, roots: Ids, rows: Ids, entries: int, number: int) -> LayerRead:
-        roots = np.unique(roots)
-        inside = roots[self.atom_of[roots] >= 0]
-        sources: dict[int, set[int]] = defaultdict(set)
-        for atom, owner in zip(self.atom_of[inside].tolist(), self._owner[inside].tolist(), strict=True):
-            sources[self.family[owner]].add(atom)
-            self.readers[atom].add(number)
-        tensors, counts = np.unique(self._places.tensor[roots[self.atom_of[roots] < 0]], return_counts=True)
-        fixed = tuple(
-            (tensor, len(self._places.held[tensor]), count)
-            for tensor, count in zip(tensors.tolist(), counts.tolist(), strict=True)
-        )
-        frozen = {family: frozenset(atoms) for family, atoms in sources.items()}
-        return LayerRead(kind, frozenset(rows.tolist()), frozen, fixed, entries)
+    def _added(self, number: int) -> list[Added]:
+        """What it adds; noted in `readers`, too."""
+        made, found = self.sums[number], []
+        for term in made.terms:
+            if term.kind is not None:
+                continue
+            roots = self._root[term.reads.ids]
+            rows = self.place[made.output.ids[term.rows]]
+            ones = factors(self.graph.scales, made, term) == 1
+            inside = self._owner[roots] >= 0
+            # Of tensors that no sum makes, the numbers are negative.
+            source = np.where(inside, self._owner[roots], -1 - self._tensors.tensor[roots])
+            channels = np.where(inside, self.place[roots], self._tensors.position[roots])
+            for owner, at in _by(source, np.arange(len(roots))):
+                if owner >= 0:
+                    family, rope = self.family[owner], self.rope[owner]
+                    self.readers[rope][number] |= mask_of(channels[at])
+                else:
+                    family, rope = owner, len(self._tensors.held[-1 - owner])
+                found.append(Added(family, rope, rows[at], channels[at], ones[at]))
+        return found
+
+
+def _by(keys: Ids, values: Ids) -> Iterator[tuple[int, Ids]]:
+    """The values of each key."""
+    for key in np.unique(keys).tolist():
+        yield key, values[keys == key]
 
 
 def _roots(graph: ChannelGraph) -> Ids:

@@ -38,12 +38,8 @@ def network() -> Net:
 
 def total(search: PartitionSearch) -> float:
     """Predicted milliseconds of all tensors."""
-    tensors = {
-        (family, search.partition.label[number])
-        for number, atom in enumerate(search.strands.atoms)
-        for family in search.strands.strands[atom.strand].families
-    }
-    return sum(search.partition.price(tensor) for tensor in tensors)
+    partition = search.partition
+    return sum(partition.price(tensor) for label in range(len(partition.holds)) for tensor in partition.tensors(label))
 
 
 def chosen(graph: ChannelGraph) -> float:
@@ -69,5 +65,6 @@ def test_what_it_predicts_is_what_is_chosen(at: Prices) -> None:
 def test_what_it_remembers_of_prices_is_still_so(at: Prices) -> None:
     search = PartitionSearch(Strands(laid_out(network(), at, ChooseReads)), at)
     search.improve()
-    everything = list(range(len(search.strands.atoms)))
-    assert search.partition.total(everything) == pytest.approx(total(search), rel=1e-12)
+    remembered = search.partition.remembered
+    assert remembered
+    assert remembered == pytest.approx({tensor: search.partition.price(tensor) for tensor in remembered}, rel=1e-12)
