@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ SINGLE = (
     *("launch_ms", "weight_ms", "add_ms", "join_ms", "cut_ms", "cut_launch_ms"),
     *("gather_ms", "gather_launch_ms", "turn_ms", "turn_launch_ms"),
 )
+COLUMNS = ["taps", "rows", "columns", "positions", "ms"]
+KEYS = ("format", "runtime", "machine", "vector", *SINGLE, "columns", "layers")
+LARGEST_COUNT, LARGEST_MS, LONGEST_NAME = 10**9, 1e9, 200
+"""What no honest table has more of."""
+
 TARGETS = {"cpu": "onnxruntime", "openvino": "openvino", "gpu": "gpu", "tensorrt": "gpu"}
 """The runtime whose prices a layout for a target is chosen by."""
 
@@ -40,12 +46,12 @@ def prices_of(runtime: str) -> Prices:
         InputError: the table in the user's cache is damaged.
     """
     own = own_table(runtime)
-    if own.is_file():
-        return read_prices(own)
+    if own.exists() or own.is_symlink():
+        return read_prices(own, runtime)
     if runtime in ESTIMATED:
         return estimated(runtime)
     shipped = files("gatedeploy") / "prices" / f"{runtime}-{_instructions()}.json"
-    return _prices(json.loads(shipped.read_text()))
+    return _prices(json.loads(shipped.read_text()), runtime)
 
 
 def _instructions() -> str:
@@ -59,10 +65,10 @@ def prices_of_target(target: str | Prices | None) -> Prices | None:
     Raises:
         InputError: no such target, or its table is damaged.
     """
-    if not isinstance(target, str):
+    if target is None or isinstance(target, Prices):
         return target
-    check_known("target", target, TARGETS)
-    return prices_of(TARGETS[target])
+    check_known("target", str(target), TARGETS)
+    return prices_of(TARGETS[str(target)])
 
 
 def own_table(runtime: str) -> Path:
@@ -70,17 +76,20 @@ def own_table(runtime: str) -> Path:
     return user_cache_path("gatedeploy") / "prices" / f"{runtime}.json"
 
 
-def read_prices(path: Path) -> Prices:
-    """Read a table.
+def read_prices(path: Path, runtime: str) -> Prices:
+    """Read a table of a runtime.
 
     Raises:
         InputError: it is none, or damaged.
     """
     with located(f"{path} (measure it again with `gatedeploy tune`, or delete it)"):
         try:
-            return _prices(json.loads(path.read_bytes()))
-        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-            raise InputError(f"not a table of prices: {error}") from None
+            table = json.loads(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not a table of prices, no JSON: {error}") from None
+        return _prices(table, runtime)
 
 
 def write_prices(prices: Prices, path: Path) -> None:
@@ -89,7 +98,7 @@ def write_prices(prices: Prices, path: Path) -> None:
     table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target}
     table |= {"machine": prices.machine, "vector": prices.vector}
     table |= {name: getattr(prices, name) for name in SINGLE}
-    table |= {"columns": ["taps", "rows", "columns", "positions", "ms"], "layers": layers}
+    table |= {"columns": COLUMNS, "layers": layers}
     write_text(path, _layout(table))
 
 
@@ -102,18 +111,56 @@ def _layout(table: dict[str, Any]) -> str:
     return f'{head[:-1]}, "layers": [\n{layers}\n]}}\n'
 
 
-def _prices(table: Any) -> Prices:
+def _prices(table: Any, runtime: str) -> Prices:
+    """Read a table of a runtime; nothing in it is trusted.
+
+    Raises:
+        InputError: something is missing, or no price.
+    """
+    if not isinstance(table, dict):
+        raise InputError(f"expected an object with the keys of a table of prices, got {type(table).__name__}")
+    if missing := [name for name in KEYS if name not in table]:
+        raise InputError(f"lacks {', '.join(missing)}")
     if table["format"] != FORMAT:
         raise InputError(f"format {table['format']!r}; this version reads format {FORMAT}")
-    numbers = {name: float(table[name]) for name in SINGLE}
-    rates = {}
-    for taps, rows, columns, positions, took in table["layers"]:
-        shape = (int(taps), int(rows), int(columns), int(positions))
-        rates[shape] = math.prod(shape) / float(took)
-    values = [*numbers.values(), *rates.values()]
-    if not rates or not all(math.isfinite(value) and value >= 0 for value in values):
-        raise InputError("a price is no number, or less than nothing")
-    vector = int(table["vector"])
-    if vector < 1:
-        raise InputError(f"vectors of {vector} channels")
-    return Prices(str(table["runtime"]), str(table["machine"]), vector, rates, **numbers)
+    if table["runtime"] != runtime:
+        raise InputError(f"expected prices of {runtime}, got those of {table['runtime']!r}")
+    if table["columns"] != COLUMNS:
+        raise InputError(f"expected layers by {', '.join(COLUMNS)}, got {table['columns']!r}")
+    machine = table["machine"]
+    if not isinstance(machine, str) or not machine.isprintable() or len(machine) > LONGEST_NAME:
+        raise InputError(f"machine: expected a name of at most {LONGEST_NAME} printable characters")
+    singles = {name: _price(name, table[name]) for name in SINGLE}
+    return Prices(runtime, machine, _count("vector", table["vector"]), _rates(table["layers"]), **singles)
+
+
+def _rates(layers: Any) -> dict[tuple[int, int, int, int], float]:
+    """Multiply-adds per ms by shape: for each number of taps a whole grid, between whose points others are."""
+    if not isinstance(layers, list) or not layers:
+        raise InputError("layers: expected a list of measured kernels")
+    rates: dict[tuple[int, int, int, int], float] = {}
+    for layer in layers:
+        if not isinstance(layer, list) or len(layer) != len(COLUMNS):
+            raise InputError(f"layers: expected {', '.join(COLUMNS)}, got {str(layer)[:80]}")
+        taps, rows, columns, positions = (_count("layers", size) for size in layer[:-1])
+        took = _price(f"layer {layer[:-1]}", layer[-1])
+        if took == 0:
+            raise InputError(f"layer {layer[:-1]}: takes no time")
+        rates[taps, rows, columns, positions] = taps * rows * columns * positions / took
+    for known in {shape[0] for shape in rates}:
+        shapes = {shape[1:] for shape in rates if shape[0] == known}
+        if absent := set(product(*map(set, zip(*shapes, strict=True)))) - shapes:
+            raise InputError(f"layers: {len(absent)} are missing among those of {known} taps, such as {min(absent)}")
+    return rates
+
+
+def _count(what: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= LARGEST_COUNT:
+        raise InputError(f"{what}: expected a whole number from 1 to {LARGEST_COUNT:,}, got {str(value)[:80]}")
+    return value
+
+
+def _price(what: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST_MS:  # nor is NaN
+        raise InputError(f"{what}: expected milliseconds from 0 to {LARGEST_MS:,.0f}, got {str(value)[:80]}")
+    return float(value)

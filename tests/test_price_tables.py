@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from tests.prices import CUTTING, JOINING
 
 
 def test_what_was_written_is_read() -> None:
-    path = own_table("onnxruntime")
+    path = own_table("test")
     write_prices(JOINING, path)
-    read = read_prices(path)
+    read = read_prices(path, "test")
     assert read.rates == pytest.approx(dict(JOINING.rates))
     assert (read.launch_ms, read.cut_ms, read.target) == (JOINING.launch_ms, JOINING.cut_ms, "test")
 
@@ -31,7 +32,7 @@ def test_every_target_has_a_table_that_is_shipped(
 
 
 def test_a_table_of_this_machine_comes_first() -> None:
-    write_prices(JOINING, own_table("onnxruntime"))
+    write_prices(replace(JOINING, target="onnxruntime"), own_table("onnxruntime"))
     assert prices_of("onnxruntime").launch_ms == JOINING.launch_ms
 
 
@@ -39,30 +40,60 @@ def test_a_table_of_this_machine_comes_first() -> None:
     ("change", "message"),
     [
         ({"format": 1}, "reads format 3"),
-        ({"launch_ms": -1}, "less than nothing"),
-        ({"vector": 0}, "vectors of 0 channels"),
-        ({"launch_ms": None}, "not a table of prices"),
-        ({"layers": []}, "no number"),
-        ({"layers": [[1, 2, 3, 4, float("nan")]]}, "no number"),
-        ({"layers": [[1, 2, 3, 4, 0]]}, "not a table of prices"),
-        ({"layers": [[1, 2]]}, "not a table of prices"),
+        ({"runtime": "openvino"}, "expected prices of onnxruntime, got those of 'openvino'"),
+        ({"machine": "\x1b[2J"}, "printable"),
+        ({"machine": None}, "printable"),
+        ({"columns": ["rows", "taps"]}, "expected layers by taps, rows"),
+        ({"launch_ms": -1}, "launch_ms: expected milliseconds from 0"),
+        ({"launch_ms": None}, "launch_ms: expected milliseconds"),
+        ({"launch_ms": "0.1"}, "launch_ms: expected milliseconds"),
+        ({"launch_ms": True}, "launch_ms: expected milliseconds"),
+        ({"launch_ms": 1e300}, "launch_ms: expected milliseconds"),
+        ({"launch_ms": float("inf")}, "launch_ms: expected milliseconds"),
+        ({"vector": 0}, "vector: expected a whole number"),
+        ({"vector": 16.9}, "vector: expected a whole number"),
+        ({"layers": []}, "a list of measured kernels"),
+        ({"layers": {}}, "a list of measured kernels"),
+        ({"layers": [[1, 2]]}, "layers: expected taps, rows"),
+        ({"layers": [[0, 2, 3, 4, 1]]}, "layers: expected a whole number"),
+        ({"layers": [[1, -2, 3, 4, -1]]}, "layers: expected a whole number"),
+        ({"layers": [[1, 2, 3, 4, float("nan")]]}, "expected milliseconds"),
+        ({"layers": [[1, 2, 3, 4, 0]]}, "takes no time"),
+        ({"layers": [[1, 2, 3, 4, 1], [1, 4, 3, 4, 1], [1, 2, 8, 4, 1]]}, r"1 are missing .* \(4, 8, 4\)"),
     ],
 )
 def test_a_damaged_table_is_told(change: dict[str, object], message: str) -> None:
     path = own_table("onnxruntime")
-    write_prices(JOINING, path)
+    write_prices(replace(JOINING, target="onnxruntime"), path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=message) as caught:
         prices_of("onnxruntime")
     assert "gatedeploy tune" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "7"])
-def test_what_is_no_table_is_told(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("{", "no JSON"),
+        ("7", "got int"),
+        ("[]", "got list"),
+        ("{}", "lacks format, runtime"),
+    ],
+    ids=["nothing", "deep", "cut off", "a number", "a list", "empty"],
+)
+def test_what_is_no_table_is_told(text: str, message: str) -> None:
     path = own_table("onnxruntime")
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    with pytest.raises(InputError, match="not a table of prices"):
+    with pytest.raises(InputError, match=message):
+        prices_of("onnxruntime")
+
+
+def test_what_is_no_file_is_told() -> None:
+    own_table("onnxruntime").mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot be read"):
         prices_of("onnxruntime")
 
 

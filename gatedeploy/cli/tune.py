@@ -20,8 +20,9 @@ def tune(
 ) -> None:
     """Measure what kernels cost on this machine, so that `prune` chooses a layout that is fast here.
 
-    Takes two minutes or so; leave the machine alone meanwhile. The table goes to the user's cache, where `prune` finds
-    it; without it a table that comes with gatedeploy is used.
+    Takes two minutes or so; leave the machine alone meanwhile. The table goes to the user's cache, on Linux
+    `~/.cache/gatedeploy/prices/RUNTIME.json`, where `prune` finds it; without it a table that comes with gatedeploy is
+    used.
     """
     check_known("--runtime", runtime, ONE_THREAD)
     from gatedeploy.benchmarks.tune import tune as measure  # it imports onnx, which takes long
