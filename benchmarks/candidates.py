@@ -39,6 +39,7 @@ class Candidate:
         networks: what computes it, one after the other; each takes a picture and returns predictions by task.
         file: the ONNX file of a bundle, which has no networks.
         collapse: what the collapse did, as `CollapseReport` in JSON types; empty for what was not collapsed.
+        flipped_gates: how many choices of gates were flipped after it was trained.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Candidate:
     networks: tuple[nn.Module, ...] = ()
     file: Path | None = None
     collapse: Mapping[str, Any] = field(default_factory=dict)
+    flipped_gates: int = 0
 
 
 def assemble(subjects: Sequence[Subject], experts: bool = True) -> tuple[list[Candidate], list[str]]:
@@ -121,7 +123,8 @@ def _own(subject: Subject) -> list[Candidate]:
         assert subject.bundle is not None
         said = subject.bundle.manifest.costs
         name = f"bundle {subject.label}"
-        return [Candidate(name, "bundle", NetworkCost(said.macs, said.params), file=subject.bundle.model)]
+        cost, flipped = NetworkCost(said.macs, said.params), subject.info.flipped_gates
+        return [Candidate(name, "bundle", cost, file=subject.bundle.model, flipped_gates=flipped)]
     if subject.form not in ("gated", "collapsed"):
         raise InputError(f"{subject.path}: a network of form {subject.form!r}; expected one that gatedeploy wrote")
     program = _program(subject)
@@ -131,7 +134,8 @@ def _own(subject: Subject) -> list[Candidate]:
         thin = _collapsed(subject)
         report = asdict(thin.report) if thin.report else {}
     cost = count(thin, program.input)
-    return [Candidate(f"collapsed {subject.label}", "collapsed", cost, (thin,), collapse=report)]
+    name, flipped = f"collapsed {subject.label}", subject.info.flipped_gates
+    return [Candidate(name, "collapsed", cost, (thin,), collapse=report, flipped_gates=flipped)]
 
 
 def _different(found: Sequence[Candidate]) -> list[Candidate]:

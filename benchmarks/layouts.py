@@ -6,6 +6,7 @@ is another matter; so networks laid out by prices around them are run in turns, 
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from gatedeploy.artifact import names_only
 from gatedeploy.benchmarks.latency import Plan, measure
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
 from gatedeploy.compiler import Collapsed
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, MissingExtraError
 from gatedeploy.exporters.to_onnx import export_onnx
 from gatedeploy.graph.prices import Prices
 from gatedeploy.lowering import lower
@@ -46,14 +47,17 @@ class Tried:
 
 
 def candidates(prices: Prices) -> dict[str, Prices | None]:
-    """Prices to lay a network out by, by name."""
+    """Prices to lay a network out by, by name; what was changed in them is said by `machine`."""
     copies = ("join_ms", "cut_ms", "cut_launch_ms", "gather_ms", "gather_launch_ms", "turn_ms", "turn_launch_ms")
+    changed = {
+        "copies four times as dear": {name: 4 * getattr(prices, name) for name in copies},
+        "copies a quarter as dear": {name: getattr(prices, name) / 4 for name in copies},
+        "launches eight times as dear": {"launch_ms": 8 * prices.launch_ms},
+    }
     return {
         PREDICTED: prices,
         FEWEST: None,
-        "copies four times as dear": replace(prices, **{name: 4 * getattr(prices, name) for name in copies}),
-        "copies a quarter as dear": replace(prices, **{name: getattr(prices, name) / 4 for name in copies}),
-        "launches eight times as dear": replace(prices, launch_ms=8 * prices.launch_ms),
+        **{name: replace(prices, machine=f"{prices.machine} with {name}", **new) for name, new in changed.items()},
     }
 
 
@@ -61,13 +65,9 @@ def try_layouts(program: Program, prices: Prices, say: Callable[[str], None] = l
     """Run `program` in each of several layouts, on this machine in the runtime that `prices` are of; fastest first.
 
     Raises:
-        InputError: that runtime cannot be run here.
+        InputError: that runtime cannot be run here, see `check_runnable`.
     """
-    if prices.target not in ONE_THREAD:
-        raise InputError(
-            f"networks for {prices.target} cannot be run here, only those for {' or '.join(ONE_THREAD)}; let prices "
-            "alone decide"
-        )
+    check_runnable(prices.target)
     tried = candidates(prices)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         runners = {}
@@ -83,3 +83,14 @@ def try_layouts(program: Program, prices: Prices, say: Callable[[str], None] = l
         for name, each in tried.items()
     ]
     return sorted(measured, key=lambda each: each.ratio)
+
+
+def check_runnable(runtime: str) -> None:
+    """Raise `InputError` unless `try_layouts` can run networks in this runtime, on this machine."""
+    if runtime not in ONE_THREAD:
+        raise InputError(
+            f"layouts for {runtime} cannot be tried out, only those for {' or '.join(ONE_THREAD)}; let prices alone "
+            "decide (--optimize default)"
+        )
+    if importlib.util.find_spec(runtime) is None:
+        raise MissingExtraError("trying layouts out", runtime, {"onnxruntime": "cpu"}.get(runtime, runtime))

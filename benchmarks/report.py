@@ -56,6 +56,7 @@ class CandidateReport:
             far it is from what its manifest remembers.
         collapse_parity: per task, how far the collapsed network is from the gated one in float64, by the same measure;
             empty for what was not collapsed.
+        flipped_gates: how many choices of gates were flipped after it was trained; the gated one's are flipped, too.
     """
 
     name: str
@@ -70,6 +71,7 @@ class CandidateReport:
     macs_ratio: float | None
     onnx_parity: dict[str, float]
     collapse_parity: dict[str, float]
+    flipped_gates: int
 
     @property
     def realisation(self) -> float | None:
@@ -96,6 +98,7 @@ class CandidateReport:
             },
             "realisation": self.realisation,
             "parity": {"onnx": self.onnx_parity, "collapse": self.collapse_parity},
+            "flipped_gates": self.flipped_gates,
         }
 
 
@@ -169,6 +172,7 @@ def candidate_reports(
                 candidate.cost.macs / baseline if baseline else None,
                 ran.parity,
                 _collapse_parity(candidate),
+                candidate.flipped_gates,
             )
         )
     return tuple(reports)

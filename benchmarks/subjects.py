@@ -91,7 +91,7 @@ def _read(path: Path, label: str) -> Subject:
             task: {name: value for name, value in values.items() if value is not None}
             for task, values in said.metrics.items()
         }
-        info = ModelInfo(said.tasks, said.input, "bundle", metrics=metrics)
+        info = ModelInfo(said.tasks, said.input, "bundle", metrics=metrics, flipped_gates=said.flipped_gates)
         return Subject(path, label, "bundle", info, sha256(path / MANIFEST), None, bundle)
     if is_checkpoint(path):
         checkpoint = read_checkpoint(path)

@@ -146,6 +146,7 @@ def _describe(
         task_of={name: task for task, flat in owners.items() for name in flat},
         costs=Costs(counted.macs, counted.params, weights, {key: int(value) for key, value in gated.items()}),
         metrics={task: _finite(values) for task, values in info.metrics.items()},
+        flipped_gates=info.flipped_gates,
         tools=_tools(),
         source={"file": source.name, "sha256": sha256(source)} if source else {},
         verification=verification,

@@ -76,6 +76,7 @@ class Manifest:
         costs: what a picture costs.
         metrics: what the network reached, metric by metric for each task.
         tools: versions of what made it.
+        flipped_gates: how many choices of gates were flipped after training, which makes another network of it.
         source: "file" and "sha256" of what it was made of; empty when that was no file.
         verification: the comparison with PyTorch when it was written.
         reference: what to compare with where there is no PyTorch network.
@@ -90,6 +91,7 @@ class Manifest:
     task_of: dict[str, str]
     costs: Costs
     metrics: dict[str, dict[str, float | None]]
+    flipped_gates: int
     tools: dict[str, str]
     source: dict[str, str]
     verification: Verification

@@ -57,7 +57,7 @@ def manifest_to_json(manifest: Manifest) -> str:
             for task in manifest.tasks
         ],
         **{key: asdict(getattr(manifest, key)) for key in ("costs", "verification", "reference")},
-        **{key: getattr(manifest, key) for key in ("metrics", "tools", "source")},
+        **{key: getattr(manifest, key) for key in ("metrics", "flipped_gates", "tools", "source")},
         "files": {name: asdict(entry) for name, entry in sorted(manifest.files.items())},
     }
     return sealed(document)
@@ -122,6 +122,7 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         task_of=task_of,
         costs=_costs(document["costs"]),
         metrics={_text(task): _optional_numbers(values) for task, values in document["metrics"].items()},
+        flipped_gates=_count(document.get("flipped_gates", 0)),
         tools=_texts(document["tools"]),
         source=_texts(document["source"]),
         verification=_verification(document["verification"]),

@@ -40,7 +40,16 @@ def _title(manifest: Manifest) -> str:
     several = f"{len(manifest.tasks)} questions about one picture" if len(manifest.tasks) > 1 else "one question"
     return (
         f"# A network for {names}\n\n`model.onnx` answers {several} in one pass. `manifest.json` says all of the "
-        "below to programs.\n"
+        f"below to programs.\n{_flipped(manifest.flipped_gates)}"
+    )
+
+
+def _flipped(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"\nAfter it was trained, {count:,} of its gates' choices were flipped so that it computes whole vectors of "
+        "channels. So it is not the network that was trained: what it reaches has to be measured.\n"
     )
 
 

@@ -45,6 +45,8 @@ class ModelInfo:
         recipe: how it was trained, in plain values; empty when it was not trained by a recipe.
         metrics: what it reached, metric by metric for each task.
         report: what the collapse did, in plain values.
+        flipped_gates: how many choices of gates were flipped after it was trained. Where there are some it is another
+            network, and has no metrics.
     """
 
     tasks: tuple[Task, ...]
@@ -53,6 +55,7 @@ class ModelInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
+    flipped_gates: int = 0
 
     def only(self, tasks: Iterable[str]) -> ModelInfo:
         """The same of these tasks, in this order; all of them are known."""
@@ -291,5 +294,8 @@ def _info_from_plain(plain: Mapping[str, Any]) -> ModelInfo:
     for values in known["metrics"].values():
         if not isinstance(values, dict) or not all(isinstance(number, (int, float)) for number in values.values()):
             raise TypeError("its metrics are not numbers by task and metric")
+    known["flipped_gates"] = plain.get("flipped_gates", 0)
+    if type(known["flipped_gates"]) is not int or known["flipped_gates"] < 0:
+        raise TypeError("its flipped gates are no count")
     tasks = check_tasks(tuple(task_from_plain(task) for task in plain["tasks"]))
     return ModelInfo(tasks, input_from_plain(plain["input"]), **known)

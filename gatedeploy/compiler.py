@@ -181,7 +181,13 @@ def _still_known(info: ModelInfo | None, program: Program, rounded: Sequence[Rou
     if info is None or not {task.name for task in info.tasks} >= program.outputs.keys():
         return None
     kept = replace(info.only(program.outputs), input=program.input, form="collapsed")
-    return replace(kept, metrics={}) if rounded else kept
+    return with_flipped(kept, rounded)
+
+
+def with_flipped(info: ModelInfo, rounded: Sequence[Rounded]) -> ModelInfo:
+    """What is known of a network after these gates were flipped: metrics are those of the one that was trained."""
+    flipped = info.flipped_gates + sum(gate.flipped for gate in rounded)
+    return replace(info, flipped_gates=flipped, metrics={}) if rounded else info
 
 
 def _check_example(program: Program, example_input: Tensor | None) -> None:

@@ -41,7 +41,9 @@ def inspect(
         program, info = read_collapsed(file)
         with located(str(file)):
             sites = sites_from_plain(info.report.get("sites", []))
-    counted, barriers = cost(program), channel_graph(program).barriers
+    # Of a collapsed network, those that its collapse met: what it is made of now was chosen, not met.
+    barriers = info.report.get("barriers", {}) if info.form == "collapsed" else channel_graph(program).barriers
+    counted = cost(program)
     if picture is not None:
         write_sharing(sites, picture)
     if json:
@@ -60,6 +62,7 @@ def _document(
         "tasks": [asdict(task) for task in info.tasks],
         "input": asdict(program.input),
         "cost": asdict(counted),
+        "flipped_gates": info.flipped_gates,
         "metrics": info.metrics,
         "sites": [asdict(site) for site in sites],
         "barriers": barriers,
@@ -77,12 +80,21 @@ def _show(file: Path, info: ModelInfo, counted: Cost, barriers: dict[str, int], 
         reached = ", ".join(f"{name} {value:.4g}" for name, value in info.metrics.get(task.name, {}).items())
         rows.append([task.name, task.kind or "", str(len(task.classes) or ""), reached])
     table(["task", "kind", "classes", "reached"], rows)
+    _show_flipped(info.flipped_gates)
     if sites:
         shown = sharing_table(sites)
         table(shown.columns, shown.rows)
     if barriers:
         met = ", ".join(f"{name} ({times}×)" for name, times in barriers.items())
         say(f"Operators that no rule takes apart: {met}.")
+
+
+def _show_flipped(count: int) -> None:
+    if count:
+        say(
+            f"After it was trained, {count:,} of its gates' choices were flipped: "
+            "it is not the network that was trained."
+        )
 
 
 def _bundle(folder: Path, json: bool) -> None:
@@ -97,3 +109,4 @@ def _bundle(folder: Path, json: bool) -> None:
     )
     rows = [[task.name, task.kind or "", str(len(task.classes) or "")] for task in manifest.tasks]
     table(["task", "kind", "classes"], rows)
+    _show_flipped(manifest.flipped_gates)

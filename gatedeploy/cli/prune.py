@@ -11,14 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
+from gatedeploy.benchmarks.layouts import Tried, check_runnable, try_layouts
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
-from gatedeploy.compiler import CollapseReport, collapse, with_tasks
+from gatedeploy.compiler import CollapseReport, collapse, with_flipped, with_tasks
 from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable, sha256
 from gatedeploy.graph.choices import SiteChoice, TensorChoice
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.rounding import Rounded, rounded_gates
-from gatedeploy.price_tables import TARGETS, prices_of
+from gatedeploy.price_tables import TARGETS, own_table, prices_of
 from gatedeploy.program import Program
 
 LEVELS = ("none", "default", "max")
@@ -57,47 +58,52 @@ def prune(
     network computes; that is checked in float64 before the file is written. Only the checkpoint is needed, not the
     source code of the network.
     """
-    prices = _prices(optimize, target)
+    prices = prices_by = _prices(optimize, target)
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
     _check_place(out)
     note(f"Collapsing {checkpoint}")
+    tried: list[Tried] = []
     with located(str(checkpoint)):
         if optimize == "max" and prices is not None:
-            prices = _fastest(read.program, chosen, round_gates, prices)
-        thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates)
+            tried = _tried(read.program, chosen, round_gates, prices)
+            prices_by = tried[0].prices
+        thin = collapse(read.program, tasks=chosen, target=prices_by, round_gates=round_gates)
     assert thin.report is not None
-    report = {**asdict(thin.report), "source": {"name": checkpoint.name, "sha256": sha256(checkpoint)}}
+    source = {"name": checkpoint.name, "sha256": sha256(checkpoint)}
+    layouts = [{"name": each.name, "ms": each.ms, "ratio": each.ratio} for each in tried]
+    report = {**asdict(thin.report), "source": source, "tried": layouts}
     kept = [task.name for task in read.info.tasks if chosen is None or task.name in chosen]
-    info = replace(read.info.only(kept), form="collapsed", report=report)
-    if thin.report.rounded:
-        info = replace(info, metrics={})  # those of the network as it was trained
+    info = with_flipped(replace(read.info.only(kept), form="collapsed", report=report), thin.report.rounded)
     write_collapsed(out, thin.program, info)
     if json:
-        print_json({**_document(thin.report), "file": str(out)})
+        print_json({**_document(thin.report), "tried": layouts, "file": str(out)})
     else:
-        if prices is not None:
-            _show_layout(thin.report, prices)
+        if prices_by is not None:
+            _show_layout(thin.report, prices_by, target)
+        if tried:
+            _show_tried(tried)
+        if round_gates is not None:
+            _show_rounded(thin.report.rounded)
         _show(thin.report, info, out)
 
 
 def _prices(optimize: str, target: str) -> Prices | None:
     check_known("--optimize", optimize, LEVELS)
     check_known("--target", target, TARGETS)
-    return None if optimize == "none" else prices_of(TARGETS[target])
+    if optimize == "none":
+        return None
+    if optimize == "max":
+        check_runnable(TARGETS[target])
+    return prices_of(TARGETS[target])
 
 
-def _fastest(program: Program, tasks: list[str] | None, round_gates: int | None, prices: Prices) -> Prices | None:
-    """The prices that lead to the layout which runs fastest."""
-    from gatedeploy.benchmarks.layouts import try_layouts  # exporting takes long to import
-
+def _tried(program: Program, tasks: list[str] | None, round_gates: int | None, prices: Prices) -> list[Tried]:
+    """Several layouts, run here; the fastest first."""
     program = program if tasks is None else with_tasks(program, tasks)
     program = program if round_gates is None else rounded_gates(program, round_gates)[0]
-    tried = try_layouts(program, prices, say=note)
-    for each in tried:
-        note(f"{each.ms:8.3f} ms, {each.ratio:.3f} of the predicted one: {each.name}")
-    return tried[0].prices
+    return try_layouts(program, prices, say=note)
 
 
 def _check_place(out: Path) -> None:
@@ -134,7 +140,14 @@ def _site(site: SiteChoice) -> dict[str, Any]:
     return {**asdict(site), **told}
 
 
-def _show_layout(report: CollapseReport, prices: Prices) -> None:
+def _show_tried(tried: Sequence[Tried]) -> None:
+    """The layouts that were run, and which it is."""
+    names = ["layout", "ms, measured here", "÷ as predicted"]
+    table(names, [[each.name, f"{each.ms:.3f}", f"{each.ratio:.3f}"] for each in tried])
+    say("The first was the fastest, run in turns, and is the one that was kept.")
+
+
+def _show_layout(report: CollapseReport, prices: Prices, target: str) -> None:
     """Layer by layer: which tensors it makes, by what, and what that is predicted to cost."""
     rows = [
         [
@@ -151,13 +164,20 @@ def _show_layout(report: CollapseReport, prices: Prices) -> None:
     headings = ["layer", "tensors and their channels", "kernels read", "ms", "plain, ms", "kernels", "bytes copied"]
     table(headings, rows)
     more = report.collapsed.macs / report.fewest_macs - 1
+    own = own_table(prices.target)
+    measured = f"measured on this machine ({own})" if own.is_file() else "that come with gatedeploy"
+    where = target if target == prices.target else f"{target} ({prices.target})"
     say(
-        f"Milliseconds are predicted for {prices.target}, from prices of {prices.machine}; plain is one tensor per "
+        f"Milliseconds are predicted for {where}, by prices {measured}: {prices.machine}. They are those of layers, "
+        "additions and mixes; activations, pooling and whatever is kept whole come on top. Plain is one tensor per "
         f"layer and branch. {more:.1%} more multiply-adds are executed than the fewest."
     )
 
 
 def _show_rounded(rounded: Sequence[Rounded]) -> None:
+    if not rounded:
+        say("No gate had to be flipped: all counts are whole multiples, none or all.")
+        return
     names = ["gate", "channels kept by the task", "rounded", "choices flipped"]
     table(names, [[gate.gate, *map(str, (gate.before, gate.after, gate.flipped))] for gate in rounded])
     flipped = sum(gate.flipped for gate in rounded)
@@ -179,11 +199,10 @@ def _show(report: CollapseReport, info: ModelInfo, out: Path) -> None:
         for name, cost in (("gated, as trained", report.gated), ("collapsed", report.collapsed))
     ]
     table(["", "MACs", "parameters"], rows)
-    if report.rounded:
-        _show_rounded(report.rounded)
     worst = max(report.parity.error.values())
+    gated = "the gated network with flipped gates" if report.rounded else "the gated network"
     say(
-        f"The same to {worst:.1e} of the outputs' scale in float64; "
+        f"The same as {gated} to {worst:.1e} of the outputs' scale in float64; "
         f"{report.collapsed.macs / report.gated.macs:.1%} of the multiply-adds are left."
     )
     if report.barriers:

@@ -47,7 +47,7 @@ def network(program: Program) -> fx.GraphModule:
         elif node in read:
             layers.hold(root, str(node.target))
             values[node] = graph.get_attr(str(node.target))
-    return fx.GraphModule(root, graph, class_name="CollapsedNetwork").eval()
+    return fx.GraphModule(root, graph, class_name="Network").eval()
 
 
 @dataclass(frozen=True)

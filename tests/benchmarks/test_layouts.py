@@ -29,5 +29,5 @@ def test_every_layout_is_run_and_the_fastest_comes_first(monkeypatch: pytest.Mon
 
 def test_what_cannot_be_run_here_is_refused() -> None:
     prices = replace(prices_of("onnxruntime"), target="gpu")
-    with pytest.raises(InputError, match="networks for gpu cannot be run here, only those for onnxruntime or openvino"):
+    with pytest.raises(InputError, match="layouts for gpu cannot be tried out, only those for onnxruntime or openvino"):
         try_layouts(gated_program(TRUNK, 2, 0.3, tie=None, group=1), prices)

@@ -25,7 +25,7 @@ KEYS = {
 }
 CANDIDATE_KEYS = {
     *("kind", "title", "passes", "macs", "params", "per_operator", "products", "unsupported", "size_bytes"),
-    *("macs_ratio", "latency", "realisation", "parity"),
+    *("macs_ratio", "latency", "realisation", "parity", "flipped_gates"),
 }
 
 
@@ -48,6 +48,16 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_flipped_gates_are_told() -> None:
+    """Parity with the flipped network is not parity with the one that was trained."""
+    report = some_report()
+    assert "flipped" not in render_markdown(report)
+    candidates = tuple(replace(each, flipped_gates=3 * (each.kind == "collapsed")) for each in report.candidates)
+    told = render_markdown(replace(report, candidates=candidates))
+    assert "gated network with flipped gates, float64" in told
+    assert "that is another network, and nobody measured it" in told
 
 
 def test_the_keys_of_the_json_are_those_that_are_documented() -> None:

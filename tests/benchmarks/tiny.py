@@ -131,6 +131,7 @@ def some_candidate(name: str, title: str, macs: int, latency: float) -> Candidat
         macs / 1000,
         {"depth": 1e-6},
         {"depth": 1e-12} if name == "collapsed" else {},
+        flipped_gates=0,
     )
 
 

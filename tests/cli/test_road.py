@@ -64,10 +64,18 @@ def test_prune_with_rounded_gates(folder: Path, tmp_path: Path, capsys: pytest.C
     found = document(capsys, "prune", checkpoint, "--out", out, "--round-gates", "2")
     assert [(gate["before"], gate["after"]) for gate in found["rounded_gates"]] == [(3, 2)]
     assert [site["specific"] for site in found["sites"]] == [{"kind": 2, "depth": 6}, {"kind": 4, "depth": 0}]
-    assert document(capsys, "inspect", checkpoint)["metrics"]
-    assert not document(capsys, "inspect", out)["metrics"]
+    trained, flipped = document(capsys, "inspect", checkpoint), document(capsys, "inspect", out)
+    assert trained["metrics"]
+    assert (trained["flipped_gates"], flipped["metrics"], flipped["flipped_gates"]) == (0, {}, 1)
+    bundle = str(tmp_path / "bundle")
+    output(capsys, "export", out, "--onnx", "--out", bundle)
+    assert document(capsys, "inspect", bundle)["flipped_gates"] == 1
+    assert "not the network that was trained" in output(capsys, "inspect", bundle)
+    assert "not the network that was trained" in (tmp_path / "bundle" / "README.md").read_text()
     told = output(capsys, "prune", checkpoint, "--out", out, "--round-gates", "2")
     assert "1 choice of a gate was flipped" in told
+    assert "the gated network with flipped gates" in told
+    assert "No gate had to be flipped" in output(capsys, "prune", checkpoint, "--out", out, "--round-gates", "3")
     assert run(["prune", checkpoint, "--round-gates", "1"]) == 2
     assert "--round-gates" in capsys.readouterr().err
 

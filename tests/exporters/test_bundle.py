@@ -106,7 +106,7 @@ def test_a_network_that_was_loaded_brings_its_tasks_and_preprocessing(thin: gd.C
         assert (bundle.manifest.tasks, bundle.manifest.input) == ((SCENE, PARTS), INPUT)
         assert (bundle.path / "labels" / "parts.txt").read_text() == "sky\nroad\ntree\n"
         assert bundle.manifest.metrics == {}
-    with pytest.raises(InputError, match=r"expected a collapsed network, .*, or the file of one; got a Collapsed"):
+    with pytest.raises(InputError, match=r"expected a collapsed network, .*, or the file of one; got a Network"):
         export(loaded.network, tmp_path / "other")  # type: ignore[arg-type]
 
 
