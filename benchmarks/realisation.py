@@ -57,6 +57,8 @@ FULL = [
     *QUICK,
     Trunk("resnet18", {}, "linear", (256, 256)),  # weights, which caches do not hold, count for less beside the rest
     Trunk("resnet50", {"output_stride": 8}, "aspp", (96, 128)),
+    # Dilated taps that fall beside the map are counted but not computed, and ASPP at this size is mostly such taps.
+    Trunk("resnet50", {"output_stride": 8}, "dense", (96, 128)),
     Trunk("resnet20", {"width": 0.5}, "linear", (64, 64)),
 ]
 
@@ -67,6 +69,7 @@ class Cell:
 
     Args:
         backbone: its name, or the file of a trained network.
+        head: the name of its tasks' heads; None where a file does not tell.
         size: height and width of the picture.
         tasks: how many.
         specific: the share of specific channels; None for trained gates.
@@ -82,6 +85,7 @@ class Cell:
     """
 
     backbone: str
+    head: str | None
     size: tuple[int, int]
     tasks: int
     specific: float | None
@@ -173,21 +177,22 @@ def matrix(trunks: Sequence[Trunk], runtime: str, trained: Sequence[Path] = ()) 
                     program = gated_program(trunk, tasks, specific, **gates)
                     for lowering, ratios in realise(program, runtime):
                         told = {**gates, **ratios, "lowering": lowering, "runtime": runtime}
-                        yield Cell(trunk.backbone, trunk.size, tasks, specific, **told)
+                        yield Cell(trunk.backbone, trunk.head, trunk.size, tasks, specific, **told)
     for file in trained:
         program = read_checkpoint(file).program
         for lowering, ratios in realise(program, runtime):
             told = {"group": None, "tie": None, **ratios, "lowering": lowering, "runtime": runtime}
             size = (program.input.height, program.input.width)
-            yield Cell(str(file), size, len(program.outputs), None, **told)
+            yield Cell(str(file), None, size, len(program.outputs), None, **told)
 
 
 def means(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Geometric-mean realisation by backbone, size, kind of gates and lowering."""
+    """Geometric-mean realisation by backbone, head, size, kind of gates and lowering."""
     groups: dict[tuple[object, ...], list[float]] = {}
     for cell in cells:
-        groups.setdefault((cell.backbone, cell.size, cell.tie, cell.group, cell.lowering), []).append(cell.realisation)
-    names = ("backbone", "size", "tie", "group", "lowering")
+        key = (cell.backbone, cell.head, cell.size, cell.tie, cell.group, cell.lowering)
+        groups.setdefault(key, []).append(cell.realisation)
+    names = ("backbone", "head", "size", "tie", "group", "lowering")
     return [
         {
             **dict(zip(names, key, strict=True)),
@@ -204,9 +209,10 @@ def _size(size: tuple[int, int]) -> str:
 
 def _row(cell: Cell) -> str:
     gates = "trained" if cell.specific is None else f"p {cell.specific:g}, {cell.tie or 'free'} {cell.group}"
+    network = f"{cell.backbone:10} {cell.head or '':6} {_size(cell.size)} T {cell.tasks} {gates:18} {cell.lowering:8}"
     return (
-        f"{cell.backbone:10} {_size(cell.size)} T {cell.tasks} {gates:18} {cell.lowering:8} MACs {cell.mac_ratio:.2f}, "
-        f"executed {cell.executed_mac_ratio:.2f}, latency {cell.latency_ratio:.2f}, realisation {cell.realisation:.2f} "
+        f"{network} MACs {cell.mac_ratio:.2f}, executed {cell.executed_mac_ratio:.2f}, "
+        f"latency {cell.latency_ratio:.2f}, realisation {cell.realisation:.2f} "
         f"(spread {cell.spread:.0%})"
     )
 
@@ -231,7 +237,9 @@ def main() -> None:
         print(json.dumps({"cells": [asdict(cell) for cell in cells], "means": found, "environment": where}, indent=1))
         return
     for mean in found:
-        network = f"{mean['backbone']} {_size(mean['size'])}, {mean['tie'] or 'free'} {mean['group']}"
+        network = (
+            f"{mean['backbone']} {mean['head'] or ''} {_size(mean['size'])}, {mean['tie'] or 'free'} {mean['group']}"
+        )
         print(f"{network}, {mean['lowering']}: {mean['realisation']:.3f}, mean of {mean['cells']}")
 
 

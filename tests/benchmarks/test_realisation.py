@@ -83,7 +83,7 @@ def test_every_runtime_is_measured(trained: Program, runtime: str, monkeypatch: 
 
 def test_means_are_geometric() -> None:
     def cell(lowering: str, value: float) -> Cell:
-        told = ("resnet18", (128, 128), 3, 0.1, 16, "residual", lowering, "onnxruntime")
+        told = ("resnet18", "linear", (128, 128), 3, 0.1, 16, "residual", lowering, "onnxruntime")
         return Cell(*told, 1.0, 1.0, value, value, 0.0)
 
     found = means([cell("naive", 2.0), cell("collapse", 1.5), cell("naive", 8.0)])
