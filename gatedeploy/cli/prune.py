@@ -13,7 +13,7 @@ import typer
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
 from gatedeploy.benchmarks.layouts import Tried, check_runnable, try_layouts
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
-from gatedeploy.compiler import CollapseReport, collapse, with_flipped, with_tasks
+from gatedeploy.compiler import Collapsed, CollapseReport, collapse, with_flipped, with_tasks
 from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable, sha256
 from gatedeploy.graph.choices import SiteChoice, TensorChoice
@@ -58,7 +58,7 @@ def prune(
     network computes; that is checked in float64 before the file is written. Only the checkpoint is needed, not the
     source code of the network.
     """
-    prices = prices_by = _prices(optimize, target)
+    prices = _prices(optimize, target)
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
@@ -68,25 +68,23 @@ def prune(
     with located(str(checkpoint)):
         if optimize == "max" and prices is not None:
             tried = _tried(read.program, chosen, round_gates, prices)
-            prices_by = tried[0].prices
-        thin = collapse(read.program, tasks=chosen, target=prices_by, round_gates=round_gates)
+            prices = tried[0].prices
+        thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates)
     assert thin.report is not None
-    source = {"name": checkpoint.name, "sha256": sha256(checkpoint)}
     layouts = [{"name": each.name, "ms": each.ms, "ratio": each.ratio} for each in tried]
-    report = {**asdict(thin.report), "source": source, "tried": layouts}
-    kept = [task.name for task in read.info.tasks if chosen is None or task.name in chosen]
-    info = with_flipped(replace(read.info.only(kept), form="collapsed", report=report), thin.report.rounded)
+    source = {"name": checkpoint.name, "sha256": sha256(checkpoint)}
+    info = _described(read.info, thin, {"source": source, "tried": layouts})
     write_collapsed(out, thin.program, info)
     if json:
         print_json({**_document(thin.report), "tried": layouts, "file": str(out)})
-    else:
-        if prices_by is not None:
-            _show_layout(thin.report, prices_by, target)
-        if tried:
-            _show_tried(tried)
-        if round_gates is not None:
-            _show_rounded(thin.report.rounded)
-        _show(thin.report, info, out)
+        return
+    if prices is not None:
+        _show_layout(thin.report, prices, target)
+    if tried:
+        _show_tried(tried)
+    if round_gates is not None:
+        _show_rounded(thin.report.rounded)
+    _show(thin.report, info, out)
 
 
 def _prices(optimize: str, target: str) -> Prices | None:
@@ -104,6 +102,14 @@ def _tried(program: Program, tasks: list[str] | None, round_gates: int | None, p
     program = program if tasks is None else with_tasks(program, tasks)
     program = program if round_gates is None else rounded_gates(program, round_gates)[0]
     return try_layouts(program, prices, say=note)
+
+
+def _described(info: ModelInfo, thin: Collapsed, more: dict[str, Any]) -> ModelInfo:
+    """What travels with the collapsed network, of what travelled with the gated one; `more` goes to its report."""
+    assert thin.report is not None
+    kept = [task.name for task in info.tasks if task.name in thin.program.outputs]
+    collapsed = replace(info.only(kept), form="collapsed", report={**asdict(thin.report), **more})
+    return with_flipped(collapsed, thin.report.rounded)
 
 
 def _check_place(out: Path) -> None:

@@ -35,6 +35,10 @@ class Partition:
         for number, rope in enumerate(strands.ropes):
             for strand in rope.strands:
                 self.holds[self.unused(number)] = strand
+        self._made: dict[tuple[int, int], int] = defaultdict(int)  # by family and rope, what its sums make
+        for key, makers in strands.makers.items():
+            for maker in makers:
+                self._made[key] |= strands.made[maker]
         self._rows = [[self._rows_by_label(each) for each in added] for added in strands.added]
         self._added_of: list[list[tuple[Added, dict[int, int]]]] = [[] for _ in strands.ropes]
         for added, rows in zip(strands.added, self._rows, strict=True):
@@ -42,6 +46,10 @@ class Partition:
                 if what.family >= 0:
                     self._added_of[what.rope].append((what, by_label))
         self.remembered: dict[Tensor, float] = {}
+
+    def used(self, rope: int) -> list[int]:
+        """The labels of a rope that have channels."""
+        return [label for label in self.labels[rope] if self.holds[label]]
 
     def unused(self, rope: int) -> int:
         """A label that no channel has."""
@@ -183,10 +191,7 @@ class Partition:
     def _held(self, tensor: Tensor) -> int:
         """The channels of a tensor that sums make."""
         family, label = tensor
-        made = 0
-        for maker in self.strands.makers[family, self.rope[label]]:
-            made |= self.strands.made[maker]
-        return self.holds[label] & made
+        return self.holds[label] & self._made[family, self.rope[label]]
 
     def _count(self, tensor: Tensor) -> int:
         """How many channels any tensor has."""

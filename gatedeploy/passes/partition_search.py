@@ -37,8 +37,7 @@ class PartitionSearch:
 
         What a pair gains is computed again only when one of it has changed or it is next.
         """
-        labels = [label for label in self.partition.labels[rope] if self.partition.holds[label]]
-        gains = {pair: self._joined(*pair) for pair in combinations(labels, 2)}
+        gains = {pair: self._joined(*pair) for pair in combinations(self.partition.used(rope), 2)}
         changed = False
         while gains:
             pair = max(gains, key=gains.__getitem__)
@@ -62,7 +61,7 @@ class PartitionSearch:
     def _cut(self, rope: int) -> bool:
         """Cut labels of a rope in two, and these again, as long as that saves time."""
         changed = False
-        todo = [label for label in self.partition.labels[rope] if self.partition.holds[label]]
+        todo = self.partition.used(rope)
         while todo:
             label = todo.pop()
             gain, part = self._best_part(label)
