@@ -11,6 +11,7 @@ from gatedeploy.models.registry import build_backbone, build_head
 from gatedeploy.specs import Task, TaskKind
 
 CLASSES = tuple(map(str, range(40)))
+WEIGHT_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Trunk:
 def random_gates(
     trunk: Trunk, tasks: int, specific: float, *, tie: str | None = None, group: int = 1, seed: int = 0
 ) -> GatedNetwork:
-    """A gated network with random weights, each gate specific with probability `specific`; it follows from the seed."""
+    """A gated network with random weights, each gate specific with probability `specific`; it follows from the seed.
+
+    As after training, no two branches have equal weights.
+    """
     torch.manual_seed(seed)
     backbone = build_backbone(trunk.backbone, **trunk.options)
     kind: TaskKind = "classification" if trunk.head == "linear" else "segmentation"
@@ -45,4 +49,12 @@ def random_gates(
         for task in asked:
             chosen = network.gate(site, task.name)
             chosen.choose(torch.rand(chosen.gate_logits.shape) < specific)
+    _move_apart(network)
     return network.eval()
+
+
+@torch.no_grad()
+def _move_apart(network: GatedNetwork) -> None:
+    """Change all weights a little: branches start as copies of one backbone, and exporters do equal work once."""
+    for weight in network.parameters():
+        weight.mul_(1 + WEIGHT_NOISE * torch.randn_like(weight))

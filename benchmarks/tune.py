@@ -30,8 +30,8 @@ PLAN = Plan(seconds=0, min_rounds=7, max_rounds=7, block_ms=4, warm_up_ms=4)
 SWEEPS = 3
 TAPS = (1, 3)
 ROWS = (8, 16, 24, 32, 40, 48, 56, 64)
-COLUMNS = (16, 64, 256)
-SIDES = (4, 8, 16, 32)
+COLUMNS = (8, 16, 64, 256)
+SIDES = (4, 8, 16, 32, 64)
 OPSET = 20
 TIMES = 9
 """How often a network repeats what is measured."""
@@ -85,7 +85,7 @@ class Net:
 
 
 def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Prices:
-    """The prices of `runtime`, one of `ONE_THREAD`, on this machine; takes two minutes.
+    """The prices of `runtime`, one of `ONE_THREAD`, on this machine; takes two or three minutes.
 
     Everything is measured `SWEEPS` times, half a minute apart, and the median is taken: other programs slow a machine
     down for some seconds, and a difference of two measurements can so become too large or too small.

@@ -20,7 +20,7 @@ def tune(
 ) -> None:
     """Measure what kernels cost on this machine, so that `prune` chooses a layout that is fast here.
 
-    Takes two minutes or so; leave the machine alone meanwhile. The table goes to the user's cache, on Linux
+    Takes some minutes; leave the machine alone meanwhile. The table goes to the user's cache, on Linux
     `~/.cache/gatedeploy/prices/RUNTIME.json`, where `prune` finds it; without it a table that comes with gatedeploy is
     used.
     """
