@@ -57,6 +57,12 @@ class Need(enum.Enum):
     ALIGNED = "the channel of the same position"
     WHOLE = "all channels, in this order"
     ANY_ORDER = "all channels, in any order: a weight's columns follow"
+    RUN = "a run of channels: as many for each output channel, one run after the other"
+    PART = "an entry of the channel of the same position"
+
+
+BY_POSITION = (Need.ALIGNED, Need.RUN, Need.PART)
+"""Needs of an operand whose identities follow the output's channels, one or several for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +96,8 @@ class Operation:
     """One computation: `target(*args, **kwargs)` with operands for slots.
 
     Args:
-        target: an ATen overload, `operator.getitem` of a list, or one of the compiler's own `BLEND` and `VIEW`.
+        target: an ATen overload, `operator.getitem` of a list, or one of the compiler's own: `BLEND`, `VIEW`, `UNITE`,
+            `DIVIDE`.
         operands: what it reads.
         output: the value it makes.
         name: where it comes from, for people.
@@ -108,13 +115,14 @@ class Operation:
     @property
     def divisible(self) -> bool:
         """Whether each output channel can be computed without the others."""
-        return any(operand.need is Need.ALIGNED for operand in self.operands)
+        return any(operand.need in BY_POSITION for operand in self.operands)
 
     def keep(self, positions: Ids) -> None:
         """Compute only these output channels, in this order."""
+        count = len(self.output.ids)
         self.operands = tuple(
-            replace(operand, value=replace(operand.value, ids=operand.value.ids[positions]))
-            if operand.need is Need.ALIGNED
+            replace(operand, value=replace(operand.value, ids=operand.value.ids.reshape(count, -1)[positions].ravel()))
+            if operand.need in BY_POSITION
             else operand
             for operand in self.operands
         )
@@ -127,6 +135,12 @@ BLEND = "blend"
 
 VIEW = "view"
 """The operand itself, its channels read along another axis."""
+
+UNITE = "unite"
+"""The operand itself, runs of its channels taken for one channel each: heads of attention, groups of a convolution."""
+
+DIVIDE = "divide"
+"""The operand itself, each entry of its channels taken for a channel; constants["entry"] says which, (1, channels)."""
 
 
 @dataclass
@@ -166,6 +180,21 @@ class ChannelGraph:
         ids = np.arange(self.created, self.created + count, dtype=np.int64)
         self.created += count
         return Value(ids, axis, block, shape)
+
+    def unite(self, value: Value, block: int, name: str, shape: tuple[int, ...]) -> Value:
+        """`value`, each run of `block` neighbouring channels one channel."""
+        made = self.new(len(value.ids) // block, value.axis, block, shape)
+        operand = Operand(value, Need.RUN)
+        self.operations.append(Operation(UNITE, (Slot(0),), {}, (operand,), made, name))
+        return made
+
+    def divide(self, value: Value, name: str, shape: tuple[int, ...]) -> Value:
+        """`value`, each of its channels' entries a channel."""
+        made = self.new(len(value.ids) * value.block, value.axis, 1, shape)
+        operand = Operand(replace(value, ids=np.repeat(value.ids, value.block)), Need.PART)
+        entry = np.tile(np.arange(value.block, dtype=np.float64), len(value.ids))[None]
+        self.operations.append(Operation(DIVIDE, (Slot(0),), {}, (operand,), made, name, {"entry": entry}))
+        return made
 
     def weight(self, name: str, axis: int | None, block: int = 1) -> Value:
         """The weight `name` with channels along `axis`; asked twice, the same identities."""

@@ -8,7 +8,7 @@ import torch
 
 import gatedeploy.gating.operators  # noqa: F401  registers select and mix
 from gatedeploy.errors import InputError
-from gatedeploy.graph.channels import Need, Operand, Value
+from gatedeploy.graph.channels import Count, Need, Operand, Value
 from gatedeploy.graph.rules import Call, rule
 
 aten = torch.ops.aten
@@ -75,6 +75,43 @@ def batch_norm(call: Call) -> Value:
         if call[name] is not None:
             operands[id(call[name])] = Operand(call.along(call[name], 0), Need.ALIGNED)
     return call.make(call.graph.new(len(value.ids), 1, 1, call.shape), operands)
+
+
+@rule(aten.instance_norm)
+def instance_norm(call: Call) -> Value:
+    """Every channel along axis 1 is normalised by its own statistics."""
+    if not call["use_input_stats"]:
+        return call.barrier()
+    value = call.along(call["input"], 1)
+    operands = {id(call["input"]): Operand(value, Need.ALIGNED)}
+    for name in ("weight", "bias"):
+        if call[name] is not None:
+            operands[id(call[name])] = Operand(call.along(call[name], 0), Need.ALIGNED)
+    return call.make(call.graph.new(len(value.ids), 1, 1, call.shape), operands)
+
+
+@rule(aten.group_norm)
+def group_norm(call: Call) -> Value:
+    """Every run of channels along axis 1 is normalised by its own statistics, then each channel scaled and shifted."""
+    groups, given = call["num_groups"], call["input"]
+    if groups == 1:
+        return call.barrier()
+    block = call.shape[1] // groups
+    operands = {id(given): Operand(call.along(given, 1, block), Need.ALIGNED)}
+    for name in ("weight", "bias"):
+        if call[name] is not None:
+            operands[id(call[name])] = Operand(call.along(call[name], 0, block), Need.ALIGNED)
+    made = call.make(call.graph.new(groups, 1, block, call.shape), operands, num_groups=Count())
+    return call.graph.divide(made, call.node.name, call.shape) if block > 1 else made
+
+
+@rule(aten.layer_norm)
+def layer_norm(call: Call) -> Value:
+    """Over other dimensions than the channels': each is normalised alike and apart. Over them: all are needed."""
+    value = call["input"]
+    if value.axis is None or value.axis >= value.ndim - len(call["normalized_shape"]):
+        return call.barrier()
+    return call.channelwise(value, value.axis, value.block)
 
 
 @rule(aten._native_batch_norm_legit_no_training)

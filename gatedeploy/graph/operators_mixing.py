@@ -1,12 +1,15 @@
 """Rules of convolutions and linear layers.
 
 Their operation has the form `target(x, weight, bias, …)`: output channel o needs row o of the weight and of the
-bias, and all channels of x, in any order that the weight's columns then follow. Of a depthwise convolution it needs
-channel o of x alone.
+bias, and all channels of x, in any order that the weight's columns then follow. Of a convolution in groups it needs
+the channels of its group, in their order; of a depthwise one channel o alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
 from gatedeploy.graph.channels import Count, Need, Operand, Operation, Value
@@ -25,18 +28,20 @@ def is_layer(operation: Operation) -> bool:
 
 @rule(*CONVOLUTIONS)
 def convolution(call: Call) -> Value:
-    """Dense: mixes all channels. Depthwise with one filter per channel: channelwise. Other groups: a barrier."""
+    """Dense: mixes all channels. Depthwise with one filter per channel: channelwise. In groups: those of the group."""
     groups = call["groups"]
     if not _has_own_weights(call) or not _batched(call):
         return call.barrier()
     if groups == 1:
         return mixing(call, axis=1, rows=0, columns=1)
     out_channels, per_group = call.shape_of(call["weight"])[:2]
-    if per_group == 1 and out_channels == groups:
-        value = call.along(call["input"], 1)
-        operands = {id(call["input"]): Operand(value, Need.ALIGNED), **_parameters(call, rows=0, columns=None)}
-        return call.make(call.graph.new(groups, 1, 1, call.shape), operands, groups=Count())
-    return call.barrier()
+    value = call.along(call["input"], 1)
+    read = Operand(value, Need.ALIGNED)
+    if per_group > 1 or out_channels > groups:
+        runs = np.repeat(value.ids.reshape(groups, per_group), out_channels // groups, axis=0)
+        read = Operand(replace(value, ids=runs.ravel()), Need.RUN)
+    operands = {id(call["input"]): read, **_parameters(call, rows=0, columns=None)}
+    return call.make(call.graph.new(out_channels, 1, 1, call.shape), operands, groups=Count())
 
 
 @rule(*TRANSPOSED)

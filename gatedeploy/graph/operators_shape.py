@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from gatedeploy.errors import InputError
-from gatedeploy.graph.channels import Count, Need, Operand, Value
+from gatedeploy.graph.channels import Count, Need, Operand, Operation, Slot, Value
 from gatedeploy.graph.operators import broadcast
 from gatedeploy.graph.rules import Call, rule
+from gatedeploy.graph.spread import Spread, spread
 from gatedeploy.shapes import depends_on_batch
 
 aten = torch.ops.aten
@@ -35,9 +36,9 @@ def dropout(call: Call) -> Value:
     return value
 
 
-@rule(aten.view, aten.reshape, aten.flatten, aten._unsafe_view)
-def reshape(call: Call) -> Value:
-    """Channels stay whole and apart if what one channel occupies stays one block along one dimension.
+@rule(aten.view, aten.reshape, aten.flatten, aten._unsafe_view, aten.unflatten)
+def reshape(call: Call) -> Value | Spread:
+    """Channels stay whole and apart if what one channel occupies stays one block along one dimension, or several.
 
     With P entries before the channel axis and S entries per channel, output dimension p carries the channels when
     P = prod(out[:p]) and S is a multiple of prod(out[p+1:]).
@@ -56,7 +57,7 @@ def reshape(call: Call) -> Value:
         # A block that grows with the batch is none: its length must be known here.
         if fits and not depends_on_batch(block):
             return _reshaped(call, value, axis, block)
-    return call.barrier()
+    return spread(value, out, call.node.name) or call.barrier()
 
 
 def _reshaped(call: Call, value: Value, axis: int, block: int) -> Value:
@@ -181,6 +182,49 @@ def select_one(call: Call) -> Value:
     if value.axis is None or dim == value.axis:
         return call.barrier()
     return call.channelwise(value, value.axis - (dim < value.axis), value.block)
+
+
+@rule(aten.unbind)
+def unbind(call: Call) -> Any:
+    """Every entry of a dimension other than the channels'."""
+    value, dim = call["self"], call["dim"] % call["self"].ndim
+    if value.axis is None or dim == value.axis or not call.shape or 0 in call.shape[0]:
+        return call.barrier()
+    axis = value.axis - (dim < value.axis)
+    parts = []
+    for index, shape in enumerate(call.shape):
+        made = call.graph.new(len(value.ids), axis, value.block, shape)
+        operand = Operand(value, Need.ALIGNED)
+        entry = Operation(aten.select.int, (Slot(0), dim, index), {}, (operand,), made, call.node.name)
+        call.graph.operations.append(entry)
+        parts.append(made)
+    return tuple(parts)
+
+
+@rule(aten.roll)
+def roll(call: Call) -> Value:
+    """Along dimensions other than the channels'."""
+    value = call["self"]
+    if value.axis is None or not call["dims"] or value.axis in {dim % value.ndim for dim in call["dims"]}:
+        return call.barrier()
+    return call.channelwise(value, value.axis, value.block)
+
+
+@rule(aten.channel_shuffle)
+def channel_shuffle(call: Call) -> Value:
+    """Its identities in another order: nothing is computed."""
+    value = call.along(call["self"], 1)
+    return replace(value, ids=value.ids.reshape(call["groups"], -1).T.ravel())
+
+
+@rule(aten.pixel_shuffle)
+def pixel_shuffle(call: Call) -> Value:
+    """Each channel is made of a run of r² channels; they are four dimensions, or more in front."""
+    value, runs = call["self"], call["upscale_factor"] ** 2
+    axis = value.ndim - 3
+    united = call.along(value, axis, runs)
+    made = call.graph.new(len(united.ids), axis, 1, call.shape)
+    return call.make(made, {id(value): Operand(united, Need.ALIGNED)})
 
 
 @rule(aten.stack)

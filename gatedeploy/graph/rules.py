@@ -36,6 +36,20 @@ def rule(*packets: Any) -> Callable[[Rule], Rule]:
     return enter
 
 
+SPREAD_RULES: dict[Any, Rule] = {}
+"""Likewise for what may read a `Spread`; a rule that returns None leaves the call to `RULES`."""
+
+
+def spread_rule(*packets: Any) -> Callable[[Rule], Rule]:
+    """Enter a function into that table."""
+
+    def enter(function: Rule) -> Rule:
+        SPREAD_RULES.update(dict.fromkeys(packets, function))
+        return function
+
+    return enter
+
+
 class Call:
     """One captured call, with values where the graph has nodes.
 
@@ -81,12 +95,20 @@ class Call:
         return any(isinstance(shape, tuple) and 0 in shape for shape in self._shapes.values())
 
     def along(self, value: Value, axis: int, block: int = 1) -> Value:
-        """`value` with its channels along `axis`, by a view that takes it as a whole where they lie elsewhere."""
+        """`value` with its channels along `axis`, in blocks of this size.
+
+        Blocks are made of runs of channels or taken apart; where channels lie elsewhere, `value` is taken as a whole.
+        """
         if (value.axis, value.block) == (axis, block):
             return value
         if self.is_weight(value):
             return self.graph.weight(self.graph.weight_of[int(value.ids[0])][0], axis, block)
-        seen = self.graph.new(self.shape_of(value)[axis] // block, axis, block, self.shape_of(value))
+        shape = self.shape_of(value)
+        if value.axis == axis and value.block == 1:
+            return self.graph.unite(value, block, self.node.name, shape)
+        if value.axis == axis and block == 1:
+            return self.graph.divide(value, self.node.name, shape)
+        seen = self.graph.new(shape[axis] // block, axis, block, shape)
         whole = Operand(value, Need.WHOLE)
         self.graph.operations.append(Operation(VIEW, (Slot(0),), {}, (whole,), seen, self.node.name))
         return seen
@@ -146,11 +168,14 @@ class Call:
         return cast(Value, parts)
 
     def _opaque(self, shape: Any) -> Value:
+        """A result whose channels lie where those of an operand of its shape do, else along axis 1."""
         if not isinstance(shape, tuple):
             return self.graph.new(1, None)
-        if len(shape) < 2 or shape[1] == 0 or depends_on_batch(shape[1]):
+        alike = (value.axis for value in self.tensors() if value.axis is not None and self.shape_of(value) == shape)
+        axis = next(alike, 1)
+        if len(shape) < 2 or shape[axis] == 0 or depends_on_batch(shape[axis]):
             return self.graph.new(1, None, 1, shape)
-        return self.graph.new(shape[1], 1, 1, shape)
+        return self.graph.new(shape[axis], axis, 1, shape)
 
 
 def _named(node: fx.Node, values: Mapping[fx.Node, Any]) -> dict[str, Any]:

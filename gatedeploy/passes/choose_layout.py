@@ -17,7 +17,8 @@ class ChooseLayout(Pass):
 
     1. A channelwise operation takes the order of an operand that is not free: then that operand need not be permuted.
        Where all are free it takes the first one's.
-    2. A free operand of which a channelwise operation reads all is put into the order of that operation.
+    2. A free operand of which a channelwise operation reads all is put into the order of that operation, and one of
+       which runs are taken for channels into the order of these.
     """
 
     requires = (FoldNorms,)
@@ -33,9 +34,9 @@ class ChooseLayout(Pass):
             if operation.divisible and not _is_free(operation) and data:
                 fixed = [ids for ids in data if not _free_maker(ids, made, free)]
                 operation.keep(np.argsort(place[(fixed or data)[0]], kind="stable"))  # 1
-                for operand in operation.operands:
-                    if operand.need is Need.ALIGNED:
-                        _follow(operand.value.ids, made, free, place)  # 2
+            for operand in operation.operands:
+                if operand.need is Need.RUN or (operand.need is Need.ALIGNED and not _is_free(operation) and data):
+                    _follow(operand.value.ids, made, free, place)  # 2
             place[operation.output.ids] = (index << 32) + np.arange(len(operation.output.ids))
 
     def ensures(self, graph: ChannelGraph) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,20 @@ import numpy as np
 import torch
 from torch import fx
 
-from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Ids, Need, Operation, Slot, Value, map_leaves
+from gatedeploy.graph.channels import (
+    BLEND,
+    DIVIDE,
+    UNITE,
+    VIEW,
+    ChannelGraph,
+    Count,
+    Ids,
+    Need,
+    Operation,
+    Slot,
+    Value,
+    map_leaves,
+)
 from gatedeploy.graph.operators_mixing import is_layer
 from gatedeploy.graph.prices import Prices, Source
 from gatedeploy.graph.sums import Sum
@@ -57,13 +71,16 @@ class Emitter:
         self.tensors.append((node, value))
 
     def _write(self, operation: Operation) -> None:
-        if operation.target == VIEW:
+        if operation.target in (VIEW, UNITE):
             node = self.gather(operation.operands[0].value)
+        elif operation.target == DIVIDE:
+            node = self._divide(operation)
         elif isinstance(operation, Sum):
             node = self._sum(operation)
         elif operation.target == BLEND:
             node = self._blend(operation)
         elif is_layer(operation):
+            operation = _in_groups(operation)
             node = self._layer(operation)
         else:
             node = self._call(operation)
@@ -75,10 +92,21 @@ class Emitter:
         args, kwargs = _fill((operation.args, operation.kwargs), slots, channels)
         return self.graph.create_node("call_function", operation.target, tuple(args), kwargs, name=operation.name)
 
+    def _divide(self, operation: Operation) -> fx.Node:
+        """Entries of channels that several lie behind, as channels of their own."""
+        (operand,) = operation.operands
+        node, order = self.gather_any_order(operand.value)
+        place = {id_: position for position, id_ in enumerate(order.tolist())}
+        first = operand.value.block * np.array([place[id_] for id_ in operand.value.ids.tolist()])
+        positions = first + operation.constants["entry"][0].astype(np.int64)
+        if np.array_equal(positions, np.arange(operand.value.block * len(order))):
+            return node
+        return self.index(node, positions, operation.output)
+
     def _layer(self, operation: Operation) -> fx.Node:
         """A convolution or linear layer: the weight's columns follow the order in which the input comes.
 
-        A depthwise convolution has no such columns; it finds its channels in the order of its rows.
+        A convolution in groups has no such columns; it finds its channels in the order of its groups.
         """
         data, weight, *rest = operation.operands
         if data.need is Need.ANY_ORDER:
@@ -199,6 +227,28 @@ class Emitter:
         entries = (positions[:, None] * value.block + np.arange(value.block)).reshape(-1)
         index = self._attr(self.constants.index(entries))
         return self.graph.call_function(aten.index_select.default, (node, value.axis, index))
+
+
+def _in_groups(operation: Operation) -> Operation:
+    """A convolution in groups, its rows group by group; another one as it is.
+
+    All groups have as many rows as the largest: where rows are gone, the last one that is left is computed again.
+    """
+    data = operation.operands[0]
+    if data.need is not Need.RUN:
+        return operation
+    runs = data.value.ids.reshape(len(operation.output.ids), -1)
+    rows_of: dict[bytes, list[int]] = {}
+    for row, run in enumerate(runs):
+        rows_of.setdefault(run.tobytes(), []).append(row)
+    most = max(map(len, rows_of.values()))
+    rows = np.array([[*rows, *rows[-1:] * (most - len(rows))] for rows in rows_of.values()])
+    grouped = copy.copy(operation)
+    grouped.keep(rows.ravel())
+    read = replace(data, value=replace(data.value, ids=runs[rows[:, 0]].ravel()))
+    grouped.operands = (read, *grouped.operands[1:])
+    grouped.args = tuple(len(rows) if isinstance(argument, Count) else argument for argument in operation.args)
+    return grouped
 
 
 def _runs(numbers: Ids, step: int) -> list[Ids]:

@@ -51,7 +51,7 @@ def _readers(graph: ChannelGraph, lines: Ids) -> Ids:
     bits: dict[int, int] = {}
     for number, operation in enumerate(graph.operations):
         for operand in operation.operands:
-            if operand.need is Need.ANY_ORDER:
+            if operand.need in (Need.ANY_ORDER, Need.RUN):
                 bit = 1 << (len(graph.operations) - number)
                 for line in set(lines[operand.value.ids].tolist()):
                     bits[line] = bits.get(line, 0) | bit

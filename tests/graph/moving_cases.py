@@ -48,10 +48,10 @@ MOVING: dict[str, Case] = {
     "_unsafe_view": apart(lambda n, y: aten._unsafe_view.default(y, [-1, 8, 64])),
     "reshape to more": apart(lambda n, y: y.reshape(-1, 1, 8, 2, 32), axis=2),
     "reshape that joins channels and rows": whole(lambda n, y: y.reshape(-1, 4, 2, 64).transpose(1, 2).flatten(1, 2)),
-    "reshape that splits channels": whole(lambda n, y: y.view(-1, 2, 4, 8, 8).transpose(1, 2).reshape(-1, 8, 8, 8)),
+    "reshape that splits channels": apart(lambda n, y: y.view(-1, 2, 4, 8, 8).transpose(1, 2).reshape(-1, 8, 8, 8)),
     "reshape of the batch": apart(lambda n, y: y.unsqueeze(0).flatten(0, 1)),
     "reshape of pixels and batch": whole(lambda n, y: y.permute(2, 1, 0, 3).flatten(1, 2).mean(0)[:8], axis=0),
-    "view of what was made contiguous": whole(
+    "view of what was made contiguous": apart(
         lambda n, y: y.view(-1, 2, 4, 8, 8).transpose(1, 2).contiguous().view(-1, 8, 8, 8)
     ),
     "reshape that joins the batch": whole(
@@ -80,7 +80,7 @@ MOVING: dict[str, Case] = {
     "chunk": apart(lambda n, y: torch.cat(y.chunk(3, dim=-3), dim=1)),
     "split of equals": apart(lambda n, y: torch.cat(torch.split(y, 5, 1), 1)),
     "split into one": whole(lambda n, y: y.split(8, 2)[0]),
-    "unbind of one": whole(lambda n, y: y.unsqueeze(1).unbind(1)[0]),
+    "unbind of one": apart(lambda n, y: y.unsqueeze(1).unbind(1)[0]),
     "split of rows": whole(lambda n, y: torch.cat(y.split([4, 4], dim=2), 2)),
     "cat of rows": apart(lambda n, y: torch.cat([y, y.square()], dim=2)),
     "cat of the batch": apart(lambda n, y: torch.cat([y, y.square()])),
@@ -116,7 +116,7 @@ MOVING: dict[str, Case] = {
     "conv1d": whole(lambda n, y: n.layer(y.flatten(2)), layer=lambda: nn.Conv1d(8, 8, 3, stride=2)),
     "conv3d": whole(lambda n, y: n.layer(y.unsqueeze(2)), layer=lambda: nn.Conv3d(8, 8, (1, 3, 3))),
     "grouped": whole(lambda n, y: n.layer(y), layer=lambda: conv(8, 8, 3, groups=2)),
-    "depth multiplier": whole(lambda n, y: n.layer(y)[:, ::2], layer=lambda: conv(8, 16, 3, groups=8)),
+    "depth multiplier": apart(lambda n, y: n.layer(y)[:, ::2], layer=lambda: conv(8, 16, 3, groups=8)),
     "conv of rows": whole(lambda n, y: n.layer(y.transpose(1, 2)), layer=lambda: conv(8, 8, 1)),
     "conv_transpose1d": whole(lambda n, y: n.layer(y.flatten(2)), layer=lambda: nn.ConvTranspose1d(8, 8, 2, 2)),
     "conv_transpose2d": whole(

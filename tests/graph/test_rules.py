@@ -19,11 +19,12 @@ import gatedeploy as gd
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.rules import RULES
 from gatedeploy.program import Program
-from tests.graph.cases import CALCULATING, Case, whole
+from tests.graph.cases import CALCULATING, Case, apart, whole
+from tests.graph.head_cases import HEADS
 from tests.graph.moving_cases import MOVING
 from tests.graph.small import PICTURE, UNSEEN, Net, assert_equal, calls, collapsed, conv, gate, prepared, shape
 
-CASES = {**CALCULATING, **MOVING}
+CASES = {**CALCULATING, **MOVING, **HEADS}
 OWN = [1, 4, 6]
 """The channels of the task's own feature that the gate takes."""
 
@@ -97,7 +98,7 @@ def test_every_rule_of_the_table_was_tried() -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        whole(lambda n, y: F.scaled_dot_product_attention(y, y.abs(), y * 2)),
+        apart(lambda n, y: F.scaled_dot_product_attention(y, y.abs(), y * 2)),
         whole(lambda n, y: F.rrelu(y)),
         whole(lambda n, y: n.gru(y[:, :, 0])[0], gru=lambda: nn.GRU(8, 8, batch_first=True)),
     ],

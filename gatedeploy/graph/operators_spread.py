@@ -1,0 +1,99 @@
+"""Rules of what moves channels that lie along several dimensions (`spread.py`), and computes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gatedeploy.graph.rules import Call, spread_rule
+from gatedeploy.graph.spread import Spread
+
+aten = torch.ops.aten
+
+
+@spread_rule(aten.clone, aten.contiguous, aten.alias, aten.detach, aten.lift_fresh_copy)
+def same(call: Call) -> Any:
+    """The view as it is."""
+    return _view(call)
+
+
+@spread_rule(aten.permute)
+def permute(call: Call) -> Any:
+    """Dimensions in another order."""
+    view = _view(call)
+    return view and view.permuted(call["dims"])
+
+
+@spread_rule(aten.transpose, aten.mT)
+def transpose(call: Call) -> Any:
+    """Two dimensions change places."""
+    view = _view(call)
+    if view is None:
+        return None
+    first, second = (call.arguments.get(name, dim) % view.ndim for name, dim in (("dim0", -2), ("dim1", -1)))
+    order = list(range(view.ndim))
+    order[first], order[second] = second, first
+    return view.permuted(order)
+
+
+@spread_rule(aten.select)
+def select(call: Call) -> Any:
+    """One entry of a dimension."""
+    view = _view(call)
+    return view and view.select(call["dim"] % view.ndim, call["index"])
+
+
+@spread_rule(aten.unbind)
+def unbind(call: Call) -> Any:
+    """Every entry of a dimension."""
+    view = _view(call)
+    if view is None or view.grid_dim(dim := call["dim"] % view.ndim) is None:
+        return None
+    return tuple(view.select(dim, index) for index in range(view.shape[dim]))
+
+
+@spread_rule(aten.slice, aten.narrow)
+def cut(call: Call) -> Any:
+    """Some entries of a dimension."""
+    view = _view(call)
+    if view is None:
+        return None
+    dim = call["dim"] % view.ndim
+    start, step = call["start"] or 0, call.arguments.get("step", 1)
+    if (start, step, call.shape[dim]) == (0, 1, view.shape[dim]):
+        return view
+    if not isinstance(start, int):  # it depends on the batch
+        return None
+    first = start + view.shape[dim] if start < 0 else start
+    return view.cut(dim, first, first + step * call.shape[dim], step)
+
+
+@spread_rule(aten.split, aten.split_with_sizes, aten.chunk)
+def split(call: Call) -> Any:
+    """A dimension in parts."""
+    view = _view(call)
+    if view is None or view.grid_dim(dim := call["dim"] % view.ndim) is None:
+        return None
+    parts, start = [], 0
+    for shape in call.shape:
+        parts.append(view.cut(dim, start, start + shape[dim]))
+        start += shape[dim]
+    return tuple(parts)
+
+
+@spread_rule(aten.view, aten.reshape, aten.flatten, aten._unsafe_view)
+def reshape(call: Call) -> Any:
+    """The dimensions that carry channels become one again."""
+    view = _view(call)
+    value = view.flat(call.graph) if view is not None else None
+    if value is None:
+        return None
+    sizes = [size for dim, size in enumerate(value.shape) if dim != value.axis]
+    others = [size for dim, size in enumerate(call.shape) if dim != value.axis]
+    return value if sizes == others and call.shape[value.axis] == len(value.ids) else None
+
+
+def _view(call: Call) -> Spread | None:
+    view = call["self"]
+    return view if isinstance(view, Spread) else None

@@ -1,0 +1,136 @@
+"""Cases for the table of rules (`test_rules.py`): operators to which several neighbouring channels are one.
+
+The gate takes channels 1, 4 and 6 of eight: of runs of two channels, which are heads or groups here, the first, third
+and fourth, so that six rows of the layer are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.graph.cases import Case, apart, p, whole
+from tests.graph.small import conv
+
+
+def tokens(y: Tensor) -> Tensor:
+    return y.flatten(2).transpose(1, 2)
+
+
+def heads(y: Tensor, count: int = 4) -> Tensor:
+    """(batch, heads, tokens, depth)."""
+    return tokens(y).reshape(-1, 64, count, 8 // count).transpose(1, 2)
+
+
+def joined(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).reshape(-1, 64, 8)
+
+
+def attend(y: Tensor, count: int = 4) -> Tensor:
+    q = heads(y, count)
+    return joined(F.scaled_dot_product_attention(q, q.abs(), q * 2))
+
+
+def by_hand(y: Tensor) -> Tensor:
+    q = heads(y)
+    return joined((0.3 * q @ q.transpose(-2, -1)).softmax(-1) @ q)
+
+
+def fused(y: Tensor) -> Tensor:
+    """Queries, keys and values of one layer: channels 0 and 1 of each head are its query and its key."""
+    q, k = tokens(y).view(-1, 64, 4, 2, 1).permute(3, 0, 2, 1, 4).unbind(0)
+    attended = joined_heads(F.scaled_dot_product_attention(q, k, k))
+    return torch.stack([attended, attended], -1).flatten(2)
+
+
+def joined_heads(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+def across(q: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, q, q)
+
+
+def masked(y: Tensor, mask: Tensor) -> Tensor:
+    q = heads(y)
+    return joined(F.scaled_dot_product_attention(q, q, q, attn_mask=mask))
+
+
+def windows(y: Tensor) -> Tensor:
+    """Cut into four windows of sixteen pixels, and back."""
+    cut = y.permute(0, 2, 3, 1).view(-1, 2, 4, 2, 4, 8).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, 8).abs()
+    return cut.view(-1, 2, 2, 4, 4, 8).permute(0, 1, 3, 2, 4, 5).reshape(-1, 8, 8, 8).roll((1, -2), (1, 2))
+
+
+def six(operator: Callable[[Any, Tensor], Tensor], axis: int = 1, **parts: Callable[[], Any]) -> Case:
+    return whole(operator, axis, 6, **parts)
+
+
+HEADS: dict[str, Case] = {
+    "attention of heads": six(lambda n, y: attend(y), axis=2),
+    "attention of heads by hand": six(lambda n, y: by_hand(y), axis=2),
+    "attention of one head": whole(lambda n, y: attend(y, 1), axis=2),
+    "attention with a mask for all": six(lambda n, y: masked(y, n.p), axis=2, p=p(64, 64)),
+    "attention with a mask for each head": six(lambda n, y: masked(y, n.p), axis=2, p=p(1, 4, 64, 64)),
+    "attention with a mask for each token": six(lambda n, y: masked(y, n.p), axis=2, p=p(64, 1)),
+    "attention with fewer keys": whole(
+        lambda n, y: joined(
+            F.scaled_dot_product_attention(heads(y), heads(y)[:, :2], heads(y)[:, :2], enable_gqa=True)
+        ),
+        axis=2,
+    ),
+    "attention across heads": whole(lambda n, y: joined(across(heads(y).transpose(1, 2)).transpose(1, 2)), axis=2),
+    "attention of a fused layer": six(lambda n, y: fused(y), axis=2),
+    "product with one matrix": apart(lambda n, y: y @ n.p, p=p(8, 8)),
+    "product with a batch of one": apart(lambda n, y: y @ n.p, p=p(1, 1, 8, 8)),
+    "product with a vector": whole(lambda n, y: (y @ n.p).unsqueeze(-1) + y, p=p(8)),
+    "product over channels": whole(lambda n, y: tokens(y) @ n.p, axis=2, p=p(8, 8)),
+    "product of batches": whole(lambda n, y: torch.bmm(tokens(y), n.p.expand_as(y[:, 0])), axis=2, p=p(1, 8, 8)),
+    "heads normalised": six(lambda n, y: joined(F.layer_norm(heads(y), (2,), n.p)), axis=2, p=p(2)),
+    "tokens normalised": whole(lambda n, y: F.layer_norm(tokens(y), (8,), n.p, n.q), axis=2, p=p(8), q=p(8)),
+    "rows normalised": apart(lambda n, y: F.layer_norm(y, (8,), n.p), p=p(8)),
+    "unbind of pixels": apart(lambda n, y: torch.stack(y.unbind(2)[::-1], 2)),
+    "unbind of channels": whole(lambda n, y: torch.stack(y.unbind(1)[::-1], 1)),
+    "unflatten": apart(lambda n, y: y.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)),
+    "part of what is spread": apart(
+        lambda n, y: torch.cat([y.view(-1, 2, 4, 8, 8)[:, 1:, 1:3].flatten(1, 2)] * 4, 1), kept=2
+    ),
+    "one of what is spread": apart(
+        lambda n, y: torch.cat([y.view(-1, 2, 4, 8, 8)[:, 1], y.view(-1, 2, 4, 8, 8).select(1, 0)], 1)
+    ),
+    "parts of what is spread": apart(
+        lambda n, y: torch.cat([x.flatten(1, 2) for x in y.view(-1, 4, 2, 8, 8).chunk(2, 2)], 1)
+    ),
+    "spread and joined": whole(lambda n, y: torch.cat(y.view(-1, 2, 4, 8, 8).chunk(2, 1)[::-1], 2).flatten(1, 2)),
+    "pixels of what is spread": six(
+        lambda n, y: y.view(-1, 4, 2, 8, 8)[:, :, :, 0, 0].flatten(1, 2)[..., None, None] + y
+    ),
+    "spread and computed": six(lambda n, y: (y.view(-1, 4, 2, 8, 8) * n.p).flatten(1, 2), p=p(4, 1, 1, 1)),
+    "spread over pixels": whole(lambda n, y: y.view(-1, 4, 2, 4, 16).transpose(1, 2).reshape(-1, 8, 8, 8)),
+    "windows": apart(lambda n, y: windows(y), axis=3),
+    "roll of channels": whole(lambda n, y: y.roll(1, 1)),
+    "roll of everything": whole(lambda n, y: y.roll(1)),
+    "channel_shuffle": apart(lambda n, y: F.channel_shuffle(y, 2)),
+    "pixel_shuffle": apart(
+        lambda n, y: F.pixel_shuffle(torch.stack([y, y.abs(), -y, y.exp()], 2).flatten(1, 2), 2)[..., ::2, ::2]
+    ),
+    "pixel_shuffle of pictures": whole(
+        lambda n, y: F.pixel_shuffle(y.flatten(0, 1).unflatten(0, (-1, 4)), 2).reshape(-1, 8, 8, 8)
+    ),
+    "instance_norm": apart(lambda n, y: n.norm(y), norm=lambda: nn.InstanceNorm2d(8, affine=True)),
+    "instance_norm of constants": whole(
+        lambda n, y: n.norm(y), norm=lambda: nn.InstanceNorm2d(8, track_running_stats=True)
+    ),
+    "group_norm of pairs": six(lambda n, y: n.norm(y), norm=lambda: nn.GroupNorm(4, 8)),
+    "group_norm of singles": apart(lambda n, y: n.norm(y), norm=lambda: nn.GroupNorm(8, 8, affine=False)),
+    "group_norm of all": whole(lambda n, y: n.norm(y), norm=lambda: nn.GroupNorm(1, 8)),
+    "pairs": six(lambda n, y: n.layer(y), layer=lambda: conv(8, 8, 3, groups=4)),
+    "pairs to one": six(lambda n, y: torch.cat([n.layer(y)] * 2, 1), layer=lambda: conv(8, 4, 1, groups=4)),
+    "pairs of rows": whole(
+        lambda n, y: n.layer(y.transpose(1, 2)).transpose(1, 2), layer=lambda: conv(8, 8, 1, groups=4)
+    ),
+}
