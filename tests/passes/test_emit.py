@@ -14,7 +14,8 @@ from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Need, Op
 from gatedeploy.passes.emit import MAX_SLICES, emit
 from gatedeploy.program import Program, evaluate
 from gatedeploy.specs import InputSpec
-from tests.graph.small import assert_equal, calls
+from tests.graph.small import Net, assert_equal, calls, collapsed, conv
+from tests.prices import CUTTING
 
 aten = torch.ops.aten
 SHAPE = (2, 6, 2, 2)
@@ -224,3 +225,15 @@ def test_floats_are_written_in_float64_and_their_training_is_kept() -> None:
     program = emit(made)
     assert program.trainable == {"p"}
     assert {weight.dtype for weight in program.weights.values()} == {torch.float64}
+
+
+def test_rows_without_a_layer_have_no_bias() -> None:
+    """One sum, half of whose rows are layers: cut apart, the other half adds two tensors and nothing else."""
+
+    def run(n: Net, x: Tensor) -> dict[str, Tensor]:
+        one, two = n.a(x), n.b(x)
+        total = (torch.cat([n.c(x), one[:, 8:]], 1) + two).relu()
+        return {"one": one, "two": two, "layer": n.first(total[:, :8]), "sum": n.second(total[:, 8:])}
+
+    layers = {"a": conv(3, 16), "b": conv(3, 16), "c": conv(3, 8), "first": conv(8, 16), "second": conv(8, 16)}
+    collapsed(Net(run, **layers), CUTTING)
