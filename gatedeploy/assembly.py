@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gatedeploy.data import load_data
 from gatedeploy.errors import InputError, first_line, located
-from gatedeploy.models.registry import build_backbone, build_head
+from gatedeploy.models.registry import build_backbone, build_head, takes_size
 from gatedeploy.models.weights import load_weights
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe
@@ -74,7 +74,10 @@ def makers(
                 asked = component.options.get("in_channels", input.channels)
                 if asked != input.channels:
                     raise InputError(f"in_channels: {asked}, but the pictures have {input.channels}; leave it out")
-                made = build_backbone(component.name, **{"in_channels": input.channels, **component.options})
+                given: dict[str, Any] = {"in_channels": input.channels}
+                if takes_size(component.name):
+                    given["size"] = (input.height, input.width)
+                made = build_backbone(component.name, **{**given, **component.options})
         if weights is not None:
             load_weights(made, weights, "model.weights")
         return made
@@ -109,16 +112,19 @@ def _own(name: str) -> Callable[[], nn.Module]:
 
 
 @torch.no_grad()
-def _channels(backbone: nn.Module, input: InputSpec) -> int:
-    """How many channels a head reads: of the one feature that the backbone returns."""
+def _channels(backbone: nn.Module, input: InputSpec) -> int | tuple[int, ...]:
+    """How many channels a head reads: of the one feature map that the backbone returns, or of each of several."""
     try:
         features = backbone.eval()(torch.zeros(1, *input.shape))
     except RuntimeError as error:
         told = f"does not run on a picture of {input.shape}"
         raise InputError(f"model.backbone: {told}: {first_line(error)}") from error
-    if not isinstance(features, Tensor) or features.ndim < 2:
-        raise InputError(
-            f"model.backbone: returns a {type(features).__name__}; the registered heads read one feature map "
-            "(batch, channels, height, width)"
-        )
-    return int(features.shape[1])
+    several = isinstance(features, (list, tuple))
+    maps = list(features) if several else [features]
+    for feature in maps:
+        if not isinstance(feature, Tensor) or feature.ndim < 2:
+            raise InputError(
+                f"model.backbone: returns a {type(features).__name__}; the registered heads read feature maps "
+                "(batch, channels, height, width), one or a tuple of them"
+            )
+    return tuple(int(feature.shape[1]) for feature in maps) if several else int(maps[0].shape[1])

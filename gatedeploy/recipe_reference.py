@@ -31,7 +31,7 @@ SECTIONS = {
     "gates": recipe.Gates,
     "sparsity": recipe.Sparsity,
 }
-GIVEN = {"data": (), "model.backbone": ("in_channels",), "model.head": ("in_channels", "out_channels", "size")}
+GIVEN = {"data": (), "model.backbone": ("in_channels", "size"), "model.head": ("in_channels", "out_channels", "size")}
 """What follows from picture, task and backbone, so that no recipe has to say it."""
 
 

@@ -56,7 +56,7 @@ class MoENetwork(nn.Module):
         check_counts("mixture of experts", experts=experts, top_k=top_k)
         if top_k > experts:
             raise InputError(f"mixture of experts: top_k {top_k} is more than the {experts} experts there are")
-        self.trunk = build_backbone(name, **options)
+        self.trunk = _trunk(name, **options)
         _replace_blocks(name, self.trunk, experts, top_k, len(self.tasks))
         self.heads = nn.ModuleList(heads[task] for task in self.tasks)
 
@@ -142,6 +142,15 @@ def _layers(trunk: ResNet) -> Iterator[nn.Module]:
             yield from layer
         else:
             yield layer
+
+
+def _trunk(name: str, **options: Any) -> ResNet:
+    trunk = build_backbone(name, **options)
+    if not isinstance(trunk, ResNet):
+        raise InputError(
+            f"{name} is no residual network; experts take the place of basic blocks: take resnet20 or resnet18"
+        )
+    return trunk
 
 
 def _replace_blocks(name: str, trunk: ResNet, experts: int, top_k: int, tasks: int) -> None:

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 from torch import nn
 
 from gatedeploy.errors import InputError, closest, first_line
-from gatedeploy.models.heads import ASPPHead, DenseHead, LinearHead
+from gatedeploy.models.dpt import MAPS, DPTHead
+from gatedeploy.models.heads import ASPPHead, DenseHead, HRNetHead, LinearHead
+from gatedeploy.models.hrnet import HRNet, hrnet18
 from gatedeploy.models.resnet import ResNet, resnet18, resnet20, resnet50
+from gatedeploy.models.vit import ViT, vit_b16, vit_s16
 from gatedeploy.specs import Task
 
 Entry = TypeVar("Entry")
@@ -20,13 +23,21 @@ class _Head(NamedTuple):
     build: Callable[..., nn.Module]
     dense: bool
     """Whether it answers per pixel, and so takes the size of the picture."""
+    maps: int | None = 1
+    """How many feature maps it reads; None for several, however many."""
 
 
-BACKBONES: Mapping[str, Callable[..., ResNet]] = {"resnet20": resnet20, "resnet18": resnet18, "resnet50": resnet50}
+Trunk = ResNet | HRNet | ViT
+BACKBONES: Mapping[str, Callable[..., Trunk]] = {
+    **{"resnet20": resnet20, "resnet18": resnet18, "resnet50": resnet50},
+    **{"hrnet18": hrnet18, "vit_s16": vit_s16, "vit_b16": vit_b16},
+}
 HEADS: Mapping[str, _Head] = {
     "linear": _Head(LinearHead, dense=False),
     "dense": _Head(DenseHead, dense=True),
     "aspp": _Head(ASPPHead, dense=True),
+    "hrnet": _Head(HRNetHead, dense=True, maps=None),
+    "dpt": _Head(DPTHead, dense=True, maps=MAPS),
 }
 
 
@@ -40,12 +51,17 @@ def head_names() -> tuple[str, ...]:
     return tuple(HEADS)
 
 
-def build_backbone(name: str, **options: Any) -> ResNet:
+def takes_size(name: str) -> bool:
+    """Whether the trunk has to know the size of the picture, as its option `size`."""
+    return name in BACKBONES and "size" in inspect.signature(BACKBONES[name]).parameters
+
+
+def build_backbone(name: str, **options: Any) -> Trunk:
     """A trunk with fresh random weights.
 
     Args:
         name: one of `backbone_names()`.
-        options: the arguments of the function of that name in `gatedeploy.models.resnet`, e.g. `width=0.5`.
+        options: the arguments of the function of that name in `gatedeploy.models`, e.g. `width=0.5`.
 
     Raises:
         InputError: no such backbone, no such option, or a value it cannot have.
@@ -55,12 +71,14 @@ def build_backbone(name: str, **options: Any) -> ResNet:
     return _built(f"backbone {name}", build, options)
 
 
-def build_head(name: str, in_channels: int, task: Task, size: Sequence[int], **options: Any) -> nn.Module:
+def build_head(
+    name: str, in_channels: int | Sequence[int], task: Task, size: Sequence[int], **options: Any
+) -> nn.Module:
     """A head for `task` with fresh random weights.
 
     Args:
         name: one of `head_names()`.
-        in_channels: channels of the feature map it reads, a trunk's `out_channels`.
+        in_channels: channels of the feature map it reads, or of each of several: a trunk's `out_channels`.
         task: says how many channels the prediction has and whether it is a map.
         size: (height, width) of the picture and of a dense prediction.
         options: the remaining arguments of the head's class in `gatedeploy.models.heads`, e.g. `width=64`.
@@ -76,10 +94,20 @@ def build_head(name: str, in_channels: int, task: Task, size: Sequence[int], **o
         raise InputError(
             f"task {task.name}: head {name!r} gives {gives} and {task.kind} needs {needs}; take {' or '.join(fitting)}"
         )
+    _check_maps(name, head, in_channels)
     if head.dense:
         given["size"] = size
     _check_options(f"head {name}", head.build, options, tuple(given))
     return _built(f"head {name}", head.build, {**given, **options})
+
+
+def _check_maps(name: str, head: _Head, in_channels: int | Sequence[int]) -> None:
+    count = 1 if isinstance(in_channels, int) else len(in_channels)
+    if count == head.maps or (head.maps is None and count > 1):
+        return
+    fitting = [other for other, entry in HEADS.items() if entry.maps == count or (entry.maps is None and count > 1)]
+    reads = "several feature maps" if head.maps is None else f"{head.maps} feature map{'s' if head.maps > 1 else ''}"
+    raise InputError(f"head {name!r} reads {reads} and the backbone gives {count}; take {' or '.join(fitting)}")
 
 
 def _built(what: str, build: Callable[..., Entry], options: Mapping[str, Any]) -> Entry:

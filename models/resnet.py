@@ -111,7 +111,7 @@ def resnet20(width: float = 1.0, in_channels: int = 3) -> ResNet:
     Raises:
         InputError: `width` does not give whole channels, or `in_channels` is no positive integer.
     """
-    _check_in_channels("resnet20", in_channels)
+    check_in_channels("resnet20", in_channels)
     base = _scaled("resnet20", 16, width)
     stem = OrderedDict[str, nn.Module](
         conv1=_conv3x3(in_channels, base, 1, 1),
@@ -155,7 +155,7 @@ def resnet50(output_stride: int = 32, in_channels: int = 3) -> ResNet:
 def _imagenet(
     name: str, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], output_stride: int, in_channels: int
 ) -> ResNet:
-    _check_in_channels(name, in_channels)
+    check_in_channels(name, in_channels)
     if output_stride not in OUTPUT_STRIDES:
         raise InputError(f"{name}: output_stride {output_stride!r} is not among {', '.join(map(str, OUTPUT_STRIDES))}")
     stem = OrderedDict[str, nn.Module](
@@ -215,6 +215,7 @@ def _scaled(name: str, channels: int, width: float) -> int:
     return nearest
 
 
-def _check_in_channels(name: str, in_channels: int) -> None:
+def check_in_channels(name: str, in_channels: int) -> None:
+    """Raise `InputError` when a picture cannot have so many channels."""
     if not isinstance(in_channels, int) or in_channels < 1:
         raise InputError(f"{name}: in_channels must be an integer of at least 1, got {in_channels!r}")

@@ -1,8 +1,9 @@
 """Where branches meet: finding the gate sites of a traced backbone.
 
 A site stands at the end of every convolution or linear → norm → activation chain. Where a residual sum follows the
-chain and an activation follows the sum (ResNet), it stands after that activation, else before the sum (inverted
-residuals, transformers). Every feature that the backbone returns is a site too. A module called twice has two sites.
+chain, resized or not, and an activation follows the sum (ResNet, HRNet), it stands after that activation, else before
+the sum (inverted residuals, transformers). Every feature that the backbone returns is a site too. A module called twice
+has two sites.
 """
 
 from __future__ import annotations
@@ -165,13 +166,24 @@ def _name(node: fx.Node) -> str:
 def _end_of_chain(start: fx.Node, reader: _Reader) -> fx.Node:
     """The node at which the chain that `start` begins is gated."""
     end = current = _follow(start, reader)[0]
-    while len(current.users) == 1 and reader.is_sum(next(iter(current.users))):
-        current = next(iter(current.users))
+    while (total := _sum_of(current, reader)) is not None:
+        current = total
     if current is not end:
         after_sum, activated = _follow(current, reader)
         if activated:
             return after_sum
     return end
+
+
+def _sum_of(node: fx.Node, reader: _Reader) -> fx.Node | None:
+    """The sum that nothing but this node's value, resized or not, is read for."""
+    while len(node.users) == 1:
+        node = next(iter(node.users))
+        if reader.is_sum(node):
+            return node
+        if not reader.is_pooling(node):
+            return None
+    return None
 
 
 def _follow(node: fx.Node, reader: _Reader) -> tuple[fx.Node, bool]:

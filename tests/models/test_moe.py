@@ -10,7 +10,7 @@ from gatedeploy.errors import InputError
 from gatedeploy.models.experts import ExpertBlock, Routing
 from gatedeploy.models.moe import MoENetwork, balance_loss
 from gatedeploy.models.registry import build_backbone, build_head
-from gatedeploy.models.resnet import BasicBlock, ResNet
+from gatedeploy.models.resnet import BasicBlock, ResNet, resnet20
 from gatedeploy.specs import Task
 from tests.models.oracles import gradient_is_felt, largest_difference, macs, parameter_count, with_lively_norms
 
@@ -49,7 +49,7 @@ def copy_plain(plain: ResNet, mixture: MoENetwork) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_one_expert_is_the_plain_network(training: bool) -> None:
     mixture = moe(experts=1, top_k=1).double()
-    plain = build_backbone("resnet20", width=0.25).double()
+    plain = resnet20(width=0.25).double()
     with_lively_norms(plain)
     copy_plain(plain, mixture)
     plain.train(training)

@@ -1,11 +1,12 @@
-"""The cost columns of InterroGate's tables 5 and 11, which fix the heads' details; their FLOPs are 2 × MACs."""
+"""InterroGate's cost columns, which fix the heads' details; the FLOPs of its ResNets are 2 × MACs, HRNet's are MACs."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from gatedeploy.models.heads import ASPPHead
+from gatedeploy.models.heads import ASPPHead, HRNetHead
+from gatedeploy.models.hrnet import hrnet18
 from gatedeploy.models.resnet import ResNet, resnet18, resnet50
 from tests.models.oracles import macs, parameter_count
 
@@ -48,3 +49,16 @@ def test_resnet18_on_pascal_context() -> None:
     counted, _ = measured(resnet18, PASCAL, 512, 512)
     assert 2 * multi_task(counted) / 1e9 == pytest.approx(284, rel=0.002)
     assert 2 * single_task(counted) / 1e9 == pytest.approx(670, rel=0.002)
+
+
+def test_hrnet18_on_nyud() -> None:
+    with torch.device("meta"):
+        trunk = hrnet18().eval()
+        parts = [trunk, *[HRNetHead(trunk.out_channels, channels, (480, 640)).eval() for channels in NYUD]]
+        picture = torch.empty(1, 3, 480, 640)
+        counted = [macs(part, picture if part is trunk else trunk(picture))[0] for part in parts]
+    parameters = [parameter_count(part) for part in parts]
+    assert multi_task(counted) / 1e9 == pytest.approx(24.5, rel=0.002)
+    assert single_task(counted) / 1e9 == pytest.approx(65.1, rel=0.002)
+    assert multi_task(parameters) / 1e6 == pytest.approx(9.8, abs=0.05)
+    assert single_task(parameters) / 1e6 == pytest.approx(28.9, abs=0.05)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from gatedeploy.errors import InputError
-from gatedeploy.models.heads import ASPPHead, DenseHead, LinearHead
+from gatedeploy.models.dpt import DPTHead
+from gatedeploy.models.heads import ASPPHead, DenseHead, HRNetHead, LinearHead
 from gatedeploy.models.registry import backbone_names, build_backbone, build_head, head_names
 from gatedeploy.specs import Task
 
@@ -12,13 +13,16 @@ DEPTH = Task("depth", "depth")
 
 
 def test_every_name_builds() -> None:
-    assert backbone_names() == ("resnet20", "resnet18", "resnet50")
-    assert head_names() == ("linear", "dense", "aspp")
-    for name in backbone_names():
-        assert build_backbone(name).out_channels > 0
+    assert backbone_names() == ("resnet20", "resnet18", "resnet50", "hrnet18", "vit_s16", "vit_b16")
+    assert head_names() == ("linear", "dense", "aspp", "hrnet", "dpt")
+    with torch.device("meta"):
+        for name in backbone_names():
+            assert build_backbone(name).out_channels
     assert isinstance(build_head("linear", 8, CLOTHES, (64, 64)), LinearHead)
     assert isinstance(build_head("dense", 8, DEPTH, (64, 64)), DenseHead)
     assert isinstance(build_head("aspp", 8, PARTS, (64, 64)), ASPPHead)
+    assert isinstance(build_head("hrnet", (8, 16), PARTS, (64, 64)), HRNetHead)
+    assert isinstance(build_head("dpt", (8, 8, 8, 8), PARTS, (64, 64)), DPTHead)
 
 
 def test_options_and_the_tasks_channels_arrive() -> None:
@@ -32,7 +36,7 @@ def test_options_and_the_tasks_channels_arrive() -> None:
 def test_unknown_backbones_and_their_options() -> None:
     with pytest.raises(
         InputError,
-        match=r"there is no backbone 'resnet2'; known are resnet20, resnet18, resnet50; did you mean 'resnet20'\?",
+        match=r"there is no backbone 'resnet2'; known are resnet20, .*vit_b16; did you mean 'resnet20'\?",
     ):
         build_backbone("resnet2")
     with pytest.raises(
@@ -46,7 +50,7 @@ def test_unknown_backbones_and_their_options() -> None:
 
 def test_unknown_heads_and_their_options() -> None:
     with pytest.raises(
-        InputError, match=r"there is no head 'asp'; known are linear, dense, aspp; did you mean 'aspp'\?"
+        InputError, match=r"there is no head 'asp'; known are linear, dense, aspp, hrnet, dpt; did you mean 'aspp'\?"
     ):
         build_head("asp", 8, DEPTH, (64, 64))
     with pytest.raises(
@@ -79,3 +83,17 @@ def test_a_network_that_fits_into_no_memory_is_refused_in_a_sentence() -> None:
         build_backbone("resnet20", width=2**40)
     with pytest.raises(InputError, match=r"^head linear: cannot be built with .*: .*alloc"):
         build_head("linear", 2**40, Task("kind", "classification", ("a", "b")), (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("head", "channels", "message"),
+    [
+        ("dense", (8, 16), "head 'dense' reads 1 feature map and the backbone gives 2; take hrnet"),
+        ("aspp", (8,) * 4, "head 'aspp' reads 1 feature map and the backbone gives 4; take hrnet or dpt"),
+        ("hrnet", 8, "head 'hrnet' reads several feature maps and the backbone gives 1; take linear or dense or aspp"),
+        ("dpt", (8, 8), "head 'dpt' reads 4 feature maps and the backbone gives 2; take hrnet"),
+    ],
+)
+def test_a_head_for_another_number_of_maps(head: str, channels: int | tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_head(head, channels, PARTS, (64, 64))
