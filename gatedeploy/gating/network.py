@@ -38,7 +38,6 @@ class GatedNetwork(nn.Module):
         sites: tuple[Site, ...],
         branches: nn.Module,
         heads: nn.Module,
-        group: int,
     ) -> None:
         super().__init__()
         self.tasks = tasks
@@ -52,7 +51,7 @@ class GatedNetwork(nn.Module):
             if not hasattr(self.gates, site.gate):
                 gates = nn.Module()
                 for task in tasks:
-                    gates.add_module(task.name, ChannelGate(site.channels, group, site.axis))
+                    gates.add_module(task.name, ChannelGate(site.channels, site.group, site.axis))
                 self.gates.add_module(site.gate, gates)
             if site.mixes:
                 self.mixes.add_module(site.name, Mix(len(tasks), site.channels, site.axis))
@@ -121,6 +120,7 @@ def gate(
     sites: str | Sequence[str] = "auto",
     group: int = 1,
     tie: str | None = None,
+    gates: str = "channel",
 ) -> GatedNetwork:
     """Make a gated multi-task network of a single-task backbone.
 
@@ -133,6 +133,7 @@ def gate(
         sites: "auto" (see `gatedeploy.gating.sites`), or names of the fx nodes to gate.
         group: how many neighbouring channels share one α.
         tie: "residual" gives all block outputs on one residual stream one gate.
+        gates: "channel", or "head" for one gate per head of attention over q, k and v together.
 
     Raises:
         InputError: the backbone cannot be traced or gated, or the arguments contradict each other.
@@ -146,6 +147,8 @@ def gate(
         raise InputError(f"group must be at least 1, got {group}")
     if tie not in (None, "residual"):
         raise InputError(f"tie must be None or 'residual', got {tie!r}")
+    if gates not in ("channel", "head"):
+        raise InputError(f"gates must be 'channel' or 'head', got {gates!r}")
     wanted = sites if isinstance(sites, str) else list(sites)
     if isinstance(wanted, str) and wanted != "auto":
         raise InputError(f"sites must be 'auto' or a list of names, got {wanted!r}")
@@ -153,7 +156,7 @@ def gate(
     if example_input.ndim != 4:
         raise InputError(f"example_input: expected (batch, channels, height, width), got {tuple(example_input.shape)}")
     template = trace(backbone, example_input)
-    found = find_sites(template.evaluation, template.root, wanted, tie)
+    found = find_sites(template.evaluation, template.root, wanted, tie, group, per_head=gates == "head")
     _require(template.training, found)
     network = GatedNetwork(
         tasks,
@@ -161,7 +164,6 @@ def gate(
         tuple(found),
         _container({name: copy.deepcopy(template.root) for name in (*(task.name for task in tasks), SHARED)}),
         _container(heads),
-        group,
     )
     names = [task.name for task in tasks]
     for mode, graph in ((True, template.training), (False, template.evaluation)):

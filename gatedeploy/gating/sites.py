@@ -3,45 +3,20 @@
 A site stands at the end of every convolution or linear → norm → activation chain. Where a residual sum follows the
 chain, resized or not, and an activation follows the sum (ResNet, HRNet), it stands after that activation, else before
 the sum (inverted residuals, transformers). Every feature that the backbone returns is a site too. A module called twice
-has two sites.
+has two sites. With gates per head, the q, k and v of an attention are sites in place of what they are made of.
 """
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
 from gatedeploy.errors import InputError, closest
+from gatedeploy.gating.attention import attention_heads, heads_axis
+from gatedeploy.gating.kinds import Kinds
 from gatedeploy.gating.operators import channel_axis
-
-MIXING_MODULES = (nn.modules.conv._ConvNd, nn.Linear)
-MIXING_FUNCTIONS = (
-    *(F.linear, torch.conv1d, torch.conv2d, torch.conv3d, F.conv1d, F.conv2d, F.conv3d),
-    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
-)
-NORM_MODULES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-NORM_FUNCTIONS = (F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm)
-ACTIVATION_MODULES = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
-    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.LogSigmoid),
-    *(nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, nn.Threshold),
-)
-ACTIVATION_NAMES = frozenset(
-    "relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh "
-    "softplus softsign logsigmoid hardshrink softshrink tanhshrink threshold clamp".split()
-)
-POINTWISE_MODULES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
-POINTWISE_NAMES = frozenset("dropout dropout1d dropout2d dropout3d alpha_dropout contiguous".split())
-POOLING_MODULES = (
-    *(nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
-    *(nn.modules.pooling._AdaptiveMaxPoolNd, nn.Upsample),
-)
-POOLING_NAMES = frozenset("max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d interpolate".split())
-SUMS = (operator.add, torch.add)
 
 
 @dataclass(frozen=True)
@@ -51,8 +26,9 @@ class Site:
     Args:
         name: the fx node whose value is gated.
         gate: name of the gates used here; sites of equal `gate` share their α (see `tie` of `gate`).
-        channels: how many channels it has along `axis`.
+        channels: how many channels it has along `axis`; heads, where gates stand on these.
         axis: the channel axis.
+        group: how many neighbouring channels share one α.
         mixes: whether the shared branch reads on from here, so that eq. 3 is needed.
     """
 
@@ -60,11 +36,17 @@ class Site:
     gate: str
     channels: int
     axis: int
+    group: int
     mixes: bool
 
 
 def find_sites(
-    graph: fx.Graph, root: nn.Module, wanted: str | list[str] = "auto", tie: str | None = None
+    graph: fx.Graph,
+    root: nn.Module,
+    wanted: str | list[str] = "auto",
+    tie: str | None = None,
+    group: int = 1,
+    per_head: bool = False,
 ) -> list[Site]:
     """The sites of a graph whose nodes carry `meta["shape"]`, in the order in which the network reaches them.
 
@@ -73,16 +55,19 @@ def find_sites(
         root: the modules that it calls.
         wanted: "auto", or the names of the nodes to gate.
         tie: "residual" gives all sites on one residual stream the same gate.
+        group: how many neighbouring channels share one α.
+        per_head: gate the heads of attention, q, k and v by one gate.
 
     Raises:
-        InputError: no site was found, a wanted site does not exist or is no feature map, tied sites differ in channels.
+        InputError: no site was found, a wanted site does not exist or is no feature map, tied sites differ in channels,
+            no attention was found.
     """
-    reader = _Reader(root)
+    kinds = Kinds(root)
     chosen: dict[fx.Node, int | None] = {}
     if wanted == "auto":
         for node in graph.nodes:
-            if reader.is_mixing(node):
-                chosen.setdefault(_end_of_chain(node, reader), reader.channel_axis(node))
+            if kinds.is_mixing(node):
+                chosen.setdefault(_end_of_chain(node, kinds), kinds.channel_axis(node))
         for leaf in graph.output_node().all_input_nodes:
             chosen.setdefault(leaf, None)
     else:
@@ -91,16 +76,51 @@ def find_sites(
             if name not in names:
                 raise InputError(f"no site {name!r} in the backbone{closest(name, list(names))}")
             chosen[names[name]] = None
+    heads = _gate_heads(graph, kinds, chosen) if per_head else {}
     ordered = [node for node in graph.nodes if node in chosen]
     if not ordered:
         raise InputError("the backbone has no place for a gate: no convolution or linear layer and no returned feature")
-    gates = _tie_residual(graph, ordered, reader) if tie == "residual" else {node: node.name for node in ordered}
-    sites = [_site(node, chosen[node], gates[node]) for node in ordered]
+    gates = _tie_residual(graph, ordered, kinds) if tie == "residual" else {node: node.name for node in ordered}
+    gates.update(heads)
+    sites = [_site(node, chosen[node], gates[node], 1 if node in heads else group) for node in ordered]
     _check_ties(sites)
     return sites
 
 
-def _site(node: fx.Node, axis: int | None, gate: str) -> Site:
+def _gate_heads(graph: fx.Graph, kinds: Kinds, chosen: dict[fx.Node, int | None]) -> dict[fx.Node, str]:
+    """Let sites be q, k and v in place of the layers that make them; returns the name of each one's gate."""
+    gates: dict[fx.Node, str] = {}
+    for heads in attention_heads(graph, kinds):
+        for node in heads:
+            gates.setdefault(node, heads[0].name)
+    if not gates:
+        raise InputError(
+            "gates='head': the backbone has no attention whose heads can be gated; expected calls of "
+            "scaled_dot_product_attention, or a softmax between two products, over (batch, heads, tokens, depth). What "
+            "lies inside a module of torch.nn, such as MultiheadAttention, cannot be seen: write it out"
+        )
+    for maker in _layers_of(gates, kinds):
+        chosen.pop(_end_of_chain(maker, kinds), None)
+    chosen.update({node: heads_axis(node) for node in gates})
+    return gates
+
+
+def _layers_of(heads: Iterable[fx.Node], kinds: Kinds) -> Iterator[fx.Node]:
+    """The layers that make q, k and v, as far as nothing else of theirs comes between."""
+    waiting, seen = list(heads), set(heads)
+    while waiting:
+        node = waiting.pop()
+        if kinds.is_mixing(node):
+            yield node
+        if kinds.is_mixing(node) or kinds.is_sum(node):
+            continue
+        for other in node.all_input_nodes:
+            if other not in seen:
+                seen.add(other)
+                waiting.append(other)
+
+
+def _site(node: fx.Node, axis: int | None, gate: str, group: int) -> Site:
     shape = node.meta.get("shape")
     if shape is None or len(shape) < 2:
         raise InputError(
@@ -109,7 +129,7 @@ def _site(node: fx.Node, axis: int | None, gate: str) -> Site:
     if axis is None:
         axis = channel_axis(len(shape))
     mixes = any(user.op != "output" for user in node.users)
-    return Site(node.name, gate, shape[axis], axis, mixes)
+    return Site(node.name, gate, shape[axis], axis, group, mixes)
 
 
 def _check_ties(sites: list[Site]) -> None:
@@ -123,82 +143,42 @@ def _check_ties(sites: list[Site]) -> None:
             )
 
 
-class _Reader:
-    """What kind of operator a node of a traced graph is."""
-
-    def __init__(self, root: nn.Module) -> None:
-        self.root = root
-
-    def is_mixing(self, node: fx.Node) -> bool:
-        return self._is(node, MIXING_MODULES) or (node.op == "call_function" and node.target in MIXING_FUNCTIONS)
-
-    def channel_axis(self, node: fx.Node) -> int:
-        linear = self._is(node, (nn.Linear,)) or node.target is F.linear
-        return len(node.meta["shape"]) - 1 if linear else 1
-
-    def is_norm(self, node: fx.Node) -> bool:
-        return self._is(node, NORM_MODULES) or (node.op == "call_function" and node.target in NORM_FUNCTIONS)
-
-    def is_activation(self, node: fx.Node) -> bool:
-        return self._is(node, ACTIVATION_MODULES) or _name(node) in ACTIVATION_NAMES
-
-    def is_pointwise(self, node: fx.Node) -> bool:
-        return self._is(node, POINTWISE_MODULES) or _name(node) in POINTWISE_NAMES
-
-    def is_pooling(self, node: fx.Node) -> bool:
-        return self._is(node, POOLING_MODULES) or _name(node) in POOLING_NAMES
-
-    def is_sum(self, node: fx.Node) -> bool:
-        """Whether two tensors are added: `x + 1` is none."""
-        adds = (node.op == "call_function" and node.target in SUMS) or (node.op, node.target) == ("call_method", "add")
-        return adds and sum(isinstance(arg, fx.Node) and arg.meta.get("shape") is not None for arg in node.args) == 2
-
-    def _is(self, node: fx.Node, kinds: tuple[type, ...]) -> bool:
-        return node.op == "call_module" and isinstance(self.root.get_submodule(str(node.target)), kinds)
-
-
-def _name(node: fx.Node) -> str:
-    if node.op == "call_method":
-        return str(node.target)
-    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
-
-
-def _end_of_chain(start: fx.Node, reader: _Reader) -> fx.Node:
+def _end_of_chain(start: fx.Node, kinds: Kinds) -> fx.Node:
     """The node at which the chain that `start` begins is gated."""
-    end = current = _follow(start, reader)[0]
-    while (total := _sum_of(current, reader)) is not None:
+    end = current = _follow(start, kinds)[0]
+    while (total := _sum_of(current, kinds)) is not None:
         current = total
     if current is not end:
-        after_sum, activated = _follow(current, reader)
+        after_sum, activated = _follow(current, kinds)
         if activated:
             return after_sum
     return end
 
 
-def _sum_of(node: fx.Node, reader: _Reader) -> fx.Node | None:
+def _sum_of(node: fx.Node, kinds: Kinds) -> fx.Node | None:
     """The sum that nothing but this node's value, resized or not, is read for."""
     while len(node.users) == 1:
         node = next(iter(node.users))
-        if reader.is_sum(node):
+        if kinds.is_sum(node):
             return node
-        if not reader.is_pooling(node):
+        if not kinds.is_pooling(node):
             return None
     return None
 
 
-def _follow(node: fx.Node, reader: _Reader) -> tuple[fx.Node, bool]:
+def _follow(node: fx.Node, kinds: Kinds) -> tuple[fx.Node, bool]:
     """Last norm, activation or dropout of the run behind `node` that nobody else reads, and whether one activates."""
     activated = False
     while len(node.users) == 1:
         user = next(iter(node.users))
-        if not (reader.is_norm(user) or reader.is_activation(user) or reader.is_pointwise(user)):
+        if not (kinds.is_norm(user) or kinds.is_activation(user) or kinds.is_pointwise(user)):
             break
-        activated = activated or reader.is_activation(user)
+        activated = activated or kinds.is_activation(user)
         node = user
     return node, activated
 
 
-def _tie_residual(graph: fx.Graph, sites: list[fx.Node], reader: _Reader) -> dict[fx.Node, str]:
+def _tie_residual(graph: fx.Graph, sites: list[fx.Node], kinds: Kinds) -> dict[fx.Node, str]:
     """Name of each site's gate: the first site on its residual stream.
 
     A stream is what sums join and what norms, activations, dropout and pooling carry on; convolutions and all
@@ -213,10 +193,10 @@ def _tie_residual(graph: fx.Graph, sites: list[fx.Node], reader: _Reader) -> dic
 
     for node in graph.nodes:
         leader[node] = node
-        carries = reader.is_norm(node) or reader.is_activation(node) or reader.is_pointwise(node)
-        if carries or reader.is_pooling(node):
+        carries = kinds.is_norm(node) or kinds.is_activation(node) or kinds.is_pointwise(node)
+        if carries or kinds.is_pooling(node):
             leader[node] = find(node.all_input_nodes[0])
-        elif reader.is_sum(node):
+        elif kinds.is_sum(node):
             first, second = (find(arg) for arg in node.args)
             leader[second] = leader[node] = first
     names: dict[fx.Node, str] = {}

@@ -107,11 +107,14 @@ class Prices:
         return self._known[key]
 
     def cutting(self, source: Source, entries: int) -> tuple[float, bool]:
-        """What it costs to take the needed channels out of a tensor, and whether that is done by slices."""
+        """What it costs to take the needed channels out of a tensor, and whether that is done by slices.
+
+        One run is a slice, whatever a table says: a slice is a gather whose numbers need not be read.
+        """
         numbers = (source.held + source.part) * entries
         sliced = source.runs * self.cut_launch_ms + self.cut_ms * numbers
         gathered = self.gather_launch_ms + self.gather_ms * numbers
-        return min(sliced, gathered), sliced <= gathered
+        return min(sliced, gathered), source.runs == 1 or sliced <= gathered
 
     def reading(self, taps: int, rows: int, positions: int, sources: Sequence[Source], entries: int) -> Reading:
         """The cheapest way for a layer to read channels of several tensors.

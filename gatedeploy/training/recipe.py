@@ -54,6 +54,7 @@ class Gates(Section):
         group: how many neighbouring channels share one α.
         tie: `residual` gives all block outputs on one residual stream one gate.
         sites: `auto`, or the names of the nodes to gate.
+        per: `head` gives each head of attention one gate over q, k and v.
         learning_rate: of the gates' SGD (supplement B.1).
         freeze_at: the share of the run after which α and β stand still, so that the weights can follow.
     """
@@ -61,6 +62,7 @@ class Gates(Section):
     group: Annotated[int, Within(1)] = 1
     tie: Literal["residual"] | None = None
     sites: Literal["auto"] | tuple[str, ...] = "auto"
+    per: Literal["channel", "head"] = "channel"
     learning_rate: Positive = 0.1
     freeze_at: Fraction = 0.5
 
@@ -68,7 +70,7 @@ class Gates(Section):
     def placing(self) -> dict[str, Any]:
         """The arguments of `gate` that say where gates stand and what they have in common."""
         sites = self.sites if isinstance(self.sites, str) else list(self.sites)
-        return {"sites": sites, "group": self.group, "tie": self.tie}
+        return {"sites": sites, "group": self.group, "tie": self.tie, "gates": self.per}
 
 
 @dataclass(frozen=True)

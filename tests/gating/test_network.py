@@ -166,7 +166,10 @@ class TestSites:
 
     def test_the_user_may_name_them(self) -> None:
         network = gate(Plain(), sites=["layers_1", "layers_4"])
-        assert network.sites == (Site("layers_1", "layers_1", 5, 1, True), Site("layers_4", "layers_4", 4, 1, True))
+        assert network.sites == (
+            Site("layers_1", "layers_1", 5, 1, 1, True),
+            Site("layers_4", "layers_4", 4, 1, 1, True),
+        )
 
     def test_linear_layers_have_their_channels_last(self) -> None:
         backbone = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(2), nn.Linear(1, 6), nn.GELU())
