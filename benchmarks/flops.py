@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gatedeploy.assembly import describe_parts
 from gatedeploy.benchmarks.candidates import assemble, candidate, gated_candidate
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.rivals import rivals_of_gates
@@ -15,7 +16,6 @@ from gatedeploy.benchmarks.subjects import read_subjects
 from gatedeploy.gating.network import gate
 from gatedeploy.graph.capture import capture
 from gatedeploy.training.recipe import Recipe
-from gatedeploy.training.stages import Parts
 
 FORMS = ("stl", "mtl", "gated", "collapsed")
 
@@ -45,20 +45,21 @@ def file_costs(path: Path | str) -> Costs:
     return _plain(costs)
 
 
-def recipe_costs(recipe: Recipe, parts: Parts) -> Costs:
+def recipe_costs(recipe: Recipe, source: str) -> Costs:
     """The costs of the network that a recipe describes, before it is trained; what it collapses to is not known yet.
 
     Args:
-        recipe: says which tasks there are and how they are gated.
-        parts: what `build_parts` made of it.
+        recipe: says which tasks there are and how they are gated; its pictures need not be there.
+        source: the recipe's name, for messages.
 
     Raises:
-        InputError: the backbone cannot be gated as the recipe says.
+        InputError: a part of the recipe is not known, or the backbone cannot be gated as it says.
     """
-    input, tasks = parts.data.input, recipe.chosen_tasks(parts.data.tasks)
+    data, make_backbone, make_head = describe_parts(recipe, source)
+    input, tasks = data.input, recipe.chosen_tasks(data.tasks)
     example = torch.zeros(2, *input.shape)
-    heads = {task.name: parts.make_head(task) for task in tasks}
-    gated = gate(parts.make_backbone(), tasks, example_input=example, heads=heads, **recipe.gates.placing)
+    heads = {task.name: make_head(task) for task in tasks}
+    gated = gate(make_backbone(), tasks, example_input=example, heads=heads, **recipe.gates.placing)
     program = capture(gated, example, input)
     rivals = rivals_of_gates(program)
     single = candidate("stl", list(rivals.single.values()), input)

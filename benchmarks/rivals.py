@@ -15,9 +15,10 @@ from torch import nn
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.assembly import makers
-from gatedeploy.compiler import Collapsed, collapse
+from gatedeploy.compiler import Collapsed, collapse, with_tasks
 from gatedeploy.errors import InputError
 from gatedeploy.gating.operators import SELECT
+from gatedeploy.lowering import lower
 from gatedeploy.models.moe import MoENetwork
 from gatedeploy.models.registry import backbone_names
 from gatedeploy.program import Program
@@ -49,8 +50,13 @@ def rivals_of_gates(gated: Program) -> PlainRivals:
         InputError: the network has no gates, or a gate is computed from the picture and cannot be set.
     """
     specific = with_all_gates(gated, specific=True)
-    single = {task: collapse(specific, tasks=[task], target=None) for task in gated.outputs}
-    return PlainRivals(single, collapse(with_all_gates(gated, specific=False), target=None))
+    single = {task: _lowered(with_tasks(specific, [task])) for task in gated.outputs}
+    return PlainRivals(single, _lowered(with_all_gates(gated, specific=False)))
+
+
+def _lowered(gated: Program) -> Collapsed:
+    """What `collapse` makes of a network; that it does so exactly is shown by tests, not each time it is a rival."""
+    return Collapsed(lower(gated).program).to(gated.dtype)
 
 
 def with_all_gates(gated: Program, specific: bool) -> Program:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gatedeploy.data import load_data
+from gatedeploy.data import Described, describe_data, load_data
 from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.models.registry import build_backbone, build_head, takes_size
 from gatedeploy.models.weights import load_weights
@@ -20,6 +20,9 @@ from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.sections import Component
 from gatedeploy.training.stages import Parts
+
+MakeBackbone = Callable[[], nn.Module]
+MakeHead = Callable[[Task], nn.Module]
 
 
 def build_parts(recipe: Recipe, source: str, backbone: str | None = None) -> tuple[Recipe, Parts]:
@@ -45,9 +48,25 @@ def build_parts(recipe: Recipe, source: str, backbone: str | None = None) -> tup
     return recipe, Parts(data, make_backbone, make_head)
 
 
+def describe_parts(recipe: Recipe, source: str) -> tuple[Described, MakeBackbone, MakeHead]:
+    """What a recipe's data set is and what builds its networks; its pictures need not be there.
+
+    Args:
+        recipe: says all.
+        source: the recipe's name, for messages.
+
+    Raises:
+        InputError: something is not known, does not exist, or does not fit.
+    """
+    with located(source):
+        with located("data"):
+            described = describe_data(recipe.data.name, **recipe.data.options)
+        return described, *makers(recipe, described.input)
+
+
 def makers(
     recipe: Recipe, input: InputSpec, own: Callable[[], nn.Module] | None = None
-) -> tuple[Callable[[], nn.Module], Callable[[Task], nn.Module]]:
+) -> tuple[MakeBackbone, MakeHead]:
     """What makes the recipe's backbone, and what makes a head of it for a task.
 
     Args:

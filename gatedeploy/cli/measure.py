@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.bench import BASELINE
 from gatedeploy.benchmarks.bench import bench as measure
 from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
@@ -65,7 +64,7 @@ def _is_recipe(source: str) -> bool:
 
 
 def _recipe(source: str) -> Costs:
-    return recipe_costs(*build_parts(load_recipe(source), source))
+    return recipe_costs(load_recipe(source), source)
 
 
 def bench(

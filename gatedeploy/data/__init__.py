@@ -2,6 +2,6 @@
 
 # The modules, not the functions of the same names: importing them is what makes their data sets known.
 from gatedeploy.data import folder, multi_fashion, scenes
-from gatedeploy.data.base import DataSet, Split, load_data
+from gatedeploy.data.base import DataSet, Described, Split, describe_data, load_data
 
-__all__ = ["DataSet", "Split", "folder", "load_data", "multi_fashion", "scenes"]
+__all__ = ["DataSet", "Described", "Split", "describe_data", "folder", "load_data", "multi_fashion", "scenes"]

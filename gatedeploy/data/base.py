@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gatedeploy.data.options import call_with_options
-from gatedeploy.errors import InputError, closest
+from gatedeploy.data.options import call_with_options, check_options
+from gatedeploy.errors import InputError, closest, located
 from gatedeploy.specs import IGNORED_CLASS, InputSpec, Task, check_tasks
 
 
@@ -149,15 +149,36 @@ def check_labels(
     )
 
 
+@dataclass(frozen=True)
+class Described:
+    """What a data set's options say of it, without its files.
+
+    Args:
+        input: the picture a network is fed.
+        tasks: one per label.
+    """
+
+    input: InputSpec
+    tasks: tuple[Task, ...]
+
+
 Builder = TypeVar("Builder", bound=Callable[..., DataSet])
 _builders: dict[str, Callable[..., DataSet]] = {}
+_describers: dict[str, Callable[..., Described]] = {}
 
 
-def data_set(name: str) -> Callable[[Builder], Builder]:
-    """Decorate the function that builds the data set `name`; its parameters are the options a recipe may give."""
+def data_set(name: str, describe: Callable[..., Described] | None = None) -> Callable[[Builder], Builder]:
+    """Decorate the function that builds the data set `name`; its parameters are the options a recipe may give.
+
+    Args:
+        name: what `load_data` calls it.
+        describe: takes the same options and reads no file; None where a data set has to be built to be known.
+    """
 
     def register(builder: Builder) -> Builder:
         _builders[name] = builder
+        if describe is not None:
+            _describers[name] = describe
         return builder
 
     return register
@@ -178,7 +199,26 @@ def load_data(name: str, **options: Any) -> DataSet:
     >>> load_data("scenes", train=8, val=2).input.shape
     (3, 64, 64)
     """
+    return call_with_options(_known(name), options, f"data {name}")
+
+
+def describe_data(name: str, **options: Any) -> Described:
+    """What the data set called `name` is, with `options`; its files need not be there where the options tell.
+
+    Raises:
+        InputError: as for `load_data`, but for files that need not be read.
+    """
+    builder = _known(name)
+    if name not in _describers:
+        data = call_with_options(builder, options, f"data {name}")
+        return Described(data.input, data.tasks)
+    check_options(builder, options, f"data {name}")
+    with located(f"data {name}"):
+        return _describers[name](**options)
+
+
+def _known(name: str) -> Callable[..., DataSet]:
     if str(name) not in _builders:
         known = sorted(_builders)
         raise InputError(f"data {name!r}: no such data set; there are {', '.join(known)}{closest(str(name), known)}")
-    return call_with_options(_builders[name], options, f"data {name}")
+    return _builders[name]

@@ -52,7 +52,7 @@ from typing import Any
 
 import numpy as np
 
-from gatedeploy.data.base import DataSet, data_set
+from gatedeploy.data.base import DataSet, Described, data_set
 from gatedeploy.data.folder_split import FolderSplit
 from gatedeploy.data.label_files import read_tasks
 from gatedeploy.data.options import at_least, call_with_options
@@ -65,7 +65,12 @@ STD = (0.229, 0.224, 0.225)
 """ImageNet's, because that is what the pretrained backbones that users bring were fed."""
 
 
-@data_set("folder")
+def _described(tasks: Mapping[str, Any], size: int | Sequence[int], **places: object) -> Described:
+    """Where pictures and labels are does not matter for what they are."""
+    return Described(InputSpec(3, *_size(size), MEAN, STD), tuple(read_tasks(tasks)))
+
+
+@data_set("folder", describe=_described)
 def folder(
     root: str | Path,
     pictures: str,

@@ -34,6 +34,13 @@ def call_with_options(function: Callable[..., Result], options: Mapping[Any, Any
     Raises:
         InputError: an unknown option, a missing one, or one of the wrong type.
     """
+    check_options(function, options, where)
+    with located(where):
+        return function(**options)
+
+
+def check_options(function: Callable[..., Any], options: Mapping[Any, Any], where: str) -> None:
+    """Raise `InputError` where `function(**options)` would not fit its signature and annotations."""
     parameters = inspect.signature(function).parameters
     hints = get_type_hints(function)
     with located(where):
@@ -46,7 +53,6 @@ def call_with_options(function: Callable[..., Result], options: Mapping[Any, Any
         for name, parameter in parameters.items():
             if parameter.default is inspect.Parameter.empty and name not in options:
                 raise InputError(f"the option {name} is missing; expected {in_words(hints[name])}")
-        return function(**options)
 
 
 def at_least(minimum: int, **values: int) -> None:

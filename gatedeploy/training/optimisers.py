@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gatedeploy.gating.network import GatedNetwork
-from gatedeploy.training.recipe import Recipe
+from gatedeploy.training.recipe import Recipe, Train
 
 
 class Optimisers:
@@ -25,11 +25,12 @@ class Optimisers:
 
     def __init__(self, network: nn.Module, recipe: Recipe, scaler: Any = None) -> None:
         gated = network if isinstance(network, GatedNetwork) else None
-        weights = gated.weight_parameters() if gated else network.parameters()
         train = recipe.train
         # A gated network has hundreds of small tensors: one fused call instead of a dozen per tensor.
         self._each: dict[str, torch.optim.Optimizer] = {
-            "weights": torch.optim.Adam(weights, train.learning_rate, weight_decay=train.weight_decay, fused=True)
+            "weights": torch.optim.Adam(
+                _by_rate(network, train), train.learning_rate, weight_decay=train.weight_decay, fused=True
+            )
         }
         self._gates = list(gated.gate_parameters()) if gated else []
         if gated:
@@ -37,11 +38,14 @@ class Optimisers:
         self._scaler = scaler
 
     def prepare(self, learning_rate: float, gates_move: bool) -> None:
-        """Before a step: forget the last gradients, set the weights' learning rate, let the gates move or not."""
+        """Before a step: forget the last gradients, set the weights' learning rate, let the gates move or not.
+
+        The heads' falls as that of the rest does.
+        """
         for optimiser in self._each.values():
             optimiser.zero_grad(set_to_none=True)
         for group in self._each["weights"].param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["times"]
         for parameter in self._gates:
             parameter.requires_grad_(gates_move)  # without it, their part of the backward pass is left out
 
@@ -63,3 +67,17 @@ class Optimisers:
         """Go on from what `state` returned."""
         for name, optimiser in self._each.items():
             optimiser.load_state_dict(state[name])
+
+
+def _by_rate(network: nn.Module, train: Train) -> list[dict[str, Any]]:
+    """The weights, heads apart where they have a learning rate of their own, with how many times the rest's it is."""
+    weights = list(network.weight_parameters() if isinstance(network, GatedNetwork) else network.parameters())
+    if train.head_learning_rate is None:
+        return [{"params": weights, "times": 1.0}]
+    heads = list(network.get_submodule("heads").parameters())
+    theirs = set(map(id, heads))
+    others = [weight for weight in weights if id(weight) not in theirs]
+    return [
+        {"params": others, "times": 1.0},
+        {"params": heads, "times": train.head_learning_rate / train.learning_rate},
+    ]

@@ -134,6 +134,7 @@ class Train(Section):
             encoder, each for `single_epochs` and `epochs` together.
         batch_size: pictures a step; the pictures that fill no batch are left out, others each epoch.
         learning_rate: of the weights' Adam.
+        head_learning_rate: the same for the heads' weights; None takes `learning_rate`.
         weight_decay: likewise.
         schedule: how the learning rate falls.
         precision: `16-mixed` needs a GPU.
@@ -146,6 +147,7 @@ class Train(Section):
     rivals: bool = False
     batch_size: Annotated[int, Within(1)] = 128
     learning_rate: Positive = 1e-3
+    head_learning_rate: Positive | None = None
     weight_decay: NotNegative = 1e-4
     schedule: Constant | Step | Polynomial = field(default_factory=Polynomial)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

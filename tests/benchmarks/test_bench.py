@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import gatedeploy as gd
-from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.bench import bench
 from gatedeploy.benchmarks.candidates import mixture_candidate
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
@@ -119,7 +118,7 @@ def test_the_costs_of_files(checkpoint: Path, collapsed: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_the_costs_of_a_recipe_before_it_is_trained() -> None:
-    costs = recipe_costs(*build_parts(load_recipe("demo", ["data.size=16", "data.train=1", "data.val=1"]), "demo"))
+    costs = recipe_costs(load_recipe("demo", ["data.size=16", "data.train=1", "data.val=1"]), "demo")
     assert list(costs) == ["stl", "mtl", "gated"]
     assert costs["mtl"]["macs"] < costs["stl"]["macs"] < costs["gated"]["macs"]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -59,3 +60,20 @@ def test_scaled_gradients_give_the_same_step() -> None:
         results.append(net.state_dict())
     for name, expected in results[0].items():
         torch.testing.assert_close(results[1][name], expected)
+
+
+def test_heads_learn_at_a_rate_of_their_own() -> None:
+    """Adam's first step is as long as the learning rate, whatever the gradient."""
+    net = network()
+    optimisers = Optimisers(net, recipe(train={"learning_rate": 1.0, "head_learning_rate": 10.0, "weight_decay": 0}))
+    before = {name: weight.detach().clone() for name, weight in net.named_parameters()}
+    optimisers.prepare(RATE, gates_move=False)
+    backward(net)
+    optimisers.step()
+    moved = {"heads": 0.0, "branches": 0.0}
+    for name, weight in net.named_parameters():
+        part = name.split(".")[0]
+        if part in moved:
+            moved[part] = max(moved[part], float((weight.detach() - before[name]).abs().max()))
+    assert moved["branches"] == pytest.approx(RATE, rel=1e-3)
+    assert moved["heads"] == pytest.approx(10 * RATE, rel=1e-3)
