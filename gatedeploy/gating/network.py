@@ -121,6 +121,7 @@ def gate(
     group: int = 1,
     tie: str | None = None,
     gates: str = "channel",
+    leaf_modules: Sequence[str | type[nn.Module]] = (),
 ) -> GatedNetwork:
     """Make a gated multi-task network of a single-task backbone.
 
@@ -134,6 +135,8 @@ def gate(
         group: how many neighbouring channels share one α.
         tie: "residual" gives all block outputs on one residual stream one gate.
         gates: "channel", or "head" for one gate per head of attention over q, k and v together.
+        leaf_modules: modules of the backbone, by name or class, that `torch.fx` shall not look into; gates stand around
+            them, not inside.
 
     Raises:
         InputError: the backbone cannot be traced or gated, or the arguments contradict each other.
@@ -155,7 +158,7 @@ def gate(
 
     if example_input.ndim != 4:
         raise InputError(f"example_input: expected (batch, channels, height, width), got {tuple(example_input.shape)}")
-    template = trace(backbone, example_input)
+    template = trace(backbone, example_input, leaf_modules)
     found = find_sites(template.evaluation, template.root, wanted, tie, group, per_head=gates == "head")
     _require(template.training, found)
     network = GatedNetwork(

@@ -229,9 +229,20 @@ class TestRefusals:
             gd.InputError, match=r"torch.fx cannot trace the backbone Branching \(.*test_network.py:\d+"
         ):
             gate(Branching())
+        with pytest.raises(
+            gd.InputError, match=r"backbone Sequential, in its module 1 \(.*gate around it with leaf_modules=\['1'\]"
+        ):
+            gate(nn.Sequential(nn.Conv2d(3, 4, 1), Branching()))
+
+    def test_of_leaves_that_are_not_there(self) -> None:
+        backbone, example = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), torch.ones(1, 3, 8, 8)
+        with pytest.raises(gd.InputError, match=r"leaf_modules: the backbone has no module '01'; did you mean"):
+            gd.gate(backbone, TASKS, example_input=example, leaf_modules=["01"])
+        with pytest.raises(gd.InputError, match="leaf_modules: the backbone has no module of class GELU"):
+            gd.gate(backbone, TASKS, example_input=example, leaf_modules=[nn.GELU])
 
     def test_of_writing_into_a_part(self) -> None:
-        with pytest.raises(gd.InputError, match=r"does not support item assignment. Move what depends on values"):
+        with pytest.raises(gd.InputError, match=r"does not support item assignment. Rewrite it without"):
             gate(_Writing())
 
     def test_of_writing_through_a_view(self) -> None:
@@ -297,3 +308,31 @@ def test_training_moves_every_part() -> None:
     loss.backward()
     without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert without == []
+
+
+class Halving(nn.Module):
+    """Its loop depends on a shape, which `torch.export` can follow and `torch.fx` cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        while x.shape[-1] > 2:
+            x = nn.functional.avg_pool2d(self.conv(x), 2)
+        return x
+
+
+@pytest.mark.parametrize("leaf", ["1", Halving], ids=["by name", "by class"])
+def test_a_leaf_is_not_looked_into_and_collapses(leaf: str | type[nn.Module]) -> None:
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 1), Halving(), nn.Conv2d(4, 4, 1))
+    picture = torch.randn(2, 3, 8, 8)
+    network = gd.gate(backbone, TASKS, example_input=picture, leaf_modules=[leaf])
+    assert [site.name for site in network.sites] == ["_0", "_2"]
+    for site in network.sites:
+        network.gate(site, TASKS[0].name).choose([True, False, True, False])
+    network.eval()
+    thin = gd.collapse(network, example_input=picture)
+    with torch.no_grad():
+        for task, expected in network(picture).items():
+            torch.testing.assert_close(thin(picture)[task], expected)
