@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gatedeploy.data import Described, describe_data, load_data
 from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.models.registry import build_backbone, build_head, takes_size
-from gatedeploy.models.weights import load_weights
+from gatedeploy.models.weights import WeightsReport, load_weights
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.sections import Component
@@ -25,7 +25,9 @@ MakeBackbone = Callable[[], nn.Module]
 MakeHead = Callable[[Task], nn.Module]
 
 
-def build_parts(recipe: Recipe, source: str, backbone: str | None = None) -> tuple[Recipe, Parts]:
+def build_parts(
+    recipe: Recipe, source: str, backbone: str | None = None, say: Callable[[str], None] | None = None
+) -> tuple[Recipe, Parts]:
     """The data set of a recipe and what builds its networks.
 
     Args:
@@ -33,6 +35,7 @@ def build_parts(recipe: Recipe, source: str, backbone: str | None = None) -> tup
         source: the recipe's name, for messages.
         backbone: `module:function` of the user's own backbone, from the command line. The recipe that comes back names
             it, for people: no name in a file is ever imported.
+        say: is told what became of a file of pretrained weights.
 
     Raises:
         InputError: something is not known, does not exist, or does not fit.
@@ -42,7 +45,7 @@ def build_parts(recipe: Recipe, source: str, backbone: str | None = None) -> tup
     with located(source):
         with located("data"):
             data = load_data(recipe.data.name, **recipe.data.options)
-        make_backbone, make_head = makers(recipe, data.input, _own(backbone) if backbone else None)
+        make_backbone, make_head = makers(recipe, data.input, _own(backbone) if backbone else None, say)
         for task in recipe.chosen_tasks(data.tasks):  # so that a wrong head is told before anything is trained
             make_head(task)
     return recipe, Parts(data, make_backbone, make_head)
@@ -65,7 +68,10 @@ def describe_parts(recipe: Recipe, source: str) -> tuple[Described, MakeBackbone
 
 
 def makers(
-    recipe: Recipe, input: InputSpec, own: Callable[[], nn.Module] | None = None
+    recipe: Recipe,
+    input: InputSpec,
+    own: Callable[[], nn.Module] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[MakeBackbone, MakeHead]:
     """What makes the recipe's backbone, and what makes a head of it for a task.
 
@@ -73,6 +79,7 @@ def makers(
         recipe: names the backbone, its weights and the heads.
         input: the picture.
         own: makes the backbone instead.
+        say: is told, once, what became of a file of pretrained weights.
 
     Raises:
         InputError: something is not known, does not exist, or does not fit; what is returned raises it too.
@@ -98,10 +105,13 @@ def makers(
                     given["size"] = (input.height, input.width)
                 made = build_backbone(component.name, **{**given, **component.options})
         if weights is not None:
-            load_weights(made, weights, "model.weights")
+            reports.append(load_weights(made, weights, "model.weights"))
         return made
 
+    reports: list[WeightsReport] = []
     channels = _channels(make_backbone(), input)
+    if reports and say is not None:
+        say(f"{weights}: {reports[0]}.")
 
     def make_head(task: Task) -> nn.Module:
         head = recipe.head(task.name)

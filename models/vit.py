@@ -7,6 +7,7 @@ Parameters are called what timm calls them (`blocks.0.attn.qkv.weight`), so that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -77,6 +78,17 @@ class ViT(nn.Module):
             return tuple(tapped)
         x = self.norm(x)
         return x[:, 0, :, None, None] if self.class_token else self._map(x)
+
+    def fitted(self, key: str, value: Tensor) -> Tensor:
+        """A pretrained tensor as this trunk has it: positions of another picture's square grid are interpolated."""
+        if key != "pos_embed" or value.ndim != 3 or value.shape == self.pos_embed.shape:
+            return value
+        side = math.isqrt(value.shape[1] - 1)
+        if value.shape[1] != 1 + side**2:
+            return value
+        grid = value[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        resized = F.interpolate(grid.float(), size=self.grid, mode="bicubic", align_corners=False, antialias=True)
+        return torch.cat([value[:, :1], resized.flatten(2).transpose(1, 2).to(value.dtype)], dim=1)
 
     def _map(self, tokens: Tensor) -> Tensor:
         return tokens[:, 1:].transpose(1, 2).reshape(-1, tokens.shape[2], *self.grid)

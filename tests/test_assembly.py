@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from gatedeploy.assembly import build_parts
 from gatedeploy.errors import InputError
+from gatedeploy.models.registry import build_backbone
 from gatedeploy.training.recipe import Recipe
 
 OWN = """
@@ -59,3 +61,17 @@ def test_a_backbone_that_does_not_run_on_the_pictures(tmp_path: Path, monkeypatc
     monkeypatch.delitem(sys.modules, "own_backbones", raising=False)
     with pytest.raises(InputError, match=r"model\.backbone: does not run on a picture of \(3, 16, 16\): .*shapes"):
         build_parts(recipe(), "recipe", "own_backbones:wants_vectors")
+
+
+def test_what_became_of_pretrained_weights_is_told_once(tmp_path: Path) -> None:
+    there = build_backbone("resnet20", width=0.25).state_dict()
+    del there["bn1.bias"]
+    torch.save({**there, "neck.weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    plain = recipe().plain()
+    plain["model"]["weights"] = str(tmp_path / "weights.pth")
+    told: list[str] = []
+    _, parts = build_parts(Recipe.from_plain(plain), "recipe", say=told.append)
+    parts.make_backbone()
+    count = len(there) + 1
+    expected = f"{count - 1} of {count} tensors loaded; not in the file: bn1.bias; unused: neck.weight."
+    assert told == [f"{tmp_path / 'weights.pth'}: {expected}"]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gatedeploy.assembly import build_parts
-from gatedeploy.cli.screen import note_bundled, say, table
+from gatedeploy.cli.screen import note, note_bundled, say, table
 from gatedeploy.errors import InputError, located
 from gatedeploy.training.metrics import Metric, headline
 from gatedeploy.training.recipe import Recipe
@@ -41,7 +41,7 @@ def train(
     """
     note_bundled(recipe)
     read = load_recipe(recipe, changes or [])
-    read, parts = build_parts(read, recipe, backbone)
+    read, parts = build_parts(read, recipe, backbone, note)
     with located(recipe, InputError):
         trained = train_recipe(read, parts, out or Path("runs") / Path(recipe).stem, resume=resume)
     show_training(trained)

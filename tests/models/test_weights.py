@@ -1,4 +1,5 @@
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
 from gatedeploy.models.resnet import ResNet, resnet20
+from gatedeploy.models.vit import ViT, vit_s16
 from gatedeploy.models.weights import load_weights
 
 
@@ -45,14 +47,14 @@ def test_what_does_not_fit_is_reported_and_left_alone(tmp_path: Path) -> None:
     there = trunk(1).state_dict()
     del there["bn1.bias"]
     there["conv1.weight"] = torch.zeros(4, 1, 3, 3)
-    there["head.weight"] = torch.zeros(2)
+    there["neck.weight"] = torch.zeros(2)
     torch.save(there, tmp_path / "weights.pth")
     net = trunk(2)
     before = net.state_dict()["conv1.weight"].clone()
     report = load_weights(net, tmp_path / "weights.pth")
     assert report.missed == ("bn1.bias",)
     assert report.reshaped == ("conv1.weight",)
-    assert report.unused == ("head.weight",)
+    assert report.unused == ("neck.weight",)
     assert len(report.matched) == len(net.state_dict()) - 2
     assert torch.equal(net.state_dict()["conv1.weight"], before)
 
@@ -146,3 +148,65 @@ def test_files_of_another_content(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(4, 3, 3, 3, device="meta")}, file)
     with pytest.raises(InputError, match=r"the tensors cannot be copied: .+"):
         load_weights(trunk(1), file)
+
+
+def transformer(size: int = 32) -> ViT:
+    torch.manual_seed(size)
+    return vit_s16(size)
+
+
+def as_torchvision(key: str) -> str:
+    layer = r"blocks\.(\d+)\."
+    theirs = r"encoder.layers.encoder_layer_\1."
+    for ours, name in {
+        "cls_token": "class_token",
+        r"patch_embed\.proj": "conv_proj",
+        "pos_embed": "encoder.pos_embedding",
+        layer + r"norm(\d)": theirs + r"ln_\2",
+        layer + r"attn\.qkv\.": theirs + "self_attention.in_proj_",
+        layer + r"attn\.proj": theirs + "self_attention.out_proj",
+        layer + r"mlp\.fc1": theirs + "mlp.0",
+        layer + r"mlp\.fc2": theirs + "mlp.3",
+        r"^norm\.": "encoder.ln.",
+    }.items():
+        key = re.sub(ours, name, key)
+    return key
+
+
+def test_transformers_of_torchvision(tmp_path: Path) -> None:
+    there = transformer().state_dict()
+    content = {as_torchvision(key): value for key, value in there.items()}
+    assert "encoder.layers.encoder_layer_11.self_attention.in_proj_weight" in content
+    torch.save({**content, "heads.head.weight": torch.zeros(1000, 384)}, tmp_path / "weights.pth")
+    net = vit_s16(32)
+    report = load_weights(net, tmp_path / "weights.pth")
+    assert same(net, there)
+    assert report.unused == ()
+
+
+def test_positions_of_another_picture_are_interpolated(tmp_path: Path) -> None:
+    there = transformer(64).state_dict()
+    row = torch.arange(4.0).repeat_interleave(4)
+    there["pos_embed"][0, 1:] = row[:, None]  # the position's row, in every dimension
+    torch.save(there, tmp_path / "weights.pth")
+    net = vit_s16((32, 96))
+    report = load_weights(net, tmp_path / "weights.pth")
+    assert report.resized == ("pos_embed",)
+    assert len(report.matched) == len(there)
+    positions = net.pos_embed[0, 1:].reshape(2, 6, 384)
+    assert torch.equal(net.pos_embed[0, 0], there["pos_embed"][0, 0])
+    torch.testing.assert_close(positions.amax((1, 2)), positions.amin((1, 2)))
+    assert 0 < positions[0, 0, 0] < 1.5 < positions[1, 0, 0] < 3
+
+
+def test_a_report_in_words(tmp_path: Path) -> None:
+    there = transformer(64).state_dict()
+    del there["norm.weight"]
+    there |= {f"neck.{number}": torch.zeros(1) for number in range(5)}
+    there["cls_token"] = torch.zeros(1, 1, 8)
+    torch.save(there, tmp_path / "weights.pth")
+    told = str(load_weights(vit_s16(32), tmp_path / "weights.pth"))
+    assert told == (
+        "148 of 150 tensors loaded; resized: pos_embed; not in the file: norm.weight; of another shape: cls_token; "
+        "unused: neck.0, neck.1, neck.2 and 2 more"
+    )
