@@ -35,7 +35,7 @@ FLOORS: list[set[str]] = [
     {"compiler"},
     {"storage"},
     {"exporters", "models", "training", "data"},
-    {"assembly", "recipe_reference", "api"},
+    {"assembly", "recipe_reference", "operator_reference", "api"},
     {"benchmarks"},
     {"cli"},
 ]
