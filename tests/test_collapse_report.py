@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gatedeploy as gd
 from gatedeploy.graph.cost import Cost
@@ -47,14 +47,14 @@ def test_the_report_names_what_no_rule_knows() -> None:
 @pytest.mark.parametrize(
     ("run", "operator"),
     [
-        (lambda n, x: n.b(n.a(x)), "aten.conv2d"),
+        (lambda n, x: n.b(n.a(x)), "aten.conv_transpose2d"),
         (lambda n, x: torch.softmax(n.a(x), 1), "aten.softmax"),
         (lambda n, x: n.a(x).mean(1, keepdim=True), "aten.mean"),
     ],
-    ids=["convolution in groups", "softmax over channels", "mean over channels"],
+    ids=["transposed convolution in groups", "softmax over channels", "mean over channels"],
 )
 def test_the_report_names_forms_that_no_rule_knows(run: Callable[[Any, Tensor], Tensor], operator: str) -> None:
-    network = prepared(Net(run, a=conv(), b=conv(4, 6, groups=2)))
+    network = prepared(Net(run, a=conv(), b=nn.ConvTranspose2d(4, 6, 1, groups=2)))
     report = gd.collapse(network, example_input=PICTURE).report
     assert report is not None
     assert report.barriers == {operator: 1}
