@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ class Trunk:
     """
 
     backbone: str
-    options: dict[str, float]
+    options: dict[str, Any]
     head: str
     size: tuple[int, int]
 
