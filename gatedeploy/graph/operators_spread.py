@@ -48,9 +48,11 @@ def select(call: Call) -> Any:
 def unbind(call: Call) -> Any:
     """Every entry of a dimension."""
     view = _view(call)
-    if view is None or view.grid_dim(dim := call["dim"] % view.ndim) is None:
+    if view is None:
         return None
-    return tuple(view.select(dim, index) for index in range(view.shape[dim]))
+    dim = call["dim"] % view.ndim
+    parts = [view.select(dim, index) for index in range(view.shape[dim])]
+    return None if None in parts else tuple(parts)
 
 
 @spread_rule(aten.slice, aten.narrow)
@@ -63,7 +65,7 @@ def cut(call: Call) -> Any:
     start, step = call["start"] or 0, call.arguments.get("step", 1)
     if (start, step, call.shape[dim]) == (0, 1, view.shape[dim]):
         return view
-    if not isinstance(start, int):  # it depends on the batch
+    if not isinstance(start, int) or 0 in call.shape:  # it depends on the batch, or has no channels to follow
         return None
     first = start + view.shape[dim] if start < 0 else start
     return view.cut(dim, first, first + step * call.shape[dim], step)
@@ -73,7 +75,8 @@ def cut(call: Call) -> Any:
 def split(call: Call) -> Any:
     """A dimension in parts."""
     view = _view(call)
-    if view is None or view.grid_dim(dim := call["dim"] % view.ndim) is None:
+    empty = any(0 in shape for shape in call.shape)  # it has no channels to follow
+    if view is None or empty or view.grid_dim(dim := call["dim"] % view.ndim) is None:
         return None
     parts, start = [], 0
     for shape in call.shape:

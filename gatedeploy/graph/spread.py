@@ -71,9 +71,9 @@ class Spread:
         return None if at is None else replace(self, grid=np.take(self.grid, range(start, stop, step), axis=at))
 
     def select(self, dim: int, index: int) -> Spread | None:
-        """One entry of a dimension, which goes away; None where it carries no channels."""
+        """One entry of a dimension, which goes away; None where it carries no channels, or is the last that does."""
         at = self.grid_dim(dim)
-        if at is None:
+        if at is None or self.grid.ndim == 1:
             return None
         gone = self.dims[dim]
         dims = tuple(other - (other > gone) for other in self.dims if other != gone)

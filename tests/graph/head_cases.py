@@ -102,6 +102,17 @@ HEADS: dict[str, Case] = {
     "one of what is spread": apart(
         lambda n, y: torch.cat([y.view(-1, 2, 4, 8, 8)[:, 1], y.view(-1, 2, 4, 8, 8).select(1, 0)], 1)
     ),
+    "one channel of what is spread": whole(lambda n, y: y.view(-1, 2, 4, 8, 8)[:, 0, 1].unsqueeze(1) + y),
+    # Channels 4 to 7, and 1 that is added to.
+    "channels of what is spread, one by one": whole(
+        lambda n, y: torch.stack(y.view(-1, 2, 4, 8, 8).unbind(1)[1].unbind(1), 1).repeat(1, 2, 1, 1) + y, kept=5
+    ),
+    "nothing of what is spread": whole(
+        lambda n, y: torch.cat([y.view(-1, 2, 4, 8, 8)[:, :, 1:1].flatten(1, 2), y, y[:, :0]], 1)
+    ),
+    "nothing of what is split": whole(
+        lambda n, y: torch.cat([part.flatten(1, 2) for part in y.view(-1, 2, 4, 8, 8).split([0, 4], 2)], 1)
+    ),
     "parts of what is spread": apart(
         lambda n, y: torch.cat([x.flatten(1, 2) for x in y.view(-1, 4, 2, 8, 8).chunk(2, 2)], 1)
     ),
