@@ -50,7 +50,7 @@ def picture(program: Program, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.slow
 def test_collapsed_equals_gated(gated: Program, thin: Program) -> None:
     image = picture(gated, torch.float64)
-    expected = flat_predictions(evaluate(_doubled(gated), image))
+    expected = flat_predictions(evaluate(gated, image))
     compare(expected, flat_predictions(evaluate(thin, image)), FLOAT64).check("the collapsed network")
 
 
@@ -79,10 +79,3 @@ def test_multiply_adds_fall_with_the_gates(gated: Program, thin: Program) -> Non
     trunk = shared - heads
     left = (cost(thin).macs - heads) / trunk
     assert left == pytest.approx(1 + 2 * SHARE, abs=0.2)
-
-
-def _doubled(program: Program) -> Program:
-    weights = {
-        name: weight.double() if weight.is_floating_point() else weight for name, weight in program.weights.items()
-    }
-    return Program(program.graph, weights, program.trainable, program.input)

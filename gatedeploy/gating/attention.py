@@ -24,7 +24,7 @@ def attention_heads(graph: fx.Graph, kinds: Kinds) -> list[Heads]:
     """
     found = [*_called(graph, kinds), *_written_out(graph, kinds)]
     order = {node: number for number, node in enumerate(graph.nodes)}
-    return sorted((heads for heads in found if _count(heads) is not None), key=lambda heads: order[heads[0]])
+    return sorted((heads for heads in found if _has_heads(heads)), key=lambda heads: order[heads[0]])
 
 
 def heads_axis(node: fx.Node) -> int:
@@ -75,8 +75,7 @@ def _behind(node: fx.Node, kinds: Kinds) -> fx.Node | None:
     return None
 
 
-def _count(heads: Heads) -> int | None:
-    """How many heads q, k and v have, if all have as many and a dimension for them."""
-    shapes = [node.meta.get("shape") or () for node in heads]
-    counts = {shape[len(shape) - 3] for shape in shapes if len(shape) >= 4}
-    return counts.pop() if len(counts) == 1 and min(map(len, shapes)) >= 4 else None
+def _has_heads(heads: Heads) -> bool:
+    """Whether q, k and v have a dimension for heads, and as many."""
+    shapes: list[tuple[int, ...]] = [node.meta.get("shape") or () for node in heads]
+    return min(map(len, shapes)) >= 4 and len({shape[-3] for shape in shapes}) == 1

@@ -56,7 +56,7 @@ class _Reader:
 
     def _call(self, node: fx.Node) -> Any:
         packet = getattr(node.target, "overloadpacket", None)
-        if packet in SPREAD_RULES:
+        if packet in SPREAD_RULES and isinstance(self.values.get(node.all_input_nodes[0]), Spread):
             moved = SPREAD_RULES[packet](Call(self.graph, node, self.values, self.shapes))
             if moved is not None:
                 return moved

@@ -181,6 +181,14 @@ class ChannelGraph:
         self.created += count
         return Value(ids, axis, block, shape)
 
+    def by_channel(
+        self, target: Any, value: Value, *args: Any, axis: int, block: int = 1, shape: tuple[int, ...], name: str
+    ) -> Value:
+        """What `target(value, *args)` makes channel by channel."""
+        made = self.new(len(value.ids), axis, block, shape)
+        self.operations.append(Operation(target, (Slot(0), *args), {}, (Operand(value, Need.ALIGNED),), made, name))
+        return made
+
     def unite(self, value: Value, block: int, name: str, shape: tuple[int, ...]) -> Value:
         """`value`, each run of `block` neighbouring channels one channel."""
         made = self.new(len(value.ids) // block, value.axis, block, shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,40 +70,34 @@ def batch_norm(call: Call) -> Value:
             f"{call.node.name}: a batch norm that uses the statistics of the batch in evaluation mode "
             "(track_running_stats=False) cannot be collapsed"
         )
-    value = call.along(call["input"], 1)
-    operands = {id(call["input"]): Operand(value, Need.ALIGNED)}
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        if call[name] is not None:
-            operands[id(call[name])] = Operand(call.along(call[name], 0), Need.ALIGNED)
-    return call.make(call.graph.new(len(value.ids), 1, 1, call.shape), operands)
+    return _normed(call, ("weight", "bias", "running_mean", "running_var"))
 
 
 @rule(aten.instance_norm)
 def instance_norm(call: Call) -> Value:
     """Every channel along axis 1 is normalised by its own statistics."""
-    if not call["use_input_stats"]:
-        return call.barrier()
-    value = call.along(call["input"], 1)
-    operands = {id(call["input"]): Operand(value, Need.ALIGNED)}
-    for name in ("weight", "bias"):
-        if call[name] is not None:
-            operands[id(call[name])] = Operand(call.along(call[name], 0), Need.ALIGNED)
-    return call.make(call.graph.new(len(value.ids), 1, 1, call.shape), operands)
+    return _normed(call, ("weight", "bias")) if call["use_input_stats"] else call.barrier()
 
 
 @rule(aten.group_norm)
 def group_norm(call: Call) -> Value:
     """Every run of channels along axis 1 is normalised by its own statistics, then each channel scaled and shifted."""
-    groups, given = call["num_groups"], call["input"]
+    groups = call["num_groups"]
     if groups == 1:
         return call.barrier()
     block = call.shape[1] // groups
-    operands = {id(given): Operand(call.along(given, 1, block), Need.ALIGNED)}
-    for name in ("weight", "bias"):
+    made = _normed(call, ("weight", "bias"), block, num_groups=Count())
+    return call.graph.divide(made, call.node.name, call.shape) if block > 1 else made
+
+
+def _normed(call: Call, constants: Sequence[str], block: int = 1, **changed: Any) -> Value:
+    """Each channel along axis 1 is normalised with its own entries of `constants`, where these are given."""
+    value = call.along(call["input"], 1, block)
+    operands = {id(call["input"]): Operand(value, Need.ALIGNED)}
+    for name in constants:
         if call[name] is not None:
             operands[id(call[name])] = Operand(call.along(call[name], 0, block), Need.ALIGNED)
-    made = call.make(call.graph.new(groups, 1, block, call.shape), operands, num_groups=Count())
-    return call.graph.divide(made, call.node.name, call.shape) if block > 1 else made
+    return call.make(call.graph.new(len(value.ids), 1, block, call.shape), operands, **changed)
 
 
 @rule(aten.layer_norm)

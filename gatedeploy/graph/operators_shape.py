@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 
 from gatedeploy.errors import InputError
-from gatedeploy.graph.channels import Count, Need, Operand, Operation, Slot, Value
+from gatedeploy.graph.channels import Count, Need, Operand, Value
 from gatedeploy.graph.operators import broadcast
 from gatedeploy.graph.rules import Call, rule
 from gatedeploy.graph.spread import Spread, spread
@@ -190,15 +191,9 @@ def unbind(call: Call) -> Any:
     value, dim = call["self"], call["dim"] % call["self"].ndim
     if value.axis is None or dim == value.axis or not call.shape or 0 in call.shape[0]:
         return call.barrier()
+    entry = partial(call.graph.by_channel, aten.select.int, value, dim, block=value.block, name=call.node.name)
     axis = value.axis - (dim < value.axis)
-    parts = []
-    for index, shape in enumerate(call.shape):
-        made = call.graph.new(len(value.ids), axis, value.block, shape)
-        operand = Operand(value, Need.ALIGNED)
-        entry = Operation(aten.select.int, (Slot(0), dim, index), {}, (operand,), made, call.node.name)
-        call.graph.operations.append(entry)
-        parts.append(made)
-    return tuple(parts)
+    return tuple(entry(index, axis=axis, shape=shape) for index, shape in enumerate(call.shape))
 
 
 @rule(aten.roll)

@@ -15,22 +15,19 @@ aten = torch.ops.aten
 @spread_rule(aten.clone, aten.contiguous, aten.alias, aten.detach, aten.lift_fresh_copy)
 def same(call: Call) -> Any:
     """The view as it is."""
-    return _view(call)
+    return call["self"]
 
 
 @spread_rule(aten.permute)
 def permute(call: Call) -> Any:
     """Dimensions in another order."""
-    view = _view(call)
-    return view and view.permuted(call["dims"])
+    return call["self"].permuted(call["dims"])
 
 
 @spread_rule(aten.transpose, aten.mT)
 def transpose(call: Call) -> Any:
     """Two dimensions change places."""
-    view = _view(call)
-    if view is None:
-        return None
+    view: Spread = call["self"]
     first, second = (call.arguments.get(name, dim) % view.ndim for name, dim in (("dim0", -2), ("dim1", -1)))
     order = list(range(view.ndim))
     order[first], order[second] = second, first
@@ -40,16 +37,14 @@ def transpose(call: Call) -> Any:
 @spread_rule(aten.select)
 def select(call: Call) -> Any:
     """One entry of a dimension."""
-    view = _view(call)
-    return view and view.select(call["dim"] % view.ndim, call["index"])
+    view: Spread = call["self"]
+    return view.select(call["dim"] % view.ndim, call["index"])
 
 
 @spread_rule(aten.unbind)
 def unbind(call: Call) -> Any:
     """Every entry of a dimension."""
-    view = _view(call)
-    if view is None:
-        return None
+    view: Spread = call["self"]
     dim = call["dim"] % view.ndim
     parts = [view.select(dim, index) for index in range(view.shape[dim])]
     return None if None in parts else tuple(parts)
@@ -58,9 +53,7 @@ def unbind(call: Call) -> Any:
 @spread_rule(aten.slice, aten.narrow)
 def cut(call: Call) -> Any:
     """Some entries of a dimension."""
-    view = _view(call)
-    if view is None:
-        return None
+    view: Spread = call["self"]
     dim = call["dim"] % view.ndim
     start, step = call["start"] or 0, call.arguments.get("step", 1)
     if (start, step, call.shape[dim]) == (0, 1, view.shape[dim]):
@@ -74,9 +67,9 @@ def cut(call: Call) -> Any:
 @spread_rule(aten.split, aten.split_with_sizes, aten.chunk)
 def split(call: Call) -> Any:
     """A dimension in parts."""
-    view = _view(call)
+    view: Spread = call["self"]
     empty = any(0 in shape for shape in call.shape)  # it has no channels to follow
-    if view is None or empty or view.grid_dim(dim := call["dim"] % view.ndim) is None:
+    if empty or view.grid_dim(dim := call["dim"] % view.ndim) is None:
         return None
     parts, start = [], 0
     for shape in call.shape:
@@ -88,15 +81,10 @@ def split(call: Call) -> Any:
 @spread_rule(aten.view, aten.reshape, aten.flatten, aten._unsafe_view)
 def reshape(call: Call) -> Any:
     """The dimensions that carry channels become one again."""
-    view = _view(call)
-    value = view.flat(call.graph) if view is not None else None
+    view: Spread = call["self"]
+    value = view.flat(call.graph)
     if value is None:
         return None
     sizes = [size for dim, size in enumerate(value.shape) if dim != value.axis]
     others = [size for dim, size in enumerate(call.shape) if dim != value.axis]
     return value if sizes == others and call.shape[value.axis] == len(value.ids) else None
-
-
-def _view(call: Call) -> Spread | None:
-    view = call["self"]
-    return view if isinstance(view, Spread) else None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatedeploy.graph.channels import ChannelGraph, Count, Ids, Need, Operand, Operation, Slot, Value
+from gatedeploy.graph.channels import ChannelGraph, Count, Ids, Value
 from gatedeploy.shapes import depends_on_batch
 
 aten = torch.ops.aten
@@ -91,23 +91,20 @@ class Spread:
 
     def settled(self, graph: ChannelGraph) -> Value:
         """The view as a value: each entry of its first dimension that carries channels is one, and holds the others."""
+        if self.grid.ndim == 1 and (alone := self.flat(graph)) is not None:
+            return alone
         ndim, axis = self.source.ndim, self.axis
-        unit = next(self.dims[place] - ndim for place in range(self.ndim) if self.grid_dim(place) is not None)
-        order = [unit, *(dim for dim in range(self.grid.ndim) if dim != unit)]
+        unit, *inside = [self.dims[place] - ndim for place in range(self.ndim) if self.grid_dim(place) is not None]
+        order = [unit, *sorted(inside)]
         sizes = [self.grid.shape[dim] for dim in order]
         value = replace(self.source, ids=self.grid.transpose(order).ravel())
-        if self.grid.ndim == 1:
-            dims = [axis if dim == ndim else dim for dim in self.dims]
-            return value if dims == sorted(dims) else _permuted(graph, value, dims, self.name)
         united = graph.unite(value, math.prod(sizes[1:]), self.name, _with(self.source, math.prod(sizes)))
         # In memory the units come where the source's channels were, and what lies inside them right behind.
         laid = [*range(axis), *(ndim + dim for dim in order), *range(axis + 1, ndim)]
         shape = tuple(self.source.shape[dim] if dim < ndim else self.grid.shape[dim - ndim] for dim in laid)
         asked: list[Any] = [-1 if depends_on_batch(size) else size for size in shape]
         asked[axis] = Count()
-        made = graph.new(len(united.ids), axis, 1, shape)
-        operand = Operand(united, Need.ALIGNED)
-        graph.operations.append(Operation(aten.reshape.default, (Slot(0), asked), {}, (operand,), made, self.name))
+        made = graph.by_channel(aten.reshape.default, united, asked, axis=axis, shape=shape, name=self.name)
         dims = [laid.index(dim) for dim in self.dims]
         return made if dims == sorted(dims) else _permuted(graph, made, dims, self.name)
 
@@ -133,11 +130,8 @@ def spread(value: Value, out: Sequence[int], name: str) -> Spread | None:
 
 
 def _permuted(graph: ChannelGraph, value: Value, order: list[Any], name: str) -> Value:
-    axis = order.index(value.axis)
-    made = graph.new(len(value.ids), axis, value.block, tuple(value.shape[dim] for dim in order))
-    operand = Operand(value, Need.ALIGNED)
-    graph.operations.append(Operation(aten.permute.default, (Slot(0), order), {}, (operand,), made, name))
-    return made
+    axis, shape = order.index(value.axis), tuple(value.shape[dim] for dim in order)
+    return graph.by_channel(aten.permute.default, value, order, axis=axis, shape=shape, name=name)
 
 
 def _with(value: Value, channels: int) -> tuple[int, ...]:

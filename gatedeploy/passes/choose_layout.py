@@ -31,11 +31,12 @@ class ChooseLayout(Pass):
         for index, operation in enumerate(graph.operations):
             aligned = [operand.value.ids for operand in operation.operands if operand.need is Need.ALIGNED]
             data = [ids for ids in aligned if int(ids[0]) not in graph.weight_of]
-            if operation.divisible and not _is_free(operation) and data:
+            channelwise = bool(data) and not _is_free(operation)
+            if channelwise:
                 fixed = [ids for ids in data if not _free_maker(ids, made, free)]
                 operation.keep(np.argsort(place[(fixed or data)[0]], kind="stable"))  # 1
             for operand in operation.operands:
-                if operand.need is Need.RUN or (operand.need is Need.ALIGNED and not _is_free(operation) and data):
+                if operand.need is Need.RUN or (operand.need is Need.ALIGNED and channelwise):
                     _follow(operand.value.ids, made, free, place)  # 2
             place[operation.output.ids] = (index << 32) + np.arange(len(operation.output.ids))
 

@@ -96,8 +96,7 @@ class Emitter:
         """Entries of channels that several lie behind, as channels of their own."""
         (operand,) = operation.operands
         node, order = self.gather_any_order(operand.value)
-        place = {id_: position for position, id_ in enumerate(order.tolist())}
-        first = operand.value.block * np.array([place[id_] for id_ in operand.value.ids.tolist()])
+        first = operand.value.block * _positions(operand.value.ids, order)
         positions = first + operation.constants["entry"][0].astype(np.int64)
         if np.array_equal(positions, np.arange(operand.value.block * len(order))):
             return node
@@ -191,8 +190,7 @@ class Emitter:
         runs = _runs(tensors, step=0)
         if len(runs) > MAX_SLICES and len(runs) > len(np.unique(tensors)):
             node, order = self.gather_any_order(replace(value, ids=self._or_whole(value.ids)))
-            place = {id_: position for position, id_ in enumerate(order.tolist())}
-            return self.index(node, np.array([place[id_] for id_ in value.ids.tolist()]), value)
+            return self.index(node, _positions(value.ids, order), value)
         parts = [part for run in runs for part in self._take(int(tensors[run[0]]), positions[run], value)]
         return parts[0] if len(parts) == 1 else self.graph.call_function(aten.cat.default, (parts, value.axis))
 
@@ -242,13 +240,19 @@ def _in_groups(operation: Operation) -> Operation:
     for row, run in enumerate(runs):
         rows_of.setdefault(run.tobytes(), []).append(row)
     most = max(map(len, rows_of.values()))
-    rows = np.array([[*rows, *rows[-1:] * (most - len(rows))] for rows in rows_of.values()])
+    rows = np.array([[*some, *some[-1:] * (most - len(some))] for some in rows_of.values()])
     grouped = copy.copy(operation)
     grouped.keep(rows.ravel())
     read = replace(data, value=replace(data.value, ids=runs[rows[:, 0]].ravel()))
     grouped.operands = (read, *grouped.operands[1:])
     grouped.args = tuple(len(rows) if isinstance(argument, Count) else argument for argument in operation.args)
     return grouped
+
+
+def _positions(ids: Ids, order: Ids) -> Ids:
+    """Where each of `ids` stands in `order`."""
+    sorter = np.argsort(order)
+    return sorter[np.searchsorted(order, ids, sorter=sorter)]
 
 
 def _runs(numbers: Ids, step: int) -> list[Ids]:
