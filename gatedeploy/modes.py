@@ -13,7 +13,8 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     """`network` in evaluation mode; behind the block every part of it is in the mode that it was in before."""
     modes = [(part, part.training) for part in network.modules()]
     try:
-        yield network.eval()
+        network.eval()  # returns nothing where the user's own `train` does not
+        yield network
     finally:
         for part, mode in modes:
             part.training = mode

@@ -80,6 +80,8 @@ def check_tasks(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
         raise InputError("no tasks were given; a multi-task network needs at least one")
     seen: set[str] = set()
     for task in tasks:
+        if not isinstance(task, Task):
+            raise InputError(f"tasks: expected a Task for each, got {task!r}; write Task({task!r})")
         if task.name in seen:
             raise InputError(f"two tasks are called {task.name!r}; names must differ")
         seen.add(task.name)

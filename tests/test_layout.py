@@ -21,6 +21,7 @@ FLOORS: list[set[str]] = [
         "program",
         "shapes",
         "modes",
+        "randomness",
         "program_json",
         "parity",
         "artifact",

@@ -30,8 +30,19 @@ VIEWS = frozenset(
 """Names of operators whose result may share memory with their first argument."""
 
 
+def with_entries(tensor: Tensor, index: Any, value: Any) -> Tensor:
+    """What `tensor` is after `tensor[index] = value`."""
+    written = tensor.clone()
+    written[index] = value
+    return written
+
+
 def make_functional(graphs: Sequence[fx.Graph], root: nn.Module) -> None:
-    """Rewrite `graphs` and the flags of `root`'s modules; raise `InputError` where a view is written through."""
+    """Rewrite `graphs` and the flags of `root`'s modules, and leave out what nothing reads.
+
+    Raises:
+        InputError: a view is written through.
+    """
     in_place = {name for name, module in root.named_modules() if getattr(module, "inplace", False)}
     for graph in graphs:
         order = {node: position for position, node in enumerate(graph.nodes)}
@@ -40,9 +51,17 @@ def make_functional(graphs: Sequence[fx.Graph], root: nn.Module) -> None:
                 continue
             if _rewrite(node, in_place):
                 _redirect_later_readers(node, node.args[0], order)
+        drop_unread(graph)
         graph.lint()
     for name in in_place:
         root.get_submodule(name).inplace = False  # type: ignore[assignment]
+
+
+def drop_unread(graph: fx.Graph) -> None:
+    """Erase what nothing reads of a graph that does not write in place."""
+    for node in reversed(list(graph.nodes)):
+        if not node.users and node.op not in ("output", "placeholder"):
+            graph.erase_node(node)
 
 
 def _rewrite(node: fx.Node, in_place: set[str]) -> bool:
@@ -72,6 +91,8 @@ def _method(node: fx.Node) -> bool:
 
 def _function(node: fx.Node) -> bool:
     function: Any = node.target
+    if function is with_entries:
+        return True
     if function in IN_PLACE_OPERATORS:
         node.target = IN_PLACE_OPERATORS[function]
         return True
@@ -94,8 +115,10 @@ def _refuse_aliases(node: fx.Node, target: fx.Node, order: dict[fx.Node, int]) -
         base = base.args[0]  # type: ignore[assignment]
     family, queue = {base}, [base]
     while queue:
-        for user in queue.pop().users:
-            if user not in family and _is_view(user):
+        member = queue.pop()
+        for user in member.users:
+            redirected = member is target and order[user] > order[node]  # it reads what was written
+            if user not in family and _is_view(user) and not redirected:
                 family.add(user)
                 queue.append(user)
     for member in family - {target}:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import fx
 
+from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.sites import Site
 from gatedeploy.specs import SHARED
 
@@ -19,8 +20,8 @@ def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads
     """The lockstep graph, calling `branches.<branch>`, `gates.<gate>.<task>`, `mixes.<site>` and `heads.<task>`.
 
     Args:
-        template: the backbone's graph, with one placeholder.
-        sites: where to gate, by node name.
+        template: the backbone's graph, with one placeholder; `meta["name"]` is what a site calls a node.
+        sites: where to gate.
         tasks: the task names.
         heads: those of them that have a head; the others predict their gated final feature.
     """
@@ -37,9 +38,10 @@ def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads
         else:
             for name, branch in values.items():
                 branch[node] = _copy(woven, node, name, branch)
-            if node.name in at:
-                _meet(woven, node, at[node.name], values, tasks)
-    _drop_unread(woven)
+            site = at.get(node.meta["name"])
+            if site is not None:
+                _meet(woven, node, site, values, tasks)
+    drop_unread(woven)  # the shared branch behind its last site, above all
     woven.lint()
     return woven
 
@@ -75,10 +77,3 @@ def _predictions(
         features = fx.map_arg(output.args[0], values[task].__getitem__)
         predictions[task] = woven.call_module(f"heads.{task}", (features,)) if task in heads else features
     return predictions
-
-
-def _drop_unread(graph: fx.Graph) -> None:
-    """Erase what nothing reads: the shared branch behind its last site, above all."""
-    for node in reversed(list(graph.nodes)):
-        if not node.users and node.op not in ("output", "placeholder"):
-            graph.erase_node(node)

@@ -15,6 +15,7 @@ from gatedeploy.gating.layers import ChannelGate, Mix
 from gatedeploy.gating.lockstep import weave
 from gatedeploy.gating.sites import Site, find_sites
 from gatedeploy.gating.trace import trace
+from gatedeploy.gating.trial import try_out
 from gatedeploy.specs import SHARED, InputSpec, Task, check_tasks
 
 
@@ -59,6 +60,10 @@ class GatedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """`image`: (batch, channels, height, width). Returns one prediction per task."""
+        if image.ndim != 4 or image.shape[1] != self.input.channels:
+            raise InputError(
+                f"expected a batch of pictures (batch, {self.input.channels}, height, width), got {tuple(image.shape)}"
+            )
         return cast("dict[str, Tensor]", self._run[self.training](self, image))
 
     @property
@@ -99,8 +104,9 @@ class GatedNetwork(nn.Module):
             raise InputError(f"no branch {branch!r}; there are {', '.join(names)}")
         try:
             self.branches.get_submodule(branch).load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(f"branch {branch}: these are not the weights of its backbone: {error}") from None
+        except (RuntimeError, TypeError) as error:
+            told = " ".join(str(error).split())
+            raise InputError(f"branch {branch}: these are not the weights of its backbone: {told}") from None
 
     def specific_share(self) -> dict[str, float]:
         """Share of task-specific channels per task, the mean over sites of the mean over channels."""
@@ -129,7 +135,7 @@ def gate(
         backbone: any module that `torch.fx` can trace; it is copied, not changed.
         tasks: the questions; each gets a branch.
         example_input: (batch, channels, height, width), used for shapes only.
-        heads: one module per task that reads what the backbone returns; a task without one predicts its gated
+        heads: one module per task that reads what the backbone returns; without heads each task predicts its gated
             final feature itself.
         sites: "auto" (see `gatedeploy.gating.sites`), or names of the fx nodes to gate.
         group: how many neighbouring channels share one α.
@@ -139,27 +145,21 @@ def gate(
             them, not inside.
 
     Raises:
-        InputError: the backbone cannot be traced or gated, or the arguments contradict each other.
+        InputError: the backbone cannot be traced, gated or, once trained, collapsed; or the arguments contradict each
+            other.
     """
-    tasks = check_tasks(tuple(tasks))
-    heads = dict(heads or {})
-    for name in heads:
-        if name not in [task.name for task in tasks]:
-            raise InputError(f"a head was given for {name!r}, which is no task")
-    if group < 1:
-        raise InputError(f"group must be at least 1, got {group}")
-    if tie not in (None, "residual"):
-        raise InputError(f"tie must be None or 'residual', got {tie!r}")
-    if gates not in ("channel", "head"):
-        raise InputError(f"gates must be 'channel' or 'head', got {gates!r}")
-    wanted = sites if isinstance(sites, str) else list(sites)
-    if isinstance(wanted, str) and wanted != "auto":
-        raise InputError(f"sites must be 'auto' or a list of names, got {wanted!r}")
+    tasks, heads = _checked(backbone, tasks, heads, example_input)
+    for argument, given, known in (("tie", tie, (None, "residual")), ("gates", gates, ("channel", "head"))):
+        if given not in known:
+            raise InputError(f"{argument} must be {known[0]!r} or {known[1]!r}, got {given!r}")
+    if type(group) is not int or group < 1:
+        raise InputError(f"group must be a whole number, at least 1, got {group!r}")
+    if isinstance(sites, str) and sites != "auto":
+        raise InputError(f"sites must be 'auto' or a list of names, got {sites!r}")
 
-    if example_input.ndim != 4:
-        raise InputError(f"example_input: expected (batch, channels, height, width), got {tuple(example_input.shape)}")
+    try_out(backbone, heads, example_input)
     template = trace(backbone, example_input, leaf_modules)
-    found = find_sites(template.evaluation, template.root, wanted, tie, group, per_head=gates == "head")
+    found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
     _require(template.training, found)
     network = GatedNetwork(
         tasks,
@@ -174,14 +174,45 @@ def gate(
     return network.train(backbone.training)
 
 
+def _checked(
+    backbone: nn.Module, tasks: Sequence[Task], heads: Mapping[str, nn.Module] | None, example_input: Tensor
+) -> tuple[tuple[Task, ...], dict[str, nn.Module]]:
+    """Tasks and heads that fit each other, of a backbone and an example that can be tried out."""
+    if not isinstance(backbone, nn.Module):
+        raise InputError(f"backbone: expected a torch.nn.Module, got a {type(backbone).__name__}")
+    if not isinstance(example_input, Tensor) or example_input.ndim != 4:
+        got = tuple(example_input.shape) if isinstance(example_input, Tensor) else f"a {type(example_input).__name__}"
+        raise InputError(f"example_input: expected a tensor (batch, channels, height, width), got {got}")
+    tasks, heads = check_tasks(tuple(tasks)), dict(heads or {})
+    names = [task.name for task in tasks]
+    for name, head in heads.items():
+        if name not in names:
+            raise InputError(f"a head was given for {name!r}, which is no task")
+        if not isinstance(head, nn.Module):
+            raise InputError(f"the head of {name!r} is a {type(head).__name__}; expected a torch.nn.Module")
+    without = [name for name in names if name not in heads]
+    if heads and without:
+        raise InputError(
+            f"task {without[0]!r} has no head, so it has no output; give it one, torch.nn.Identity() if it shall "
+            "predict what the backbone returns"
+        )
+    return tasks, heads
+
+
 def _require(graph: fx.Graph, sites: Sequence[Site]) -> None:
     """Training and evaluation must meet at the same places, or the trained gates would mean something else."""
-    names = {node.name for node in graph.nodes}
+    shapes = {node.meta["name"]: node.meta.get("shape") for node in graph.nodes}
     for site in sites:
-        if site.name not in names:
+        if site.name not in shapes:
             raise InputError(
                 f"the backbone's forward differs between training and evaluation: {site.name!r} exists only in "
                 "evaluation; branches need the same gate sites in both"
+            )
+        shape = shapes[site.name]
+        if shape is None or shape[site.axis] != site.channels:
+            raise InputError(
+                f"the backbone's forward differs between training and evaluation: {site.name!r} has {site.channels} "
+                f"channels in evaluation, in training its shape is {shape}"
             )
 
 

@@ -8,7 +8,7 @@ has two sites. With gates per head, the q, k and v of an attention are sites in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx, nn
@@ -43,7 +43,7 @@ class Site:
 def find_sites(
     graph: fx.Graph,
     root: nn.Module,
-    wanted: str | list[str] = "auto",
+    wanted: str | Sequence[str] = "auto",
     tie: str | None = None,
     group: int = 1,
     per_head: bool = False,
@@ -63,19 +63,9 @@ def find_sites(
             no attention was found.
     """
     kinds = Kinds(root)
-    chosen: dict[fx.Node, int | None] = {}
-    if wanted == "auto":
-        for node in graph.nodes:
-            if kinds.is_mixing(node):
-                chosen.setdefault(_end_of_chain(node, kinds), kinds.channel_axis(node))
-        for leaf in graph.output_node().all_input_nodes:
-            chosen.setdefault(leaf, None)
-    else:
-        names = {node.name: node for node in graph.nodes if node.op not in ("placeholder", "output")}
-        for name in wanted:
-            if name not in names:
-                raise InputError(f"no site {name!r} in the backbone{closest(name, list(names))}")
-            chosen[names[name]] = None
+    chosen = _every_chain(graph, kinds)
+    if not isinstance(wanted, str):
+        chosen = _named(graph, wanted, chosen)
     heads = _gate_heads(graph, kinds, chosen) if per_head else {}
     ordered = [node for node in graph.nodes if node in chosen]
     if not ordered:
@@ -85,6 +75,30 @@ def find_sites(
     sites = [_site(node, chosen[node], gates[node], 1 if node in heads else group) for node in ordered]
     _check_ties(sites)
     return sites
+
+
+def _every_chain(graph: fx.Graph, kinds: Kinds) -> dict[fx.Node, int | None]:
+    """The ends of all chains and the returned features, with the channel axis where the layer tells it."""
+    chosen: dict[fx.Node, int | None] = {}
+    for node in graph.nodes:
+        if kinds.is_mixing(node):
+            chosen.setdefault(_end_of_chain(node, kinds), kinds.channel_axis(node))
+    for leaf in graph.output_node().all_input_nodes:
+        if leaf.meta["shape"] is not None:  # sizes may be returned too
+            chosen.setdefault(leaf, None)
+    return chosen
+
+
+def _named(graph: fx.Graph, wanted: Sequence[str], usual: Mapping[fx.Node, int | None]) -> dict[fx.Node, int | None]:
+    """The nodes of these names."""
+    names = {node.name: node for node in graph.nodes if node.op not in ("placeholder", "output")}
+    if not wanted:
+        raise InputError("sites: no names were given; leave it out to gate the end of every layer's chain")
+    for name in wanted:
+        if name not in names:
+            near = closest(name, list(names)) or f"; what 'auto' gates is {', '.join(node.name for node in usual)}"
+            raise InputError(f"no site {name!r} in the backbone{near}")
+    return dict.fromkeys([names[name] for name in wanted])
 
 
 def _gate_heads(graph: fx.Graph, kinds: Kinds, chosen: dict[fx.Node, int | None]) -> dict[fx.Node, str]:
@@ -112,12 +126,10 @@ def _layers_of(heads: Iterable[fx.Node], kinds: Kinds) -> Iterator[fx.Node]:
         node = waiting.pop()
         if kinds.is_mixing(node):
             yield node
-        if kinds.is_mixing(node) or kinds.is_sum(node):
-            continue
-        for other in node.all_input_nodes:
-            if other not in seen:
-                seen.add(other)
-                waiting.append(other)
+        elif not kinds.is_sum(node):
+            before = set(node.all_input_nodes) - seen
+            seen |= before
+            waiting.extend(before)
 
 
 def _site(node: fx.Node, axis: int | None, gate: str, group: int) -> Site:

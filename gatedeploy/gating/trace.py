@@ -7,25 +7,33 @@ out for ever, and one traced in evaluation mode never.
 from __future__ import annotations
 
 import copy
-import inspect
-import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
 
 from gatedeploy.errors import InputError, closest, first_line
 from gatedeploy.gating.functional import make_functional
+from gatedeploy.gating.tracers import Leaf, ShapeTracer, Tracer, matches
+from gatedeploy.gating.trial import place_of
+from gatedeploy.modes import evaluating
+
+Make = Callable[[Sequence[Leaf]], Tracer]
+Mode = Literal["training", "evaluation"]
 
 
 @dataclass(frozen=True)
 class Template:
     """One backbone, traced: the modules and the two graphs that call them.
 
-    Every node of `evaluation` carries the shape of its value in `meta["shape"]`, None where it is no tensor.
+    A node of `evaluation` carries the shape of its value in `meta["shape"]`, None where it is no tensor. A node of
+    `training` that does the same has the same name.
     """
 
     root: nn.Module
@@ -33,90 +41,113 @@ class Template:
     evaluation: fx.Graph
 
 
-def trace(backbone: nn.Module, example_input: Tensor, leaves: Sequence[str | type[nn.Module]] = ()) -> Template:
+def trace(backbone: nn.Module, example_input: Tensor, leaves: Sequence[Leaf] = ()) -> Template:
     """Trace a deep copy of `backbone`, make it functional, and note every value's shape.
 
+    What is traced serves pictures of any size, unless the backbone asks for sizes in Python: then those of the example.
+
     Args:
-        backbone: the network.
-        example_input: (batch, channels, height, width), used for shapes only.
+        backbone: the network; it takes the example.
+        example_input: (batch, channels, height, width).
         leaves: modules that are not looked into, by name or class.
 
     Raises:
-        InputError: fx cannot trace the backbone, it writes in place into a view, the example does not fit it, or a leaf
-            does not exist.
+        InputError: fx cannot trace the backbone, it writes in place into a view, what is traced computes something
+            else, or a leaf does not exist.
     """
-    root = copy.deepcopy(backbone)
-    _check_leaves(root, leaves)
-    graphs = []
-    for mode in (True, False):
-        root.train(mode)
-        graphs.append(_trace_once(root, leaves))
-    make_functional(graphs, root)
-    _note_shapes(graphs[1], root, example_input)
-    return Template(root, *graphs)
-
-
-class _Tracer(fx.Tracer):
-    """Remembers in which module it is, and does not look into some."""
-
-    def __init__(self, leaves: Sequence[str | type[nn.Module]]) -> None:
-        super().__init__()
-        self.leaves = leaves
-        self.inside: list[str] = []
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        for leaf in self.leaves:
-            if leaf == module_qualified_name or (isinstance(leaf, type) and isinstance(m, leaf)):
-                return True
-        return super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        self.inside.append(self.path_of_module(m))
-        result = super().call_module(m, forward, args, kwargs)
-        self.inside.pop()  # not reached after an error: what is left tells where it was
-        return result
-
-
-def _check_leaves(root: nn.Module, leaves: Sequence[str | type[nn.Module]]) -> None:
-    names = [name for name, _ in root.named_modules() if name]
-    for leaf in leaves:
-        if isinstance(leaf, str) and leaf not in names:
-            raise InputError(f"leaf_modules: the backbone has no module {leaf!r}{closest(leaf, names)}")
-        if isinstance(leaf, type) and not any(isinstance(module, leaf) for module in root.modules()):
-            raise InputError(f"leaf_modules: the backbone has no module of class {leaf.__name__}")
-
-
-def _trace_once(root: nn.Module, leaves: Sequence[str | type[nn.Module]]) -> fx.Graph:
-    """One graph with one placeholder: further parameters of `forward` take their defaults."""
-    parameters = list(inspect.signature(root.forward).parameters.values())
-    defaults = {p.name: p.default for p in parameters[1:] if p.default is not inspect.Parameter.empty}
-    tracer = _Tracer(leaves)
+    _check_leaves(backbone, leaves)
     try:
-        graph = tracer.trace(root, concrete_args=defaults or None)
+        return _traced_by(Tracer, backbone, example_input, leaves)
+    except InputError:
+        return _traced_by(partial(ShapeTracer, example=example_input), backbone, example_input, leaves)
+
+
+def _check_leaves(backbone: nn.Module, leaves: Sequence[Leaf]) -> None:
+    modules = {name: module for name, module in backbone.named_modules() if name}
+    for leaf in leaves:
+        if not any(matches(leaf, module, name) for name, module in modules.items()):
+            what = f"{leaf!r}{closest(leaf, list(modules))}" if isinstance(leaf, str) else f"of class {leaf.__name__}"
+            raise InputError(f"leaf_modules: the backbone has no module {what}")
+
+
+def _traced_by(make: Make, backbone: nn.Module, example_input: Tensor, leaves: Sequence[Leaf]) -> Template:
+    root = copy.deepcopy(backbone)
+    training, evaluation = (_trace_once(root, mode, make(leaves)) for mode in ("training", "evaluation"))
+    make_functional((training, evaluation), root)
+    _note_shapes(training, root, "training", example_input)
+    _note_shapes(evaluation, root, "evaluation", example_input)
+    _match(training, evaluation)
+    _compare(backbone, root, evaluation, example_input)
+    return Template(root, training, evaluation)
+
+
+def _in_mode(root: nn.Module, mode: Mode) -> nn.Module:
+    """A copy of `root` in this mode, to run code that may leave something behind in it."""
+    trial = copy.deepcopy(root)
+    trial.train(mode == "training")
+    return trial
+
+
+def _trace_once(root: nn.Module, mode: Mode, tracer: Tracer) -> fx.Graph:
+    """The graph in this mode, its constants put into `root`."""
+    trial = _in_mode(root, mode)
+    try:
+        graph = tracer.trace(trial)
     except Exception as error:  # tracing runs the user's own code, which may raise anything
         module = f", in its module {tracer.inside[-1]}" if tracer.inside else ""
-        leaf = f"leaf_modules=[{tracer.inside[-1]!r}]" if tracer.inside else "a module of its own and leaf_modules"
+        leaf = _leaf(root, tracer.inside[-1]) if tracer.inside else "a module of its own and leaf_modules"
         raise InputError(
-            f"torch.fx cannot trace the backbone {type(root).__name__}{module} ({_where(error)}): {error}. "
-            f"Rewrite it without Python control flow that depends on values, or gate around it with {leaf}."
+            f"torch.fx cannot trace the backbone {type(root).__name__}{module}{place_of(error)}: {error}. "
+            f"Rewrite that line with functions of tensors, or gate around it with {leaf}"
         ) from error
-    for node in list(graph.nodes):
-        if node.op == "call_function" and node.target is torch._assert:
+    for node in reversed(list(graph.nodes)):  # a picture that passes them is not told
+        if node.target is torch._assert:
             graph.erase_node(node)
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    for node in reversed(placeholders[1:]):
-        if node.users:
-            raise InputError(f"the backbone {type(root).__name__} reads a second input {node.name!r}; one is supported")
-        graph.erase_node(node)
+    for node in graph.nodes:
+        name = str(node.target)
+        if node.op == "get_attr" and name.startswith("_tensor_constant"):  # computed from no input
+            node.target = f"_{mode}{name}"
+            # As a buffer it goes where the network goes.
+            root.register_buffer(node.target, getattr(trial, name), persistent=False)
     return graph
 
 
-def _where(error: Exception) -> str:
-    """File and line of the user's code that stopped the tracer."""
-    library = torch.__path__[0]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(library)]
-    last = frames[-1]
-    return f"{last.filename}:{last.lineno}, in {last.name}"
+def _leaf(root: nn.Module, name: str) -> str:
+    kind = type(root.get_submodule(name)).__name__
+    return f"leaf_modules=[{name!r}], or leaf_modules=[{kind}] for all of its class"
+
+
+def _match(training: fx.Graph, evaluation: fx.Graph) -> None:
+    """Note for each node of `training` the name of the node of `evaluation` that does the same, None where none does.
+
+    Names alone do not tell: fx numbers calls, so where training runs more of them its fifth `relu` may be the third.
+    A node does the same that calls the same of the same. Where training alone does something on the way, such as to
+    drop a path, what it makes of a tensor stands for that tensor.
+    """
+    calls = [
+        Counter(node.target for node in graph.nodes if node.op == "call_module") for graph in (training, evaluation)
+    ]
+    once = {target for target in calls[0] if calls[0][target] == calls[1][target] == 1}
+    waiting: dict[Hashable, list[str]] = {}
+    for node in evaluation.nodes:
+        node.meta["name"] = node.name
+        waiting.setdefault(_does(node, once, lambda input: input.name), []).append(node.name)
+    stands: dict[fx.Node, str | None] = {}
+    for node in training.nodes:
+        found = waiting.get(_does(node, once, stands.get))
+        node.meta["name"] = found.pop(0) if found else None
+        before = (stands[input] for input in node.all_input_nodes if stands[input] is not None)
+        stands[node] = node.meta["name"] or next(before, None)
+
+
+def _does(node: fx.Node, once: Collection[fx.node.Target], name: Callable[[fx.Node], str | None]) -> Hashable:
+    """What a node does, told the same way in both modes."""
+    if node.target in once:
+        return node.target
+    target = str(node.target).removeprefix("_training").removeprefix("_evaluation")
+    given = fx.map_arg((node.args, node.kwargs), name)
+    # A flag may be that of the mode.
+    return node.op, target, repr(given).replace("True", "False"), node.meta["shape"]
 
 
 class _ShapeNotes(fx.Interpreter):
@@ -126,13 +157,45 @@ class _ShapeNotes(fx.Interpreter):
         return result
 
 
-def _note_shapes(graph: fx.Graph, root: nn.Module, example_input: Tensor) -> None:
-    root.eval()
+def _note_shapes(graph: fx.Graph, root: nn.Module, mode: Mode, example_input: Tensor) -> None:
+    notes = _ShapeNotes(_in_mode(root, mode), graph=graph)
     try:
         # Fake tensors have shapes and no data: a large backbone is not computed just to look at it.
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            _ShapeNotes(root, graph=graph).run(mode.from_tensor(example_input))
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
+            notes.run(fake.from_tensor(example_input))
     except Exception as error:  # the user's own network runs here
+        shape = tuple(example_input.shape)
         raise InputError(
-            f"the backbone does not take an input of shape {tuple(example_input.shape)}: {first_line(error)}"
+            f"the backbone does not take an input of shape {shape} in {mode} mode: {first_line(error)}"
         ) from error
+
+
+@torch.no_grad()
+def _compare(backbone: nn.Module, root: nn.Module, graph: fx.Graph, example_input: Tensor) -> None:
+    """What was traced must compute what the backbone computes, here for one picture of noise."""
+    picture = example_input[:1]
+    if picture.is_floating_point():
+        noise = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
+        picture = noise.to(picture.device, picture.dtype)
+    with evaluating(backbone):
+        expected = _tensors(backbone(picture))
+    got = _tensors(fx.Interpreter(_in_mode(root, "evaluation"), graph=graph).run(picture))
+    # The same operators run in the same order; only kernels that write in place may round differently.
+    same = len(got) == len(expected) and all(
+        one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-3 * _scale(other), equal_nan=True)
+        for one, other in zip(got, expected, strict=True)
+    )
+    if not same:
+        raise InputError(
+            f"what torch.fx traces of the backbone {type(backbone).__name__} is not what it computes: its Python code "
+            "asks for what is not there while it is traced, such as isinstance(x, Tensor). Leave the question out, or "
+            "gate around its module with leaf_modules"
+        )
+
+
+def _tensors(structure: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
+
+
+def _scale(tensor: Tensor) -> float:
+    return float(tensor.abs().max()) if tensor.numel() else 0.0

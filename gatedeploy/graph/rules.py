@@ -11,12 +11,12 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-import torch
 from torch import fx
 
 from gatedeploy.errors import InputError
 from gatedeploy.graph.channels import VIEW, ChannelGraph, Need, Operand, Operation, Slot, Value
 from gatedeploy.program import arguments_of
+from gatedeploy.randomness import draws
 from gatedeploy.shapes import depends_on_batch
 
 Shape = tuple[int, ...]
@@ -153,7 +153,11 @@ class Call:
 
     def barrier(self) -> Value:
         """The call as it stands: everything read whole, everything made together; a tuple for several results."""
-        _refuse_random(self.node, self.arguments)
+        if draws(self.node.target, self.arguments):
+            raise InputError(
+                f"the network draws random numbers when it is evaluated ({self.node.name}: {self.node.target}); "
+                "only deterministic networks can be collapsed"
+            )
         if any(value.axis is not None for value in self.tensors()):  # else it holds no channels back
             name = str(getattr(self.node.target, "overloadpacket", self.node.target))
             self.graph.barriers[name] = self.graph.barriers.get(name, 0) + 1
@@ -190,14 +194,3 @@ def _replace(item: Any, values: Mapping[fx.Node, Any]) -> Any:
     if isinstance(item, (list, tuple)):
         return [_replace(part, values) for part in item]
     return item
-
-
-def _refuse_random(node: fx.Node, arguments: Mapping[str, Any]) -> None:
-    """Operators that may draw random numbers do not when they are told to drop out nothing, or not to train."""
-    tags = getattr(node.target, "tags", [])
-    told_not_to = arguments.get("dropout_p") == 0 or False in (arguments.get("training"), arguments.get("train"))
-    if torch.Tag.nondeterministic_seeded in tags and not told_not_to:
-        raise InputError(
-            f"the network draws random numbers when it is evaluated ({node.name}: {node.target}); "
-            "only deterministic networks can be collapsed"
-        )
