@@ -84,7 +84,7 @@ def _every_chain(graph: fx.Graph, kinds: Kinds) -> dict[fx.Node, int | None]:
         if kinds.is_mixing(node):
             chosen.setdefault(_end_of_chain(node, kinds), kinds.channel_axis(node))
     for leaf in graph.output_node().all_input_nodes:
-        if leaf.meta["shape"] is not None:  # sizes may be returned too
+        if leaf.op != "placeholder" and leaf.meta["shape"] is not None:  # sizes may be returned too
             chosen.setdefault(leaf, None)
     return chosen
 

@@ -27,6 +27,8 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError
 from gatedeploy.files import check_writable, replacing_file
 from gatedeploy.gating.network import GatedNetwork, gate
+from gatedeploy.graph.build import channel_graph
+from gatedeploy.graph.capture import capture
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Data
 from gatedeploy.training.journal import Journal
@@ -86,7 +88,8 @@ def train_recipe(
         journal: told of progress; standard error and TensorBoard when None.
 
     Raises:
-        InputError: recipe, data and network do not fit each other, or `out` holds a training and `resume` is off.
+        InputError: recipe, data and network do not fit each other, the network could not be collapsed, or `out` holds a
+            training and `resume` is off.
         CheckError: a loss or a weight is no number; every checkpoint stays as it was.
     """
     journal = journal or Journal()
@@ -100,6 +103,7 @@ def train_recipe(
         journal.say(f"{out}: holds no training to go on with; beginning one")
     if not recipe.sparsity.weight:
         journal.say("sparsity.weight is 0: nothing but the tasks themselves makes channels shared, so few will be")
+    check_collapsible(recipe, parts, tasks)
     start = {task.name: road.start(task) for task in tasks} if recipe.train.single_epochs else {}
     single = {task.name: road.single(task) for task in tasks} if recipe.train.rivals else {}
     shared = road.shared(tasks) if recipe.train.rivals else None
@@ -112,6 +116,17 @@ def train_recipe(
         if reached is not None:
             journal.say(f"{info.form}: Δ_MTL over single-task nets {reached:+.2f} %")
     return trained
+
+
+def check_collapsible(recipe: Recipe, parts: Parts, tasks: tuple[Task, ...]) -> None:
+    """Refuse before any training what could not be gated or collapsed after it.
+
+    Raises:
+        InputError: says what stands in the way.
+    """
+    gated_network(recipe, parts, tasks, {})
+    plain = MultiHead(parts.make_backbone(), {task.name: parts.make_head(task) for task in tasks})
+    channel_graph(capture(plain, torch.zeros(2, *parts.data.input.shape)))
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,47 @@ class TestRecipes:
         assert "No module named 'no_such'" in refused(capsys, "train", recipe, "--backbone", "no_such:f")
         assert "has no function f" in refused(capsys, "train", recipe, "--backbone", "json:f")
 
+    @pytest.mark.parametrize(
+        ("forward", "told"),
+        [
+            ("x if x.mean() > 0 else -x", "depends on what the picture shows"),
+            ("torch.nn.functional.batch_norm(x, None, None, training=True)", "uses the statistics of the batch"),
+            ("x.flatten(1)", "the head of 'segmentation' does not take what the backbone returns, (2, 2048)"),
+            ("{'map': x}", "model.backbone: returns a dict"),
+            ("x.reshape(-1)", "model.backbone: returns a Tensor"),
+        ],
+    )
+    def test_backbones_that_could_not_be_collapsed(
+        self,
+        forward: str,
+        told: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """They are refused before anything is trained."""
+        lines = ["import torch", "class Net(torch.nn.Module):", "    def __init__(self):", "        super().__init__()"]
+        lines += ["        self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)", "    def forward(self, x):"]
+        lines += ["        x = self.conv(x)", f"        return {forward}"]
+        name = f"net_{abs(hash(forward))}"  # a module is imported once
+        (tmp_path / f"{name}.py").write_text("\n".join(lines))
+        monkeypatch.chdir(tmp_path)
+        out = tmp_path / "run"
+        said = refused(capsys, "train", self.write(tmp_path), "--backbone", f"{name}:Net", "--out", str(out))
+        assert told in said
+        assert not list(out.rglob("*.pt"))
+
+    def test_weights_that_do_not_fit(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file, out = tmp_path / "weights.pt", tmp_path / "run"
+        torch.save({"stem.weight": torch.zeros(3, 3)}, file)
+        said = refused(capsys, "train", self.write(tmp_path), "--set", f"model.weights={file}", "--out", str(out))
+        assert f"{file}: no tensor fits: the file's names begin with stem.weight" in said
+        assert not out.exists()
+
+    def test_a_task_that_stands_twice(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        recipe = self.write(tmp_path, SCENES + "tasks: {depth: {weight: 1}, depth: {weight: 2}}\n")
+        assert "the key 'depth' stands twice" in refused(capsys, "train", recipe)
+
 
 class TestBundles:
     def test_a_changed_file(self, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
