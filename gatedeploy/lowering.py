@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.choices import SiteChoice, choices, executed_macs, fewest_macs, sites
+from gatedeploy.graph.precompute import precomputed
 from gatedeploy.graph.prices import Prices
 from gatedeploy.passes.absorb_scales import AbsorbScales
 from gatedeploy.passes.align_counts import AlignCounts
@@ -51,7 +52,7 @@ class Lowered:
 
 def lower(program: Program, prices: Prices | None = None) -> Lowered:
     """Collapse `program`: for the fewest multiply-adds, or with prices for the least time."""
-    graph = channel_graph(program)
+    graph = channel_graph(precomputed(program))
     if prices is None:
         run_passes(graph, [step() for step in PASSES])
         return Lowered(emit(graph), dict(graph.barriers))

@@ -104,7 +104,7 @@ def _is_free(part: str, top: bool) -> bool:
     return part != "" and part.isprintable() and not set(part) & set('"\\')
 
 
-class _Evaluation(fx.Interpreter):
+class Evaluation(fx.Interpreter):
     """Runs a program node by node in one precision, converting each weight only while it is needed."""
 
     def __init__(self, program: Program, dtype: torch.dtype) -> None:
@@ -113,9 +113,11 @@ class _Evaluation(fx.Interpreter):
         self.dtype = dtype
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Tensor:
+        """The weight."""
         return self._converted(self.weights[target].detach())
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """What the operator makes."""
         # A cast that the network writes down must not cost the precision asked for, nor numbers that it makes.
         args, kwargs = fx.node.map_aggregate((args, kwargs), self._asked_for)
         return pytree.tree_map_only(Tensor, self._converted, super().call_function(target, args, kwargs))
@@ -133,5 +135,5 @@ def evaluate(program: Program, image: Tensor, dtype: torch.dtype = torch.float64
 
     Only one weight at a time is held in `dtype`, so that verifying a network in float64 does not triple its memory.
     """
-    result: dict[str, Any] = _Evaluation(program, dtype).run(image.to(dtype))
+    result: dict[str, Any] = Evaluation(program, dtype).run(image.to(dtype))
     return result

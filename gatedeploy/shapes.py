@@ -84,13 +84,13 @@ def shapes_of(program: Program) -> dict[Any, Any]:
                 image = torch.empty(BATCH, *program.input.shape, dtype=program.dtype)
         except (RuntimeError, TypeError) as error:  # a number that is too large
             raise InputError(f"no picture can be of shape {program.input.shape}: {_reason(error)}") from None
-        with _silent("torch._subclasses.fake_tensor"):
+        with silent("torch._subclasses.fake_tensor"):
             _Shapes(program, mode).run(image)
     return {node: node.meta["shape"] for node in program.graph.nodes}
 
 
 @contextmanager
-def _silent(logger: str) -> Iterator[None]:
+def silent(logger: str) -> Iterator[None]:
     """Keep PyTorch from printing tracebacks of what is told in a sentence."""
     log = logging.getLogger(logger)
     before = log.disabled

@@ -190,3 +190,9 @@ class Stacked(nn.Module):
     def forward(self, x: Tensor) -> Any:
         both = torch.stack([self.one(x), self.two(x)], 1)
         return self.last(both.amax(1) - both[:, 0] + both.select(1, 1).unsqueeze(2).squeeze(2))
+
+
+ODD = [
+    *(FlattenMLP, ViewMLP, Functional, InPlace, CalledTwice, Pyramid, Shuffle, Split, ChannelsLast, LayerNormed),
+    *(Tokens, Repeated, Padded, Stacked),
+]

@@ -18,7 +18,10 @@ from gatedeploy.gating.network import GatedNetwork
 from tests.gate_patterns import set_gates
 from tests.graph.small import prepared
 from tests.modern_backbones import MODERN
+from tests.odd_backbones import ODD
+from tests.pythonic_backbones import PYTHONIC
 
+ZOO = [*MODERN, *ODD, *PYTHONIC]
 TASKS = [gd.Task(name, "classification", ("no", "yes")) for name in ("a", "b")]
 PICTURES = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -40,7 +43,7 @@ def assert_close(got: Any, expected: Any, tolerance: float) -> None:
         assert float(error) <= tolerance * float(theirs.abs().max())
 
 
-@pytest.mark.parametrize("backbone", MODERN)
+@pytest.mark.parametrize("backbone", [*MODERN, *PYTHONIC])
 @pytest.mark.parametrize("pattern", ["random, half", "random, few specific"])
 @pytest.mark.parametrize("target", [None, "cpu"])
 def test_collapsed_equals_gated(backbone: type[nn.Module], pattern: str, target: str | None) -> None:
@@ -50,7 +53,7 @@ def test_collapsed_equals_gated(backbone: type[nn.Module], pattern: str, target:
         assert_close(thin(PICTURES[:1]), network(PICTURES[:1]), 1e-9)
 
 
-@pytest.mark.parametrize("backbone", MODERN)
+@pytest.mark.parametrize("backbone", ZOO)
 def test_it_runs_in_onnx_runtime(backbone: type[nn.Module], tmp_path: Path) -> None:
     network = gated(backbone, "random, half")
     thin = gd.collapse(network, example_input=PICTURES)
@@ -62,7 +65,7 @@ def test_it_runs_in_onnx_runtime(backbone: type[nn.Module], tmp_path: Path) -> N
     assert_close(got, expected, 1e-4)
 
 
-@pytest.mark.parametrize("backbone", MODERN)
+@pytest.mark.parametrize("backbone", ZOO)
 def test_it_trains(backbone: type[nn.Module]) -> None:
     """Every weight that a prediction reads gets a gradient in training mode, with statistics of each branch's own."""
     network = gated(backbone, "all specific").float().train()

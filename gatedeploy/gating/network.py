@@ -60,7 +60,8 @@ class GatedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """`image`: (batch, channels, height, width). Returns one prediction per task."""
-        if image.ndim != 4 or image.shape[1] != self.input.channels:
+        known = isinstance(image, Tensor)  # torch.fx asks with something that has no shape
+        if known and (image.ndim != 4 or image.shape[1] != self.input.channels):
             raise InputError(
                 f"expected a batch of pictures (batch, {self.input.channels}, height, width), got {tuple(image.shape)}"
             )

@@ -8,9 +8,7 @@ that computes with these runs as it would for a picture of that size.
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +25,7 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.fx.proxy import TraceError
 
 from gatedeploy.gating.functional import with_entries
+from gatedeploy.shapes import silent
 
 ANY_BATCH = 5
 """A batch size that no network asks for."""
@@ -141,7 +140,7 @@ class ShapeTracer(Tracer):
         args, kwargs = fx.map_arg((node.args, node.kwargs), self.known)
         self.computing = True
         try:
-            with torch.no_grad(), self.mode, enable_python_dispatcher(), _without_log():
+            with torch.no_grad(), self.mode, enable_python_dispatcher(), silent("torch._subclasses.fake_tensor"):
                 value = self._computed(node, args, kwargs)
         finally:
             self.computing = False
@@ -165,17 +164,6 @@ class ShapeTracer(Tracer):
 
     def _without_data(self, tensor: Tensor) -> Tensor:
         return self.mode.from_tensor(tensor, static_shapes=True)
-
-
-@contextmanager
-def _without_log() -> Iterator[None]:
-    """An operator that does not take its tensors raises; it need not be told twice."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 class _Known(_Writable):

@@ -29,6 +29,7 @@ from gatedeploy.files import check_writable, replacing_file
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
+from gatedeploy.graph.precompute import precomputed
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Data
 from gatedeploy.training.journal import Journal
@@ -126,7 +127,7 @@ def check_collapsible(recipe: Recipe, parts: Parts, tasks: tuple[Task, ...]) -> 
     """
     gated_network(recipe, parts, tasks, {})
     plain = MultiHead(parts.make_backbone(), {task.name: parts.make_head(task) for task in tasks})
-    channel_graph(capture(plain, torch.zeros(2, *parts.data.input.shape)))
+    channel_graph(precomputed(capture(plain, torch.zeros(2, *parts.data.input.shape))))
 
 
 @dataclass(frozen=True)

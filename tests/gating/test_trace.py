@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import gatedeploy as gd
+from tests.pythonic_backbones import PYTHONIC, ConstantOfASize, HelperInTraining, Layers, Remembering
 
 TASKS = [gd.Task("depth"), gd.Task("normals")]
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -19,130 +19,7 @@ def gate(backbone: nn.Module, **options: Any) -> gd.GatedNetwork:
     return gd.gate(backbone, TASKS, example_input=PICTURE, **options)
 
 
-class Layers(nn.Module):
-    """Two convolutions, for those below to call as they like."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
-
-
-class LoopOverAShape(Layers):
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.a(x)
-        while x.shape[-1] > 2:
-            x = F.avg_pool2d(self.b(x), 2)
-        return x
-
-
-class PaddedToAMultiple(Layers):
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if height % 3 or width % 3:
-            x = F.pad(x, (0, -width % 3, 0, -height % 3))
-        return self.b(self.a(x))
-
-
-class Windows(Layers):
-    """The batch grows by what Python computes of the picture's size."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.a(x)
-        batch, channels, height, width = x.shape
-        count = int(height * width / 16)
-        x = x.view(batch, channels, 2, height // 2, 2, width // 2).permute(0, 2, 4, 1, 3, 5)
-        x = self.b(x.reshape(batch * count, channels, height // 2, width // 2))
-        return x.view(batch, count, channels, -1).mean(1)
-
-
-class BufferForEachPicture(Layers):
-    def __init__(self) -> None:
-        super().__init__()
-        self.grid: Tensor
-        self.register_buffer("grid", torch.linspace(-1, 1, 8).view(1, 1, 1, 8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.a(x)
-        if x.ndim != 4:
-            return x.unsqueeze(0)
-        return self.b(x * self.grid.expand(x.size(0), 4, x.size(2), -1))
-
-
-class EntriesWritten(Layers):
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.a(x)
-        x[:, 0] = 0
-        x[:, :, 2:] += self.b(x)[:, :, :-2]
-        return self.b(x)
-
-
-class Remembering(Layers):
-    """Keeps in a dictionary what it computed of its weights, as levit does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cache: dict[str, Tensor] = {}
-
-    def train(self, mode: bool = True) -> None:  # type: ignore[override]
-        super().train(mode)
-        self.cache = {}
-
-    def forward(self, x: Tensor) -> Tensor:
-        if "kernel" not in self.cache:
-            self.cache["kernel"] = self.b.weight * 2
-        return F.conv2d(self.a(x), self.cache["kernel"], self.b.bias)
-
-
-class ConstantOfASize(Layers):
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.a(x)
-        ramp = torch.arange(x.shape[-1], dtype=x.dtype, device=x.device)
-        return self.b(x + ramp)
-
-
-class Features(NamedTuple):
-    last: Tensor
-    extra: Tensor
-
-
-class HelperInTraining(Layers):
-    """As GoogLeNet: in training there are more calls, so fx counts `relu` differently."""
-
-    def forward(self, x: Tensor) -> Tensor | Features:
-        x = F.relu(self.a(x))
-        extra = F.relu(F.avg_pool2d(x, 8)) if self.training else None
-        x = F.relu(self.b(F.relu(x + 1)))
-        return x if extra is None else Features(x, extra)
-
-
-class DroppedPath(Layers):
-    """In training alone, half of the pictures go past the second layer, as timm writes it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.a(x))
-        return F.relu(x + self.dropped(F.relu(self.b(x))))
-
-    def dropped(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        kept = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(0.5)
-        return x * kept.div_(0.5)
-
-
-class WithOptions(Layers):
-    def forward(self, x: Tensor, twice: bool = False, scale: float | None = None, **unused: Any) -> Tensor:
-        x = self.b(self.a(x))
-        return x * 2 if twice else x if scale is None else x * scale
-
-
-ODD = [
-    *(LoopOverAShape, PaddedToAMultiple, Windows, BufferForEachPicture, EntriesWritten, Remembering, ConstantOfASize),
-    *(HelperInTraining, DroppedPath, WithOptions),
-]
-
-
-@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("make", PYTHONIC)
 def test_gated_it_is_the_backbone_and_collapses(make: Callable[[], nn.Module]) -> None:
     backbone = make()
     backbone.eval()
@@ -159,21 +36,6 @@ def test_gated_it_is_the_backbone_and_collapses(make: Callable[[], nn.Module]) -
         thin = gd.collapse(network, example_input=PICTURE, target=None)
         for task, expected in network(five).items():
             torch.testing.assert_close(thin(five)[task], expected)
-
-
-@pytest.mark.parametrize("make", ODD)
-def test_it_can_be_trained(make: Callable[[], nn.Module]) -> None:
-    network = gate(make())
-    for site in network.sites:
-        for task in TASKS:
-            network.gate(site, task.name).choose([channel % 2 == 0 for channel in range(site.channels)])
-    network.train()
-    predictions = network(PICTURE)
-    loss = sum(leaf.square().sum() for task in TASKS for leaf in _tensors(predictions[task.name]))
-    assert isinstance(loss, Tensor)
-    loss.backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
 
 
 def _tensors(prediction: Any) -> tuple[Tensor, ...]:

@@ -1,0 +1,85 @@
+"""Compute once what depends on no picture: standardised weights, tables of relative positions, masks of windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from gatedeploy.program import Evaluation, Program, arguments_of, weight_name
+from gatedeploy.randomness import draws
+from gatedeploy.shapes import shapes_of
+
+MAX_ENTRIES = 1 << 16
+"""Larger tensors become weights only where as many numbers went in, so that no weight is stored expanded."""
+
+
+def precomputed(program: Program) -> Program:
+    """`program` with each tensor that is computed from weights alone a weight, in float64.
+
+    It is trainable where something that it was computed from is.
+    """
+    values = _values(program)
+    if not values:
+        return program
+    shapes_of(program)  # the nodes that are copied keep theirs
+    graph, weights, trainable = fx.Graph(), dict(program.weights), set(program.trainable)
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in program.graph.nodes:
+        if node.op != "output" and all(user in values for user in node.users):
+            continue
+        if node in values:
+            name = weight_name(node.name, weights)
+            weights[name] = values[node].contiguous()
+            if weights[name].is_floating_point() and _reads(node) & program.trainable:
+                trainable.add(name)
+            copies[node] = graph.get_attr(name)
+            copies[node].meta["shape"] = node.meta["shape"]
+        else:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    kept = {name: weight for name, weight in weights.items() if name in read}
+    return Program(graph, kept, frozenset(trainable & read), program.input)
+
+
+@torch.no_grad()
+def _values(program: Program) -> dict[fx.Node, Any]:
+    """What is computed from weights alone."""
+    run = Evaluation(program, torch.float64)
+    values: dict[fx.Node, Any] = {}
+
+    def value(node: fx.Node) -> Any:
+        return values[node] if node in values else run.get_attr(node.target, (), {})
+
+    for node in program.graph.nodes:
+        known = all(other.op == "get_attr" or other in values for other in node.all_input_nodes)
+        if known and node.op == "call_function" and not _is_kept(node):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), value)
+            made = run.call_function(node.target, args, kwargs)
+            if _entries(made) <= max(MAX_ENTRIES, _entries((args, kwargs))):
+                values[node] = made
+    for node in reversed(program.graph.nodes):  # what is no tensor cannot be a weight for others
+        if node in values and not isinstance(values[node], Tensor) and not all(user in values for user in node.users):
+            del values[node]
+    return values
+
+
+def _is_kept(node: fx.Node) -> bool:
+    """Gates are resolved, not computed; and what draws numbers is refused later."""
+    return getattr(node.target, "namespace", "") == "gatedeploy" or draws(node.target, arguments_of(node))
+
+
+def _entries(structure: Any) -> int:
+    return sum(leaf.numel() for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor))
+
+
+def _reads(node: fx.Node) -> set[str]:
+    """The weights that it is computed from."""
+    found, waiting = {node}, [node]
+    while waiting:
+        before = set(waiting.pop().all_input_nodes) - found
+        found |= before
+        waiting.extend(before)
+    return {str(other.target) for other in found if other.op == "get_attr"}
