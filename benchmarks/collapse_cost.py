@@ -86,22 +86,24 @@ def measure(case: Case) -> str:
         thin = Collapsed(lower(program, prices_of_target(target)).program).float()
         done = time.perf_counter()
     macs = f"{cost(program).macs / 1e9:.1f} → {cost(thin.program).macs / 1e9:.1f}"
-    cells = [f"{captured - started:.1f}", f"{done - captured:.1f}", f"{done - started:.1f}", _memory(memory, weights)]
+    cells = [f"{captured - started:.1f}", f"{done - captured:.1f}", f"{done - started:.1f}", memory_of(memory, weights)]
     if case.verify:
         del thin
         with PeakMemory() as memory:
             report = gd.collapse(program, target=target).report
         assert report is not None
-        cells += [f"{report.seconds['verification']:.0f}", _memory(memory, weights)]
+        cells += [f"{report.seconds['verification']:.0f}", memory_of(memory, weights)]
     form = "by price" if case.by_price else "plain"
-    return _row(case.backbone, f"{case.tasks}", form, f"{weights / MIB:.0f}", macs, *cells)
+    return row(case.backbone, f"{case.tasks}", form, f"{weights / MIB:.0f}", macs, *cells)
 
 
-def _memory(memory: PeakMemory, weights: int) -> str:
+def memory_of(memory: PeakMemory, weights: int) -> str:
+    """A peak in units of the weights' bytes."""
     return f"{(memory.peak - memory.before) / weights:.2f}"
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """A row of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -118,8 +120,8 @@ def main() -> None:
     size = (arguments.size[0], arguments.size[1])
     heads = ["backbone", "T", "layout", "weights, MiB", "GMACs", "capture, s", "passes, s", "both, s", "peak ÷ weights"]
     heads += ["verification, s", "with it, peak ÷ weights"] if arguments.verify else []
-    print(_row(*heads))
-    print(_row(*["---"] * len(heads)))
+    print(row(*heads))
+    print(row(*["---"] * len(heads)))
     for backbone, tasks, by_price in product(arguments.backbones, arguments.tasks, (False, True)):
         case = Case(backbone, tasks, size, arguments.specific, arguments.tied, by_price, arguments.verify)
         with ProcessPoolExecutor(1, get_context("spawn")) as fresh:

@@ -46,16 +46,19 @@ def random_gates(
     heads = {task.name: build_head(trunk.head, backbone.out_channels, task, trunk.size) for task in asked}
     example = torch.zeros(1, 3, *trunk.size)
     network = gate(backbone, asked, example_input=example, heads=heads, tie=tie, group=group)
-    for site in network.sites:
-        for task in asked:
-            chosen = network.gate(site, task.name)
-            chosen.choose(torch.rand(chosen.gate_logits.shape) < specific)
-    _move_apart(network)
-    return network.eval()
+    return as_if_trained(network, specific)
 
 
 @torch.no_grad()
-def _move_apart(network: GatedNetwork) -> None:
-    """Change all weights a little: branches start as copies of one backbone, and exporters do equal work once."""
+def as_if_trained(network: GatedNetwork, specific: float) -> GatedNetwork:
+    """Draw each gate, specific with probability `specific`, and change all weights a little, in evaluation mode.
+
+    Branches start as copies of one backbone; were their weights equal, exporters would do equal work once.
+    """
+    for site in network.sites:
+        for task in network.tasks:
+            chosen = network.gate(site, task.name)
+            chosen.choose(torch.rand(chosen.gate_logits.shape) < specific)
     for weight in network.parameters():
         weight.mul_(1 + WEIGHT_NOISE * torch.randn_like(weight))
+    return network.eval()
