@@ -12,6 +12,7 @@ from gatedeploy.graph import (  # noqa: F401
     operators,
     operators_attention,
     operators_mixing,
+    operators_parts,
     operators_shape,
     operators_spread,
 )

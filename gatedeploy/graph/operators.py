@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 import gatedeploy.gating.operators  # noqa: F401  registers select and mix
 from gatedeploy.errors import InputError
-from gatedeploy.graph.channels import Count, Need, Operand, Value
+from gatedeploy.graph.channels import Count, Need, Operand, Operation, Slot, Value
 from gatedeploy.graph.rules import Call, rule
 
 aten = torch.ops.aten
@@ -24,6 +25,9 @@ gated = torch.ops.gatedeploy
     *(aten.sin, aten.cos, aten.floor, aten.ceil, aten.round, aten.sign),
     *(aten.add, aten.sub, aten.rsub, aten.mul, aten.div, aten.pow, aten.maximum, aten.minimum, aten.where, aten.lerp),
     *(aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge, aten.addcmul, aten.to, aten._to_copy, aten.type_as),
+    *(aten.log1p, aten.log2, aten.expm1, aten.exp2, aten.tan, aten.atan, aten.sinh, aten.cosh, aten.logit, aten.clip),
+    *(aten.fmod, aten.remainder, aten.trunc, aten.frac, aten.sgn, aten.isnan, aten.nan_to_num, aten.masked_fill),
+    *(aten.logical_not, aten.logaddexp, aten.atan2, aten.hypot, aten.addcdiv, aten.special_expit),
 )
 def pointwise(call: Call) -> Value:
     """Each entry is a function of the operands' entries at the same place, after broadcasting."""
@@ -100,7 +104,7 @@ def _normed(call: Call, constants: Sequence[str], block: int = 1, **changed: Any
     return call.make(call.graph.new(len(value.ids), 1, block, call.shape), operands, **changed)
 
 
-@rule(aten.layer_norm)
+@rule(aten.layer_norm, aten.rms_norm)
 def layer_norm(call: Call) -> Value:
     """Over other dimensions than the channels': each is normalised alike and apart. Over them: all are needed."""
     value = call["input"]
@@ -136,6 +140,42 @@ def in_planes(call: Call) -> Value:
     return _spatial(call, ndim=4)
 
 
+@rule(aten.avg_pool3d)
+def in_space(call: Call) -> Value:
+    """Pooling of (batch, channels, depth, height, width)."""
+    return _spatial(call, ndim=5)
+
+
+@rule(aten.grid_sampler)
+def grid_sample(call: Call) -> Value:
+    """Every channel is sampled at the same places."""
+    return _spatial(call, ndim=4)
+
+
+@rule(aten.flip, aten.cumsum)
+def along_a_dimension(call: Call) -> Value:
+    """Along other dimensions than the channels'."""
+    value, dims = call["self"], call.arguments.get("dims", call.arguments.get("dim"))
+    if value.axis is None or value.axis in {dim % value.ndim for dim in (dims if isinstance(dims, list) else [dims])}:
+        return call.barrier()
+    return call.channelwise(value, value.axis, value.block)
+
+
+@rule(aten.glu)
+def glu(call: Call) -> Value:
+    """Half of the channels, each times the sigmoid of its counterpart in the other half."""
+    value, dim = call["self"], call["dim"] % call["self"].ndim
+    if value.axis != dim or value.block != 1:
+        return call.barrier()
+    half, name = len(value.ids) // 2, call.node.name
+    kept, gating = replace(value, ids=value.ids[:half]), replace(value, ids=value.ids[half:])
+    factor = call.graph.by_channel(aten.sigmoid.default, gating, axis=dim, shape=call.shape, name=name)
+    made = call.graph.new(half, dim, 1, call.shape)
+    operands = (Operand(kept, Need.ALIGNED), Operand(factor, Need.ALIGNED))
+    call.graph.operations.append(Operation(aten.mul.Tensor, (Slot(0), Slot(1)), {}, operands, made, name))
+    return made
+
+
 def _spatial(call: Call, ndim: int) -> Value:
     """Channelwise, unless there is a dimension less: then there is no batch, and what lies there are the channels."""
     value = call["input"] if "input" in call.arguments else call["self"]
@@ -146,15 +186,17 @@ def _spatial(call: Call, ndim: int) -> Value:
 
 @rule(aten.pad, aten.constant_pad_nd)
 def pad(call: Call) -> Value:
-    """Padding that leaves the channel axis alone; `pad` counts two entries per dimension from the last."""
-    value = call["self"]
-    padded = range(value.ndim - len(call["pad"]) // 2, value.ndim)
-    if value.axis is None or value.axis in padded:
+    """Padding that leaves the channel axis as it is; `pad` counts two entries per dimension from the last."""
+    value, pad = call["self"], call["pad"]
+    if value.axis is None:
+        return call.barrier()
+    place = 2 * (value.ndim - 1 - value.axis)
+    if any(pad[place : place + 2]):
         return call.barrier()
     return call.channelwise(value, value.axis, value.block)
 
 
-@rule(aten.mean, aten.sum, aten.amax, aten.amin)
+@rule(aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.std, aten.logsumexp, aten.linalg_vector_norm)
 def reduction(call: Call) -> Value:
     """A reduction over dimensions other than the channels'."""
     value, dims = call["self"], call.arguments.get("dim")

@@ -31,6 +31,26 @@ def product(call: Call) -> Value:
     return call.barrier() if axis is None else _by_head(call, axis)
 
 
+@rule(aten.einsum)
+def einsum(call: Call) -> Value:
+    """One by one along a letter of the result that numbers the channels of an operand."""
+    values, (before, _, after) = call["tensors"], call["equation"].replace(" ", "").partition("->")
+    letters_of: dict[int, str] = {}
+    for value, letters in zip(values, before.split(","), strict=True):
+        if letters_of.setdefault(id(value), letters) != letters:  # it is read in two ways
+            return call.barrier()
+    found = (letters_of[id(value)][value.axis] for value in values if value.axis is not None and "." not in before)
+    letter = next((one for one in found if one in after), None)
+    if letter is None or any(letters.count(letter) > 1 for letters in letters_of.values()):
+        return call.barrier()
+    axis, operands = after.index(letter), {}
+    for value in values:
+        own_axis = letters_of[id(value)].find(letter)
+        if own_axis >= 0 and call.shape_of(value)[own_axis] == call.shape[axis]:
+            operands[id(value)] = Operand(call.along(value, own_axis), Need.ALIGNED)
+    return call.make(call.graph.new(call.shape[axis], axis, 1, call.shape), operands)
+
+
 def _by_head(call: Call, axis: int) -> Value:
     """Channel by channel along `axis` of the result; what has none there, or one for all, is read whole."""
     heads, operands = call.shape[axis], {}

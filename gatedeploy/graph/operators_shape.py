@@ -1,19 +1,13 @@
-"""Rules of operators that compute nothing: they move, cut, join and rename dimensions."""
+"""Rules of operators that compute nothing: they move, split, join and rename dimensions."""
 
 from __future__ import annotations
 
 import math
-import sys
-from dataclasses import replace
-from functools import partial
-from typing import Any, cast
 
-import numpy as np
 import torch
 
 from gatedeploy.errors import InputError
-from gatedeploy.graph.channels import Count, Need, Operand, Value
-from gatedeploy.graph.operators import broadcast
+from gatedeploy.graph.channels import Count, Value
 from gatedeploy.graph.rules import Call, rule
 from gatedeploy.graph.spread import Spread, spread
 from gatedeploy.shapes import depends_on_batch
@@ -61,7 +55,23 @@ def reshape(call: Call) -> Value | Spread:
     return spread(value, out, call.node.name) or call.barrier()
 
 
+@rule(aten.reshape_as, aten.view_as)
+def reshape_as(call: Call) -> Value | Spread:
+    """A reshape to the sizes of another tensor, of which no more than these is read."""
+    sizes = [-1 if depends_on_batch(size) else size for size in call.shape]
+    if sizes.count(-1) > 1:
+        return call.barrier()
+    call.become(aten.reshape.default, {"self": call["self"], "shape": sizes})
+    made: Value | Spread = reshape(call)
+    return made
+
+
 def _reshaped(call: Call, value: Value, axis: int, block: int) -> Value:
+    if "sizes" in call.arguments:  # unflatten
+        sizes, place = list(call["sizes"]), axis - call["dim"] % value.ndim
+        if 0 <= place < len(sizes):
+            sizes[place] = Count(block)
+        return call.channelwise(value, axis, block, sizes=sizes)
     if "shape" not in call.arguments:  # flatten works it out by itself
         return call.channelwise(value, axis, block)
     sizes = list(call["shape"])
@@ -78,15 +88,38 @@ def permute(call: Call) -> Value:
     return call.channelwise(value, [dim % value.ndim for dim in call["dims"]].index(value.axis), value.block)
 
 
-@rule(aten.transpose, aten.mT)
+@rule(aten.transpose, aten.swapaxes, aten.swapdims, aten.mT)
 def transpose(call: Call) -> Value:
     """Two dimensions change places; `mT` names none and means the last two."""
     value = call["self"]
     if value.axis is None:
         return call.barrier()
-    first, second = (call.arguments.get(name, dim) % value.ndim for name, dim in (("dim0", -2), ("dim1", -1)))
+    first, second = swapped(call, value.ndim)
     axis = {first: second, second: first}.get(value.axis, value.axis)
     return call.channelwise(value, axis, value.block)
+
+
+def swapped(call: Call, ndim: int) -> tuple[int, int]:
+    """The two dimensions that change places."""
+    named = [call.arguments[name] for name in ("dim0", "dim1", "axis0", "axis1") if name in call.arguments]
+    first, second = named or (-2, -1)
+    return first % ndim, second % ndim
+
+
+@rule(aten.movedim, aten.moveaxis)
+def movedim(call: Call) -> Value:
+    """Some dimensions go elsewhere, the others keep their order."""
+    value: Value = call["self"]
+    sources, targets = (
+        [dim % value.ndim for dim in (dims if isinstance(dims, list) else [dims])]
+        for dims in (call["source"], call["destination"])
+    )
+    order = [dim for dim in range(value.ndim) if dim not in sources]
+    for target, source in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, source)
+    call.become(aten.permute.default, {"self": value, "dims": order})
+    made: Value = permute(call)
+    return made
 
 
 @rule(aten.squeeze)
@@ -128,107 +161,32 @@ def expand(call: Call) -> Value:
     return call.channelwise(value, axis, value.block, size=sizes)
 
 
-@rule(aten.cat, aten.concat)
-def cat(call: Call) -> Value:
-    """Along the channels: their identities, one after the other. Along another dimension: channelwise.
-
-    The value of the most channels says where channels lie.
-    """
-    values = list(call["tensors"])
-    dim = call["dim"] % len(call.shape)
-    widest = max(values, key=lambda value: len(value.ids) if value.axis is not None else 0)
-    if widest.axis is None:
+@rule(aten.expand_as)
+def expand_as(call: Call) -> Value:
+    """To the sizes of another tensor, of which no more than these is read."""
+    own = (None,) * (len(call.shape) - call["self"].ndim) + call.shape_of(call["self"])
+    sizes = [-1 if size == before else size for size, before in zip(call.shape, own, strict=True)]
+    if any(depends_on_batch(size) for size in sizes):
         return call.barrier()
-    if widest.axis != dim:
-        return broadcast(call, widest.axis, widest.block)
-    # All parts must count channels in blocks of one size; a block of 1 always fits.
-    blocks = {value.block for value in values if value.axis == dim}
-    block = blocks.pop() if len(blocks) == 1 and all(value.axis == dim for value in values) else 1
-    parts = [call.along(value, dim, block).ids for value in values]
-    return Value(np.concatenate(parts), dim, block, call.shape)
+    call.become(aten.expand.default, {"self": call["self"], "size": sizes, "implicit": False})
+    made: Value = expand(call)
+    return made
 
 
-@rule(aten.slice, aten.narrow)
-def cut(call: Call) -> Value:
-    """All of a dimension: nothing. Along the channels: some of their identities. Along another: channelwise."""
-    value, dim = call["self"], call["dim"] % call["self"].ndim
-    start, step = call["start"] or 0, call.arguments.get("step", 1)
-    if (start, step) == (0, 1) and call.arguments.get("end", 0) in (None, sys.maxsize):
-        return cast(Value, value)
-    if value.axis is None or 0 in call.shape:
+@rule(aten.repeat)
+def repeat(call: Call) -> Value:
+    """Along other dimensions than the channels'."""
+    value, times = call["self"], call["repeats"]
+    axis = None if value.axis is None else value.axis + len(times) - value.ndim
+    if axis is None or times[axis] != 1:
         return call.barrier()
-    if dim != value.axis:
-        return call.channelwise(value, value.axis, value.block)
-    if value.block != 1 or len(list(call.tensors())) > 1:  # where it is cut depends on the batch
-        return call.barrier()
-    start = start + len(value.ids) if start < 0 else start
-    kept: Value = replace(value, ids=value.ids[start::step][: call.shape[dim]])
-    return kept
+    return call.channelwise(value, axis, value.block)
 
 
-@rule(aten.split, aten.split_with_sizes, aten.chunk)
-def split(call: Call) -> Any:
-    """Along the channels: their identities, in parts."""
-    value, dim = call["self"], call["dim"] % call["self"].ndim
-    if value.axis != dim or value.block != 1 or any(0 in shape for shape in call.shape):
-        return call.barrier()
-    ends = np.cumsum([shape[dim] for shape in call.shape])
-    return tuple(replace(value, ids=ids) for ids in np.split(value.ids, ends[:-1]))
-
-
-@rule(aten.select)
-def select_one(call: Call) -> Value:
-    """One entry of a dimension other than the channels'."""
-    value, dim = call["self"], call["dim"] % call["self"].ndim
-    if value.axis is None or dim == value.axis:
-        return call.barrier()
-    return call.channelwise(value, value.axis - (dim < value.axis), value.block)
-
-
-@rule(aten.unbind)
-def unbind(call: Call) -> Any:
-    """Every entry of a dimension other than the channels'."""
-    value, dim = call["self"], call["dim"] % call["self"].ndim
-    if value.axis is None or dim == value.axis or not call.shape or 0 in call.shape[0]:
-        return call.barrier()
-    entry = partial(call.graph.by_channel, aten.select.int, value, dim, block=value.block, name=call.node.name)
-    axis = value.axis - (dim < value.axis)
-    return tuple(entry(index, axis=axis, shape=shape) for index, shape in enumerate(call.shape))
-
-
-@rule(aten.roll)
-def roll(call: Call) -> Value:
-    """Along dimensions other than the channels'."""
+@rule(aten.unfold)
+def unfold(call: Call) -> Value:
+    """Windows along another dimension than the channels'; what lies inside them comes last."""
     value = call["self"]
-    if value.axis is None or not call["dims"] or value.axis in {dim % value.ndim for dim in call["dims"]}:
+    if value.axis is None or call["dimension"] % value.ndim == value.axis:
         return call.barrier()
     return call.channelwise(value, value.axis, value.block)
-
-
-@rule(aten.channel_shuffle)
-def channel_shuffle(call: Call) -> Value:
-    """Its identities in another order: nothing is computed."""
-    value = call.along(call["self"], 1)
-    return replace(value, ids=value.ids.reshape(call["groups"], -1).T.ravel())
-
-
-@rule(aten.pixel_shuffle)
-def pixel_shuffle(call: Call) -> Value:
-    """Each channel is made of a run of r² channels; they are four dimensions, or more in front."""
-    value, runs = call["self"], call["upscale_factor"] ** 2
-    axis = value.ndim - 3
-    united = call.along(value, axis, runs)
-    made = call.graph.new(len(united.ids), axis, 1, call.shape)
-    return call.make(made, {id(value): Operand(united, Need.ALIGNED)})
-
-
-@rule(aten.stack)
-def stack(call: Call) -> Value:
-    """Equal channels of several tensors side by side along a new dimension."""
-    values = list(call["tensors"])
-    axis = values[0].axis
-    if axis is None or values[0].block != 1:
-        return call.barrier()
-    operands = {id(value): Operand(call.along(value, axis), Need.ALIGNED) for value in values}
-    dim = call["dim"] % len(call.shape)
-    return call.make(call.graph.new(len(values[0].ids), axis + (dim <= axis), 1, call.shape), operands)

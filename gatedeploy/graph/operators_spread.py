@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gatedeploy.graph.operators_shape import swapped
 from gatedeploy.graph.rules import Call, spread_rule
 from gatedeploy.graph.spread import Spread
 
@@ -24,11 +25,11 @@ def permute(call: Call) -> Any:
     return call["self"].permuted(call["dims"])
 
 
-@spread_rule(aten.transpose, aten.mT)
+@spread_rule(aten.transpose, aten.swapaxes, aten.swapdims, aten.mT)
 def transpose(call: Call) -> Any:
     """Two dimensions change places."""
     view: Spread = call["self"]
-    first, second = (call.arguments.get(name, dim) % view.ndim for name, dim in (("dim0", -2), ("dim1", -1)))
+    first, second = swapped(call, view.ndim)
     order = list(range(view.ndim))
     order[first], order[second] = second, first
     return view.permuted(order)

@@ -54,6 +54,16 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "rsqrt": lambda y: (1 + y**2).rsqrt(),
     "reciprocal": lambda y: y.abs().add(1).reciprocal(),
     "clamp": lambda y: y.clamp(-1, max=0.5),
+    **{f.__name__: f for f in (torch.expm1, torch.exp2, torch.tan, torch.atan, torch.sinh, torch.cosh, torch.frac)},
+    **{f.__name__: f for f in (torch.trunc, torch.sgn, torch.nan_to_num, torch.special.expit)},
+    "clip": lambda y: y.clip(-1, 1),
+    "log2": lambda y: y.square().add(1).log2() + y.abs().log1p(),
+    "logit": lambda y: y.sigmoid().logit(),
+    "remainder": lambda y: y.remainder(0.7) + y.fmod(0.3),
+    "of two": lambda y: (
+        torch.logaddexp(y, -y) + torch.atan2(y, y + 3) + torch.hypot(y, y) + torch.addcdiv(y, y, y.abs() + 1)
+    ),
+    "of yes and no": lambda y: (y > 0).logical_not() * y + y.isnan(),
     "clamp_min": lambda y: torch.clamp_min(y, -0.1),
     "clamp_max": lambda y: y.clamp_max(max=0.1),
     "contiguous": lambda y: y.transpose(2, 3).contiguous(),
@@ -105,6 +115,7 @@ CALCULATING: dict[str, Case] = {
     "clamp by weights": apart(lambda n, y: torch.clamp(y, min=n.p), p=p(8, 1, 1)),
     "to of a scalar": apart(lambda n, y: y * n.p.to(y) + n.p, p=p()),
     "to of a vector": apart(lambda n, y: y * n.p.to(y).view(8, 1, 1), p=p(8)),
+    "masked_fill": apart(lambda n, y: y.masked_fill(y > 1, 0.5).masked_fill(n.p > 0, 0.0), p=p(8, 1, 1)),
     "type_as": apart(lambda n, y: (y > 0).type_as(y) * y),
     "type_as of a scalar": whole(lambda n, y: y * n.p.type_as(y), p=p()),
     # norms and slopes
@@ -144,6 +155,13 @@ CALCULATING: dict[str, Case] = {
     "reflected": apart(lambda n, y: F.pad(y, (1, 1, 2, 0), mode="reflect")),
     "cropped": apart(lambda n, y: F.pad(y, (-1, -1))),
     "constant_pad_nd": apart(lambda n, y: aten.constant_pad_nd.default(y, [1, 1], 0.5)),
+    "avg_pool3d": apart(lambda n, y: F.avg_pool3d(y.unsqueeze(2), (1, 2, 2))),
+    "grid_sample": apart(
+        lambda n, y: F.grid_sample(y, n.p.expand(y.shape[0], -1, -1, -1), align_corners=False), p=p(1, 4, 4, 2)
+    ),
+    "glu": apart(lambda n, y: F.glu(torch.cat([y, y.neg()], 1), 1)),
+    "glu of rows": whole(lambda n, y: F.glu(y, 2)),
+    "zeros around, channels last": apart(lambda n, y: F.pad(y.movedim(1, -1), (0, 0, 0, 1, 2, 0)), axis=3),
     "zero channels": whole(lambda n, y: F.pad(y[:, :6], (0, 0, 0, 0, 1, 1)), kept=6),
     # reductions and softmax
     "mean": apart(lambda n, y: y.mean((-1, 2))),
@@ -152,6 +170,11 @@ CALCULATING: dict[str, Case] = {
     "sum": apart(lambda n, y: torch.sum(y, [2, 3], keepdim=True)),
     "amax": apart(lambda n, y: y.amax(-2)),
     "amin": apart(lambda n, y: y.amin((0, 3)), axis=0),
+    "var": apart(lambda n, y: y.var((2, 3), correction=0)),
+    "std kept": apart(lambda n, y: y / (1 + y.std((2, 3), keepdim=True))),
+    "logsumexp": apart(lambda n, y: y.logsumexp((2, 3))),
+    "normalised rows": apart(lambda n, y: F.normalize(y, dim=-1)),
+    "normalised channels": whole(lambda n, y: F.normalize(y, dim=1)),
     "mean of channels": whole(lambda n, y: y - y.mean(1, keepdim=True)),
     "sum of all": whole(lambda n, y: y + y.sum()),
     "amax of all": whole(lambda n, y: y + y.amax(())),

@@ -40,6 +40,12 @@ def by_hand(y: Tensor) -> Tensor:
     return joined((0.3 * q @ q.transpose(-2, -1)).softmax(-1) @ q)
 
 
+def by_einsum(y: Tensor) -> Tensor:
+    q = tokens(y).reshape(-1, 64, 4, 2)
+    weights = torch.einsum("bqhd,bkhd->bhqk", q, q * 2).softmax(-1)
+    return torch.einsum("bhqk,bkhd->bqhd", weights, q.abs()).flatten(2)
+
+
 def fused(y: Tensor) -> Tensor:
     """Queries, keys and values of one layer: channels 0 and 1 of each head are its query and its key."""
     q, k = tokens(y).view(-1, 64, 4, 2, 1).permute(3, 0, 2, 1, 4).unbind(0)
@@ -85,6 +91,12 @@ HEADS: dict[str, Case] = {
     ),
     "attention across heads": whole(lambda n, y: joined(across(heads(y).transpose(1, 2)).transpose(1, 2)), axis=2),
     "attention of a fused layer": six(lambda n, y: fused(y), axis=2),
+    "attention by einsum": six(lambda n, y: by_einsum(y), axis=2),
+    "einsum of planes": apart(lambda n, y: torch.einsum("bchw,bchk->bcwk", y, y.abs())),
+    "einsum with one for all": apart(lambda n, y: torch.einsum("b c h w, c h k -> b c k", y, n.p), p=p(1, 8, 2)),
+    "einsum of all pairs": whole(lambda n, y: torch.einsum("bchw,bdhw->bcd", y, y)),
+    "einsum over channels": whole(lambda n, y: torch.einsum("bchw,dc->bdhw", y, n.p), p=p(8, 8)),
+    "einsum of any dimensions": whole(lambda n, y: torch.einsum("...w,wk->...k", y, n.p), p=p(8, 8)),
     "product with one matrix": apart(lambda n, y: y @ n.p, p=p(8, 8)),
     "product with a batch of one": apart(lambda n, y: y @ n.p, p=p(1, 1, 8, 8)),
     "product with a vector": whole(lambda n, y: (y @ n.p).unsqueeze(-1) + y, p=p(8)),
@@ -92,6 +104,7 @@ HEADS: dict[str, Case] = {
     "product of batches": whole(lambda n, y: torch.bmm(tokens(y), n.p.expand_as(y[:, 0])), axis=2, p=p(1, 8, 8)),
     "heads normalised": six(lambda n, y: joined(F.layer_norm(heads(y), (2,), n.p)), axis=2, p=p(2)),
     "tokens normalised": whole(lambda n, y: F.layer_norm(tokens(y), (8,), n.p, n.q), axis=2, p=p(8), q=p(8)),
+    "roots of squares": apart(lambda n, y: F.rms_norm(y, (8,), n.p), p=p(8)),
     "rows normalised": apart(lambda n, y: F.layer_norm(y, (8,), n.p), p=p(8)),
     "unbind of pixels": apart(lambda n, y: torch.stack(y.unbind(2)[::-1], 2)),
     "unbind of channels": whole(lambda n, y: torch.stack(y.unbind(1)[::-1], 1)),
@@ -102,7 +115,7 @@ HEADS: dict[str, Case] = {
     "one of what is spread": apart(
         lambda n, y: torch.cat([y.view(-1, 2, 4, 8, 8)[:, 1], y.view(-1, 2, 4, 8, 8).select(1, 0)], 1)
     ),
-    "one channel of what is spread": whole(lambda n, y: y.view(-1, 2, 4, 8, 8)[:, 0, 1].unsqueeze(1) + y),
+    "one channel of what is spread": apart(lambda n, y: y.view(-1, 2, 4, 8, 8)[:, 0, 1].unsqueeze(1) + y),
     # Channels 4 to 7, and 1 that is added to.
     "channels of what is spread, one by one": whole(
         lambda n, y: torch.stack(y.view(-1, 2, 4, 8, 8).unbind(1)[1].unbind(1), 1).repeat(1, 2, 1, 1) + y, kept=5
