@@ -38,7 +38,7 @@ class CollapseReport:
         parity_float32: the same in the precision in which it is returned; in float32 where that is a half precision,
             whose rounding no bound holds.
         sites: how much each task keeps for itself, site by site.
-        barriers: operators that no rule knows in the form in which they are called, such as a convolution in groups,
+        barriers: operators that no rule knows in the form in which they are called, such as a softmax over channels,
             with how often each occurs; what feeds them could not be pruned.
         fewest_macs: multiply-adds of the collapsed network if nothing were traded for speed; `collapsed` may do more.
         layout: how channels were spread over tensors and by which kernels they are computed, layer by layer; empty

@@ -80,8 +80,11 @@ def find_sites(
 def _every_chain(graph: fx.Graph, kinds: Kinds) -> dict[fx.Node, int | None]:
     """The ends of all chains and the returned features, with the channel axis where the layer tells it."""
     chosen: dict[fx.Node, int | None] = {}
+    features: set[fx.Node] = set()  # what depends on the picture: a table of biases is no feature
     for node in graph.nodes:
-        if kinds.is_mixing(node):
+        if node.op == "placeholder" or not features.isdisjoint(node.all_input_nodes):
+            features.add(node)
+        if node in features and kinds.is_mixing(node):
             chosen.setdefault(_end_of_chain(node, kinds), kinds.channel_axis(node))
     for leaf in graph.output_node().all_input_nodes:
         if leaf.op != "placeholder" and leaf.meta["shape"] is not None:  # sizes may be returned too

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from gatedeploy.program import Evaluation, Program, arguments_of, weight_name
 from gatedeploy.randomness import draws
 from gatedeploy.shapes import shapes_of
 
-MAX_ENTRIES = 1 << 16
+MAX_ENTRIES = 1 << 20
 """Larger tensors become weights only where as many numbers went in, so that no weight is stored expanded."""
 
 
@@ -57,22 +56,22 @@ def _values(program: Program) -> dict[fx.Node, Any]:
         known = all(other.op == "get_attr" or other in values for other in node.all_input_nodes)
         if known and node.op == "call_function" and not _is_kept(node):
             args, kwargs = fx.map_arg((node.args, node.kwargs), value)
-            made = run.call_function(node.target, args, kwargs)
-            if _entries(made) <= max(MAX_ENTRIES, _entries((args, kwargs))):
-                values[node] = made
-    for node in reversed(program.graph.nodes):  # what is no tensor cannot be a weight for others
-        if node in values and not isinstance(values[node], Tensor) and not all(user in values for user in node.users):
+            values[node] = run.call_function(node.target, args, kwargs)
+    for node in reversed(program.graph.nodes):
+        read = node in values and not all(user in values for user in node.users)
+        if read and not _can_be_weight(values[node], sum(program.weights[name].numel() for name in _reads(node))):
             del values[node]
     return values
+
+
+def _can_be_weight(made: Any, entries: int) -> bool:
+    """Whether it is a tensor, and of no more numbers than it was computed from, unless these are few."""
+    return isinstance(made, Tensor) and made.numel() <= max(MAX_ENTRIES, entries)
 
 
 def _is_kept(node: fx.Node) -> bool:
     """Gates are resolved, not computed; and what draws numbers is refused later."""
     return getattr(node.target, "namespace", "") == "gatedeploy" or draws(node.target, arguments_of(node))
-
-
-def _entries(structure: Any) -> int:
-    return sum(leaf.numel() for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor))
 
 
 def _reads(node: fx.Node) -> set[str]:

@@ -158,7 +158,8 @@ class Call:
                 f"the network draws random numbers when it is evaluated ({self.node.name}: {self.node.target}); "
                 "only deterministic networks can be collapsed"
             )
-        if any(value.axis is not None for value in self.tensors()):  # else it holds no channels back
+        sizes = isinstance(self.shape, int)  # of a tensor: it does not read channels
+        if not sizes and any(value.axis is not None for value in self.tensors()):  # else it holds none back
             name = str(getattr(self.node.target, "overloadpacket", self.node.target))
             self.graph.barriers[name] = self.graph.barriers.get(name, 0) + 1
         if not isinstance(self.shape, (list, tuple)) or not any(isinstance(part, tuple) for part in self.shape):

@@ -165,6 +165,17 @@ class TestSites:
         assert predictions["fine"].shape == (2, 4, 8, 8)
         assert predictions["coarse"][1].shape == (2, 3, 2, 2)
 
+    def test_what_reads_no_picture_is_none(self) -> None:
+        class Biased(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.table, self.conv = nn.Linear(2, 4), nn.Conv2d(3, 4, 1)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.conv(x) + self.table(torch.ones(1, 2))[0].view(4, 1, 1)
+
+        assert [site.name for site in gate(Biased()).sites] == ["conv", "add"]
+
     def test_the_user_may_name_them(self) -> None:
         network = gate(Plain(), sites=["layers_1", "layers_4"])
         assert network.sites == (

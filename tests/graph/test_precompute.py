@@ -57,7 +57,7 @@ class Expanded(nn.Module):
         self.row = nn.Parameter(torch.randn(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, size=(256, 256)) * self.row.expand(-1, 256, 256).neg()
+        return F.interpolate(x, size=(1024, 1024)) * self.row.expand(-1, 1024, 1024).neg()
 
 
 class Net(nn.Module):
