@@ -149,6 +149,7 @@ def gate(
         InputError: the backbone cannot be traced, gated or, once trained, collapsed; or the arguments contradict each
             other.
     """
+    backbone = getattr(backbone, "_orig_mod", backbone)  # that which torch.compile wrapped
     tasks, heads = _checked(backbone, tasks, heads, example_input)
     for argument, given, known in (("tie", tie, (None, "residual")), ("gates", gates, ("channel", "head"))):
         if given not in known:

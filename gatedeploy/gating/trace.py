@@ -182,7 +182,7 @@ def _compare(backbone: nn.Module, root: nn.Module, graph: fx.Graph, example_inpu
     got = _tensors(fx.Interpreter(_in_mode(root, "evaluation"), graph=graph).run(picture))
     # The same operators run in the same order; only kernels that write in place may round differently.
     same = len(got) == len(expected) and all(
-        one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-3 * _scale(other), equal_nan=True)
+        one.shape == other.shape and _close(one.double(), other.double())
         for one, other in zip(got, expected, strict=True)
     )
     if not same:
@@ -197,5 +197,6 @@ def _tensors(structure: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
 
 
-def _scale(tensor: Tensor) -> float:
-    return float(tensor.abs().max()) if tensor.numel() else 0.0
+def _close(got: Tensor, expected: Tensor) -> bool:
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    return torch.allclose(got, expected, rtol=1e-3, atol=1e-3 * scale, equal_nan=True)

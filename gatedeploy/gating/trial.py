@@ -38,9 +38,15 @@ def try_out(backbone: nn.Module, heads: Mapping[str, nn.Module], example_input: 
         InputError: the example or a head does not fit; something but a tensor is predicted; or what is computed depends
             on what the picture shows, on chance, or on the other pictures of the batch and their number.
     """
-    trunk, heads = copy.deepcopy((backbone, dict(heads)))
     name = f"the backbone {type(backbone).__name__}"
-    _refuse_further_inputs(trunk, name)
+    _refuse_forms(backbone, name)
+    _refuse_further_inputs(backbone, name)
+    try:
+        trunk, heads = copy.deepcopy((backbone, dict(heads)))
+    except Exception as error:  # whatever the user's own attributes say to it
+        raise InputError(
+            f"{name} or a head cannot be copied, and each branch is a copy: {first_line(error)}"
+        ) from error
     for part in (trunk, *heads.values()):
         _refuse_batch_statistics(part)
         part.eval()
@@ -115,6 +121,16 @@ def _check(who: str, prediction: Any, batch: int) -> None:
             raise InputError(
                 f"{who} returns a tensor of shape {tuple(leaf.shape)} for {batch} pictures; a task's output must have "
                 "an entry for each picture of the batch, whatever its size"
+            )
+
+
+def _refuse_forms(backbone: nn.Module, name: str) -> None:
+    if isinstance(backbone, torch.jit.ScriptModule):
+        raise InputError(f"{name} is TorchScript, which cannot be gated; give the module that it was made from")
+    for path, parameter in backbone.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(
+                f"{name}: {path!r} has no size yet, since its layer is lazy; run a picture through it first"
             )
 
 

@@ -113,6 +113,31 @@ def test_examples(example: Tensor, told: str) -> None:
         gd.gate(layer(), [gd.Task("depth")], example_input=example)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_forms_that_have_no_copies() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = layer()
+            self.last = self.conv(PICTURE)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+    for backbone, told in (
+        (nn.Sequential(nn.LazyConv2d(4, 1)), r"'0\.weight' has no size yet, since its layer is lazy"),
+        (torch.jit.script(nn.Sequential(layer())), "is TorchScript, which cannot be gated"),
+        (Keeping(), "the backbone Keeping or a head cannot be copied, and each branch is a copy: Only Tensors created"),
+    ):
+        with pytest.raises(gd.InputError, match=told):
+            gd.gate(backbone, [gd.Task("depth")], example_input=PICTURE)
+
+
+def test_a_compiled_module_is_the_module() -> None:
+    network = gd.gate(torch.compile(layer()), [gd.Task("depth")], example_input=PICTURE)  # type: ignore[arg-type]
+    assert [site.name for site in network.sites] == ["conv2d"]
+
+
 def test_a_second_input() -> None:
     with pytest.raises(gd.InputError, match="the backbone TwoInputs needs a second input 'mask'; one is supported"):
         gd.gate(TwoInputs(), [gd.Task("depth")], example_input=PICTURE)
