@@ -26,7 +26,7 @@ LARGEST = 2**63 - 1
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a program on fake tensors, which have shapes and no data, and notes each node's in `meta["shape"]`."""
+    """Runs a program on fake tensors, which have shapes and no data; notes each node's shape and dtype in `meta`."""
 
     def __init__(self, program: Program, mode: FakeTensorMode) -> None:
         super().__init__(torch.nn.Module(), graph=program.graph)
@@ -53,6 +53,7 @@ class _Shapes(fx.Interpreter):
                 result = super().run_node(n)
         except Exception as error:  # whatever the operators say of arguments that do not fit
             raise InputError(f"{n.name} = {n.target}(…) cannot be computed: {_reason(error)}") from error
+        n.meta["dtype"] = result.dtype if isinstance(result, Tensor) else None
         n.meta["shape"] = pytree.tree_map(lambda item: tuple(item.shape) if isinstance(item, Tensor) else item, result)
         return result
 

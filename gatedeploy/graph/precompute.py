@@ -9,7 +9,11 @@ from torch import Tensor, fx
 
 from gatedeploy.program import Evaluation, Program, arguments_of, weight_name
 from gatedeploy.randomness import draws
-from gatedeploy.shapes import shapes_of
+from gatedeploy.shapes import depends_on_batch, shapes_of
+
+aten = torch.ops.aten
+FILLED = {aten.new_zeros: 0, aten.zeros_like: 0, aten.new_ones: 1, aten.ones_like: 1}
+"""What these make does not depend on the numbers that they are given."""
 
 MAX_ENTRIES = 1 << 20
 """Larger tensors become weights only where as many numbers went in, so that no weight is stored expanded."""
@@ -20,10 +24,10 @@ def precomputed(program: Program) -> Program:
 
     It is trainable where something that it was computed from is.
     """
+    shapes_of(program)  # the nodes that are copied keep theirs
     values = _values(program)
     if not values:
         return program
-    shapes_of(program)  # the nodes that are copied keep theirs
     graph, weights, trainable = fx.Graph(), dict(program.weights), set(program.trainable)
     copies: dict[fx.Node, fx.Node] = {}
     for node in program.graph.nodes:
@@ -53,6 +57,9 @@ def _values(program: Program) -> dict[fx.Node, Any]:
         return values[node] if node in values else run.get_attr(node.target, (), {})
 
     for node in program.graph.nodes:
+        if _is_filled(node):
+            dtype = torch.float64 if node.meta["dtype"].is_floating_point else node.meta["dtype"]
+            values[node] = torch.full(node.meta["shape"], FILLED[node.target.overloadpacket], dtype=dtype)
         known = all(other.op == "get_attr" or other in values for other in node.all_input_nodes)
         if known and node.op == "call_function" and not _is_kept(node):
             args, kwargs = fx.map_arg((node.args, node.kwargs), value)
@@ -67,6 +74,12 @@ def _values(program: Program) -> dict[fx.Node, Any]:
 def _can_be_weight(made: Any, entries: int) -> bool:
     """Whether it is a tensor, and of no more numbers than it was computed from, unless these are few."""
     return isinstance(made, Tensor) and made.numel() <= max(MAX_ENTRIES, entries)
+
+
+def _is_filled(node: fx.Node) -> bool:
+    """Whether it is zeros or ones, of a shape that does not depend on the batch."""
+    filled = getattr(node.target, "overloadpacket", None) in FILLED
+    return filled and not any(depends_on_batch(size) for size in node.meta["shape"])
 
 
 def _is_kept(node: fx.Node) -> bool:
