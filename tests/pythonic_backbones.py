@@ -59,6 +59,20 @@ class BufferForEachPicture(Layers):
         return self.b(x * self.grid.expand(x.size(0), 4, x.size(2), -1))
 
 
+class BufferForASize(Layers):
+    """Makes its buffer anew when pictures are of another size, as ConViT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ramp: Tensor
+        self.register_buffer("ramp", torch.zeros(1, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.ramp.shape[-1] != x.shape[-1]:
+            self.ramp = torch.linspace(0, 1, x.shape[-1]).view(1, 1, 1, -1)
+        return self.b(self.a(x) + self.ramp.expand(x.shape[0], 4, -1, -1))
+
+
 class EntriesWritten(Layers):
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
@@ -127,6 +141,15 @@ class WithOptions(Layers):
 
 
 PYTHONIC = [
-    *(LoopOverAShape, PaddedToAMultiple, Windows, BufferForEachPicture, EntriesWritten, Remembering, ConstantOfASize),
+    *(
+        LoopOverAShape,
+        PaddedToAMultiple,
+        Windows,
+        BufferForEachPicture,
+        BufferForASize,
+        EntriesWritten,
+        Remembering,
+        ConstantOfASize,
+    ),
     *(HelperInTraining, DroppedPath, WithOptions),
 ]

@@ -91,6 +91,7 @@ def _in_mode(root: nn.Module, mode: Mode) -> nn.Module:
 def _trace_once(root: nn.Module, mode: Mode, tracer: Tracer) -> fx.Graph:
     """The graph in this mode, its constants put into `root`."""
     trial = _in_mode(root, mode)
+    given = dict(trial.named_buffers())
     try:
         graph = tracer.trace(trial)
     except Exception as error:  # tracing runs the user's own code, which may raise anything
@@ -105,10 +106,12 @@ def _trace_once(root: nn.Module, mode: Mode, tracer: Tracer) -> fx.Graph:
             graph.erase_node(node)
     for node in graph.nodes:
         name = str(node.target)
-        if node.op == "get_attr" and name.startswith("_tensor_constant"):  # computed from no input
-            node.target = f"_{mode}{name}"
-            # As a buffer it goes where the network goes.
-            root.register_buffer(node.target, getattr(trial, name), persistent=False)
+        if node.op == "get_attr" and (name.startswith("_tensor_constant") or name in given):
+            path, _, last = name.rpartition(".")
+            now = getattr(trial.get_submodule(path), last)
+            if now is not given.get(name):  # computed from no input; as a buffer it goes where the network goes
+                node.target = f"_{mode}_{name.replace('.', '_')}"
+                root.register_buffer(node.target, now, persistent=False)
     return graph
 
 
