@@ -73,6 +73,43 @@ class BufferForASize(Layers):
         return self.b(self.a(x) + self.ramp.expand(x.shape[0], 4, -1, -1))
 
 
+class SizesGivenToFunctions(Layers):
+    """The size of the batch is handed to what takes numbers only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        ramp = torch.linspace(0, 1, 8).view(1, 1, 1, 8).expand(x.shape[0], 1, 1, -1)
+        ones = torch.ones(x.size(0), 4, 8, 8) * torch.ones(1, 4, 1, 1).repeat(x.size(0), 1, 1, 1)
+        return self.b(x + ramp + ones)
+
+
+class KernelsOfEachPicture(Layers):
+    """A depthwise layer whose weights a picture computes for itself, all pictures in one call (CondConv).
+
+    ONNX has no convolution in as many groups as there are pictures.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels = nn.Linear(4, 4 * 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        batch, channels, height, width = x.shape
+        weight = self.kernels(x.mean((2, 3))).reshape(batch * channels, 1, 3, 3)
+        together = x.reshape(1, batch * channels, height, width)
+        return self.b(F.conv2d(together, weight, padding=1, groups=batch * channels).view_as(x))
+
+
+class FrozenStem(Layers):
+    """No gradients flow through the first layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = F.relu(self.a(x)) * 2
+        return self.b(x)
+
+
 class EntriesWritten(Layers):
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
@@ -151,5 +188,6 @@ PYTHONIC = [
         Remembering,
         ConstantOfASize,
     ),
+    SizesGivenToFunctions,
     *(HelperInTraining, DroppedPath, WithOptions),
 ]

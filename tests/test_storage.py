@@ -22,7 +22,7 @@ TASKS = [gd.Task("shapes", "classification", ("round", "square")), gd.Task("dept
 
 def gated() -> gd.GatedNetwork:
     backbone = nn.Sequential(conv(), norm(), nn.ReLU(inplace=True), conv(4, 4), nn.ReLU())
-    network = gd.gate(backbone, TASKS, example_input=EXAMPLE, heads={"depth": conv(4, 1)})
+    network = gd.gate(backbone, TASKS, example_input=EXAMPLE, heads={"depth": conv(4, 1), "shapes": nn.Identity()})
     network.gate(network.sites[0], "depth").choose([True, False, False, True])
     return network.eval()
 

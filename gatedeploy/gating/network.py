@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gatedeploy.artifact import ModelInfo
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, closest
 from gatedeploy.gating.layers import ChannelGate, Mix
 from gatedeploy.gating.lockstep import weave
 from gatedeploy.gating.sites import Site, find_sites
@@ -57,6 +57,7 @@ class GatedNetwork(nn.Module):
             if site.mixes:
                 self.mixes.add_module(site.name, Mix(len(tasks), site.channels, site.axis))
         self._run: dict[bool, Any] = {}
+        self._any_size = True
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """`image`: (batch, channels, height, width). Returns one prediction per task."""
@@ -65,6 +66,11 @@ class GatedNetwork(nn.Module):
             raise InputError(
                 f"expected a batch of pictures (batch, {self.input.channels}, height, width), got {tuple(image.shape)}"
             )
+        if known and not self._any_size and tuple(image.shape[1:]) != self.input.shape:
+            raise InputError(
+                f"the backbone's Python code asks for sizes, so it was gated for pictures {self.input.shape} alone; "
+                f"got {tuple(image.shape[1:])}. Gate it with an example of that size, and load the weights into it"
+            )
         return cast("dict[str, Tensor]", self._run[self.training](self, image))
 
     @property
@@ -72,8 +78,15 @@ class GatedNetwork(nn.Module):
         """What travels with it."""
         return ModelInfo(self.tasks, self.input)
 
-    def gate(self, site: Site, task: str) -> ChannelGate:
-        """The gate of `task` at `site`."""
+    def gate(self, site: Site | str, task: str) -> ChannelGate:
+        """The gate of `task` at `site`, which may be given by its name."""
+        sites = {found.name: found for found in self.sites}
+        if isinstance(site, str):
+            if site not in sites:
+                raise InputError(f"no site {site!r}{closest(site, list(sites))}")
+            site = sites[site]
+        if task not in [known.name for known in self.tasks]:
+            raise InputError(f"no task {task!r}; there are {', '.join(known.name for known in self.tasks)}")
         return cast(ChannelGate, self.get_submodule(f"gates.{site.gate}.{task}"))
 
     def mix(self, site: Site) -> Mix | None:
@@ -170,6 +183,11 @@ def gate(
         _container({name: copy.deepcopy(template.root) for name in (*(task.name for task in tasks), SHARED)}),
         _container(heads),
     )
+    network._any_size = template.any_size
+    kinds = {parameter.dtype for parameter in backbone.parameters() if parameter.is_floating_point()}
+    if len(kinds) == 1:  # gates and mixes compute as precisely as what they gate
+        network.gates.to(dtype=next(iter(kinds)))
+        network.mixes.to(dtype=next(iter(kinds)))
     names = [task.name for task in tasks]
     for mode, graph in ((True, template.training), (False, template.evaluation)):
         network._run[mode] = _compiled(weave(graph, found, names, list(heads)))
@@ -185,6 +203,8 @@ def _checked(
     if not isinstance(example_input, Tensor) or example_input.ndim != 4:
         got = tuple(example_input.shape) if isinstance(example_input, Tensor) else f"a {type(example_input).__name__}"
         raise InputError(f"example_input: expected a tensor (batch, channels, height, width), got {got}")
+    if 0 in example_input.shape:
+        raise InputError(f"example_input: there is nothing in it, its shape is {tuple(example_input.shape)}")
     tasks, heads = check_tasks(tuple(tasks)), dict(heads or {})
     names = [task.name for task in tasks]
     for name, head in heads.items():

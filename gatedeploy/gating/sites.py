@@ -86,6 +86,9 @@ def _every_chain(graph: fx.Graph, kinds: Kinds) -> dict[fx.Node, int | None]:
             features.add(node)
         if node in features and kinds.is_mixing(node):
             chosen.setdefault(_end_of_chain(node, kinds), kinds.channel_axis(node))
+    for node, axis in list(chosen.items()):
+        if axis in node.meta["batch"]:  # a layer of each picture's own, its batch laid along the channels
+            del chosen[node]
     for leaf in graph.output_node().all_input_nodes:
         if leaf.op != "placeholder" and leaf.meta["shape"] is not None:  # sizes may be returned too
             chosen.setdefault(leaf, None)

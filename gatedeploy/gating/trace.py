@@ -32,13 +32,15 @@ Mode = Literal["training", "evaluation"]
 class Template:
     """One backbone, traced: the modules and the two graphs that call them.
 
-    A node of `evaluation` carries the shape of its value in `meta["shape"]`, None where it is no tensor. A node of
-    `training` that does the same has the same name.
+    A node carries the shape of its value in `meta["shape"]`, None where it is no tensor, and the name of the node of
+    `evaluation` that does the same in `meta["name"]`; nodes of `evaluation` the dimensions that grow with the batch, in
+    `meta["batch"]`. Without `any_size` they serve pictures as large as the example.
     """
 
     root: nn.Module
     training: fx.Graph
     evaluation: fx.Graph
+    any_size: bool
 
 
 def trace(backbone: nn.Module, example_input: Tensor, leaves: Sequence[Leaf] = ()) -> Template:
@@ -77,8 +79,11 @@ def _traced_by(make: Make, backbone: nn.Module, example_input: Tensor, leaves: S
     _note_shapes(training, root, "training", example_input)
     _note_shapes(evaluation, root, "evaluation", example_input)
     _match(training, evaluation)
+    _note_batch(evaluation, root, example_input)
+    _stop_gradients(training)
+    _check_buffers(backbone, root, training, example_input)
     _compare(backbone, root, evaluation, example_input)
-    return Template(root, training, evaluation)
+    return Template(root, training, evaluation, any_size=make is Tracer)
 
 
 def _in_mode(root: nn.Module, mode: Mode) -> nn.Module:
@@ -93,12 +98,14 @@ def _trace_once(root: nn.Module, mode: Mode, tracer: Tracer) -> fx.Graph:
     trial = _in_mode(root, mode)
     given = dict(trial.named_buffers())
     try:
-        graph = tracer.trace(trial)
+        with torch.enable_grad():  # so that a stretch without gradients is the backbone's own
+            graph = tracer.trace(trial)
     except Exception as error:  # tracing runs the user's own code, which may raise anything
         module = f", in its module {tracer.inside[-1]}" if tracer.inside else ""
         leaf = _leaf(root, tracer.inside[-1]) if tracer.inside else "a module of its own and leaf_modules"
         raise InputError(
-            f"torch.fx cannot trace the backbone {type(root).__name__}{module}{place_of(error)}: {error}. "
+            f"torch.fx cannot trace the backbone {type(root).__name__}{module}{place_of(error)}: "
+            f"{first_line(error)}. "
             f"Rewrite that line with functions of tensors, or gate around it with {leaf}"
         ) from error
     for node in reversed(list(graph.nodes)):  # a picture that passes them is not told
@@ -153,6 +160,63 @@ def _does(node: fx.Node, once: Collection[fx.node.Target], name: Callable[[fx.No
     return node.op, target, repr(given).replace("True", "False"), node.meta["shape"]
 
 
+def _note_batch(graph: fx.Graph, root: nn.Module, example_input: Tensor) -> None:
+    """Note in `meta["batch"]` along which dimensions a value grows with the batch."""
+    before = {node: node.meta["shape"] for node in graph.nodes}
+    larger = example_input[:1].expand(len(example_input) + 1, *example_input.shape[1:])
+    _note_shapes(graph, root, "evaluation", larger)
+    for node, shape in before.items():
+        sizes = zip(shape or (), node.meta["shape"] or (), strict=True)
+        node.meta["batch"] = {dim for dim, (one, other) in enumerate(sizes) if one != other}
+        node.meta["shape"] = shape
+
+
+def _stop_gradients(graph: fx.Graph) -> None:
+    """What the backbone computes under `torch.no_grad()` is a constant to those who read it outside."""
+    for node in list(graph.nodes):
+        readers = [user for user in node.users if not user.meta.get("no_grad")]
+        if node.meta.get("no_grad") and node.meta["shape"] is not None and readers:
+            with graph.inserting_after(node):
+                stopped = graph.call_method("detach", (node,))
+            stopped.meta.update(node.meta, name=None)
+            node.replace_all_uses_with(stopped, delete_user_cb=readers.__contains__)
+
+
+def _check_buffers(backbone: nn.Module, root: nn.Module, graph: fx.Graph, example_input: Tensor) -> None:
+    """What the backbone remembers in training must be remembered by what was traced, too."""
+    traced = _in_mode(root, "training")
+    wanted = _written(_in_mode(backbone, "training"), lambda network, image: network(image), example_input)
+    kept = _written(traced, lambda network, image: fx.Interpreter(network, graph=graph).run(image), example_input)
+    if wanted - kept:
+        name = min(wanted - kept)
+        raise InputError(
+            f"the backbone {type(backbone).__name__} writes its buffer {name!r} in training, which torch.fx does not "
+            f"see; gate around the module that does it with leaf_modules=[{name.rpartition('.')[0]!r}]"
+        )
+
+
+@torch.no_grad()
+def _written(network: nn.Module, run: Callable[[nn.Module, Tensor], Any], example_input: Tensor) -> set[str]:
+    """The buffers that each run writes, on tensors without data; `network` is of no use afterwards."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        places = [(path, module, name) for path, module in network.named_modules() for name in module._buffers]
+        for _, module, name in places:
+            buffer = module._buffers[name]
+            module._buffers[name] = None if buffer is None else mode.from_tensor(buffer)
+        picture = mode.from_tensor(example_input)
+        run(network, picture)  # the first time one may be made for this size of pictures
+        before = [_state(module._buffers[name]) for _, module, name in places]
+        run(network, picture)
+        after = [_state(module._buffers[name]) for _, module, name in places]
+        changed = [place for place, one, other in zip(places, before, after, strict=True) if one != other]
+        return {f"{path}.{name}".removeprefix(".") for path, _, name in changed}
+
+
+def _state(buffer: Tensor | None) -> tuple[int, int] | None:
+    """Which tensor it is, and how often it was written."""
+    return None if buffer is None else (id(buffer), buffer._version)
+
+
 class _ShapeNotes(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -191,8 +255,8 @@ def _compare(backbone: nn.Module, root: nn.Module, graph: fx.Graph, example_inpu
     if not same:
         raise InputError(
             f"what torch.fx traces of the backbone {type(backbone).__name__} is not what it computes: its Python code "
-            "asks for what is not there while it is traced, such as isinstance(x, Tensor). Leave the question out, or "
-            "gate around its module with leaf_modules"
+            "asks for what is not there while it is traced, such as isinstance(x, Tensor), or writes in place into a "
+            "part of a tensor that has a name of its own. Write it otherwise, or gate around its module: leaf_modules"
         )
 
 

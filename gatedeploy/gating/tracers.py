@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch.fx.experimental.symbolic_shapes import (
     statically_known_true,
 )
 from torch.fx.proxy import TraceError
+from torch.utils import _pytree as pytree
 
 from gatedeploy.gating.functional import with_entries
 from gatedeploy.shapes import silent
@@ -31,6 +33,9 @@ ANY_BATCH = 5
 """A batch size that no network asks for."""
 PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout, type(None))
 """Values that a graph holds as they are."""
+
+SIZED_FUNCTIONS = ("zeros", "ones", "empty", "rand", "randn", "full")
+SIZED_METHODS = ("expand", "repeat", "view", "reshape", "new_zeros", "new_ones", "new_empty")
 
 Leaf = str | type[nn.Module]
 
@@ -63,6 +68,43 @@ class Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """One whose entries can be written."""
         return _Writable(node, self)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """It remembers whether gradients flow through it."""
+        node = super().create_node(*args, **kwargs)
+        node.meta["no_grad"] = not torch.is_grad_enabled()
+        return node
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """Also where the size of the batch is given to what takes numbers only."""
+        with _sizes_given_to(SIZED_FUNCTIONS, torch, self), _sizes_given_to(SIZED_METHODS, Tensor, self):
+            return super().trace(root, concrete_args)
+
+
+@contextmanager
+def _sizes_given_to(names: Sequence[str], home: Any, tracer: Tracer) -> Iterator[None]:
+    """Record calls of these functions that are given a size as a proxy, as `torch.zeros(x.shape[0], 8)` is.
+
+    Python code without tensors never asks a proxy what to do, so these functions are replaced for the time being.
+    """
+
+    def recording(name: str, function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not any(isinstance(part, fx.Proxy) for part in pytree.tree_leaves((args, kwargs))):
+                return function(*args, **kwargs)
+            kind, target = ("call_method", name) if home is Tensor else ("call_function", function)
+            return tracer.create_proxy(kind, target, args, kwargs)
+
+        return call
+
+    before = {name: getattr(home, name) for name in names}
+    try:
+        for name, function in before.items():
+            setattr(home, name, recording(name, function))
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(home, name, function)
 
 
 class _Writable(fx.Proxy):
@@ -178,6 +220,9 @@ class _Known(_Writable):
             if callable(found)
             else self.tracer.create_proxy("call_function", getattr, (self, k), {})
         )
+
+    def __index__(self) -> int:
+        raise TraceError("the size of the batch, which must stay open, is asked for as a number")
 
     def __len__(self) -> int:
         count = len(self.tracer.known(self.node))

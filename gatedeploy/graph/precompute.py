@@ -72,8 +72,8 @@ def _values(program: Program) -> dict[fx.Node, Any]:
 
 
 def _can_be_weight(made: Any, entries: int) -> bool:
-    """Whether it is a tensor, and of no more numbers than it was computed from, unless these are few."""
-    return isinstance(made, Tensor) and made.numel() <= max(MAX_ENTRIES, entries)
+    """Whether it is a tensor of real numbers, and of no more than it was computed from, unless these are few."""
+    return isinstance(made, Tensor) and not made.is_complex() and made.numel() <= max(MAX_ENTRIES, entries)
 
 
 def _is_filled(node: fx.Node) -> bool:

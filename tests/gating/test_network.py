@@ -201,6 +201,14 @@ class TestStartingWeights:
         with pytest.raises(gd.InputError, match=told):
             gate(Plain())(torch.ones(shape))
 
+    def test_a_gate_by_name(self) -> None:
+        network = gate(Plain())
+        assert network.gate(network.sites[0].name, "depth") is network.gate(network.sites[0], "depth")
+        with pytest.raises(gd.InputError, match="no site 'stem'"):
+            network.gate("stem", "depth")
+        with pytest.raises(gd.InputError, match="no task 'colour'; there are depth, normals"):
+            network.gate(network.sites[0], "colour")
+
     def test_wrong_branch_or_weights(self) -> None:
         network = gate(Plain())
         with pytest.raises(gd.InputError, match="no branch 'colour'; there are depth, normals, shared"):

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import gatedeploy as gd
-from tests.pythonic_backbones import PYTHONIC, ConstantOfASize, HelperInTraining, Layers, Remembering
+from tests.pythonic_backbones import (
+    PYTHONIC,
+    ConstantOfASize,
+    FrozenStem,
+    HelperInTraining,
+    KernelsOfEachPicture,
+    Layers,
+    LoopOverAShape,
+    Remembering,
+)
 
 TASKS = [gd.Task("depth"), gd.Task("normals")]
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -19,7 +28,7 @@ def gate(backbone: nn.Module, **options: Any) -> gd.GatedNetwork:
     return gd.gate(backbone, TASKS, example_input=PICTURE, **options)
 
 
-@pytest.mark.parametrize("make", PYTHONIC)
+@pytest.mark.parametrize("make", [*PYTHONIC, KernelsOfEachPicture])
 def test_gated_it_is_the_backbone_and_collapses(make: Callable[[], nn.Module]) -> None:
     backbone = make()
     backbone.eval()
@@ -55,6 +64,54 @@ def test_gates_stand_at_the_same_place_in_both_modes() -> None:
     assert gradient is None or not gradient.any(), "the gate passes gradients to α alone"
 
 
+def test_no_gradients_where_the_backbone_lets_none_through() -> None:
+    network = gate(FrozenStem())
+    assert [site.name for site in network.sites] == ["relu", "b"]
+    for site in network.sites:
+        network.gate(site, "depth").choose([True] * 4)
+    network.train()
+    network(PICTURE)["depth"].sum().backward()
+    assert network.get_parameter("branches.depth.a.weight").grad is None
+    assert network.get_parameter("branches.depth.b.weight").grad is not None
+
+
+class Remembers(Layers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3), keepdim=True)[0])
+        return self.b(x - self.mean)
+
+
+def test_what_is_remembered_in_training_is_not_forgotten() -> None:
+    with pytest.raises(gd.InputError, match=r"the backbone Sequential writes its buffer '0\.mean' in training"):
+        gate(nn.Sequential(Remembers(), nn.ReLU()))
+    network = gate(nn.Sequential(Remembers(), nn.ReLU()), leaf_modules=["0"])
+    network.train()
+    network(PICTURE)
+    assert network.get_buffer("branches.depth.0.mean").any()
+
+
+def test_pictures_of_another_size() -> None:
+    """Fine where nothing asks for sizes; else refused, since what was asked stays as it was."""
+    other = torch.randn(1, 3, 16, 16)
+    assert gate(Layered())(other)["depth"].shape == (1, 4, 16, 16)
+    with pytest.raises(gd.InputError, match=r"it was gated for pictures \(3, 8, 8\) alone; got \(3, 16, 16\)"):
+        gate(LoopOverAShape())(other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_gates_are_as_precise_as_the_backbone(dtype: torch.dtype) -> None:
+    network = gd.gate(Layered().to(dtype), TASKS, example_input=PICTURE.to(dtype))
+    assert {parameter.dtype for parameter in network.parameters()} == {dtype}
+    assert network(PICTURE.to(dtype))["depth"].dtype == dtype
+
+
 def test_constants_go_where_the_network_goes() -> None:
     network = gate(ConstantOfASize()).double()
     assert network(PICTURE.double())["depth"].dtype == torch.float64
@@ -69,11 +126,17 @@ def test_the_backbone_is_left_as_it_was() -> None:
     assert all(type(kept) is Tensor for kept in backbone.cache.values())
 
 
+class Layered(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).relu())
+
+
 class Untraceable(nn.Module):
-    """A tensor of its own takes as many rows as there are pictures."""
+    """While it is traced there is no tensor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.ones(1, 1, 1, 1).expand(x.shape[0], -1, -1, -1)
+        assert isinstance(x, Tensor)
+        return x * 2
 
 
 class TestLeaves:

@@ -70,6 +70,17 @@ class Masked(nn.Module):
         return x * mask.unsqueeze(0) + torch.zeros_like(x[0]) + torch.ones_like(x)
 
 
+class Complex(nn.Module):
+    """Filters in the frequency domain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter = nn.Parameter(torch.randn(3, 8, 5, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(x) * torch.view_as_complex(self.filter), s=(8, 8))
+
+
 class Net(nn.Module):
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -108,6 +119,11 @@ def test_only_what_reads_the_picture_is_left(body: nn.Module, left: dict[str, in
     assert made
     assert not before.trainable or made <= after.trainable
     assert all(after.weights[name].dtype == torch.float64 for name in made)
+
+
+def test_complex_numbers_are_no_weights() -> None:
+    before = program(Complex())
+    assert precomputed(before) is before
 
 
 def test_a_weight_is_not_stored_expanded() -> None:
