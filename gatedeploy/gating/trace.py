@@ -116,6 +116,8 @@ def _trace_once(root: nn.Module, mode: Mode, tracer: Tracer) -> fx.Graph:
         if node.op == "get_attr" and (name.startswith("_tensor_constant") or name in given):
             path, _, last = name.rpartition(".")
             now = getattr(trial.get_submodule(path), last)
+            if not isinstance(now, Tensor):
+                raise _forgetful(root, name)
             if now is not given.get(name):  # computed from no input; as a buffer it goes where the network goes
                 node.target = f"_{mode}_{name.replace('.', '_')}"
                 root.register_buffer(node.target, now, persistent=False)
@@ -188,11 +190,16 @@ def _check_buffers(backbone: nn.Module, root: nn.Module, graph: fx.Graph, exampl
     wanted = _written(_in_mode(backbone, "training"), lambda network, image: network(image), example_input)
     kept = _written(traced, lambda network, image: fx.Interpreter(network, graph=graph).run(image), example_input)
     if wanted - kept:
-        name = min(wanted - kept)
-        raise InputError(
-            f"the backbone {type(backbone).__name__} writes its buffer {name!r} in training, which torch.fx does not "
-            f"see; gate around the module that does it with leaf_modules=[{name.rpartition('.')[0]!r}]"
-        )
+        raise _forgetful(backbone, min(wanted - kept))
+
+
+def _forgetful(backbone: nn.Module, buffer: str) -> InputError:
+    module = buffer.rpartition(".")[0]
+    leaf = f"leaf_modules=[{module!r}]" if module else "a module of its own and leaf_modules"
+    return InputError(
+        f"the backbone {type(backbone).__name__} writes its buffer {buffer!r} in training, which torch.fx does not "
+        f"see; gate around what does it with {leaf}"
+    )
 
 
 @torch.no_grad()

@@ -76,6 +76,10 @@ def test_no_gradients_where_the_backbone_lets_none_through() -> None:
 
 
 class Remembers(Layers):
+    """A running mean; written in place, or made anew."""
+
+    anew = False
+
     def __init__(self) -> None:
         super().__init__()
         self.mean: Tensor
@@ -83,14 +87,22 @@ class Remembers(Layers):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
-        if self.training:
-            self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3), keepdim=True)[0])
+        mean = x.detach().mean((0, 2, 3), keepdim=True)[0]
+        if self.training and self.anew:
+            self.mean = 0.9 * self.mean + 0.1 * mean
+        elif self.training:
+            self.mean.mul_(0.9).add_(0.1 * mean)
         return self.b(x - self.mean)
 
 
-def test_what_is_remembered_in_training_is_not_forgotten() -> None:
-    with pytest.raises(gd.InputError, match=r"the backbone Sequential writes its buffer '0\.mean' in training"):
+@pytest.mark.parametrize("anew", [True, False])
+def test_what_is_remembered_in_training_is_not_forgotten(anew: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remembers, "anew", anew)
+    told = r"the backbone Sequential writes its buffer '0\.mean' in training, .* with leaf_modules=\['0'\]"
+    with pytest.raises(gd.InputError, match=told):
         gate(nn.Sequential(Remembers(), nn.ReLU()))
+    with pytest.raises(gd.InputError, match="a module of its own and leaf_modules"):
+        gate(Remembers())
     network = gate(nn.Sequential(Remembers(), nn.ReLU()), leaf_modules=["0"])
     network.train()
     network(PICTURE)
