@@ -75,6 +75,10 @@ def measure(case: Case) -> str:
 def _cells(backbone: nn.Module, picture: Tensor) -> list[str]:
     tasks = [gd.Task("one"), gd.Task("other")]
     network = as_if_trained(gd.gate(backbone, tasks, example_input=picture), specific=0.5)
+    with torch.no_grad():
+        for weight in network.weight_parameters():
+            if not weight.any():  # as some begin; then nothing of what lies before could be told apart
+                weight.normal_(std=0.02)
     _train_a_step(network, picture)
     report = gd.collapse(network.eval(), example_input=picture, target=None).report
     assert report is not None
