@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import gatedeploy as gd
 from tests.pythonic_backbones import (
@@ -107,6 +108,22 @@ def test_what_is_remembered_in_training_is_not_forgotten(anew: bool, monkeypatch
     network.train()
     network(PICTURE)
     assert network.get_buffer("branches.depth.0.mean").any()
+
+
+class OwnNorm(nn.BatchNorm2d):
+    """A batch norm written out, as timm's, which fx looks into."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1)
+
+
+def test_a_norm_of_ones_own_keeps_its_statistics() -> None:
+    network = gate(nn.Sequential(nn.Conv2d(3, 4, 1), OwnNorm(4), nn.ReLU()))
+    network.train()
+    network(PICTURE)
+    assert network.get_buffer("branches.depth.1.running_mean").any()
 
 
 def test_pictures_of_another_size() -> None:
