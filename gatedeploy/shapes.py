@@ -58,6 +58,13 @@ class _Shapes(fx.Interpreter):
         return result
 
 
+def check_pictures(what: str, pictures: object) -> None:
+    """Raise `InputError` unless it is a tensor of four dimensions."""
+    if not isinstance(pictures, Tensor) or pictures.ndim != 4:
+        got = tuple(pictures.shape) if isinstance(pictures, Tensor) else f"a {type(pictures).__name__}"
+        raise InputError(f"{what}: expected a tensor (batch, channels, height, width), got {got}")
+
+
 def depends_on_batch(size: int) -> bool:
     """Whether a size is made of the batch size: a multiple of it, one more than it, or half of it."""
     return size >= BATCH // 2

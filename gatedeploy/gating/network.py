@@ -16,6 +16,7 @@ from gatedeploy.gating.lockstep import weave
 from gatedeploy.gating.sites import Site, find_sites
 from gatedeploy.gating.trace import trace
 from gatedeploy.gating.trial import try_out
+from gatedeploy.shapes import check_pictures
 from gatedeploy.specs import SHARED, InputSpec, Task, check_tasks
 
 
@@ -80,14 +81,15 @@ class GatedNetwork(nn.Module):
 
     def gate(self, site: Site | str, task: str) -> ChannelGate:
         """The gate of `task` at `site`, which may be given by its name."""
-        sites = {found.name: found for found in self.sites}
         if isinstance(site, str):
+            sites = {found.name: found for found in self.sites}
             if site not in sites:
                 raise InputError(f"no site {site!r}{closest(site, list(sites))}")
             site = sites[site]
-        if task not in [known.name for known in self.tasks]:
-            raise InputError(f"no task {task!r}; there are {', '.join(known.name for known in self.tasks)}")
-        return cast(ChannelGate, self.get_submodule(f"gates.{site.gate}.{task}"))
+        try:
+            return cast(ChannelGate, self.get_submodule(f"gates.{site.gate}.{task}"))
+        except AttributeError:
+            raise InputError(f"no task {task!r}; there are {', '.join(known.name for known in self.tasks)}") from None
 
     def mix(self, site: Site) -> Mix | None:
         """The mix at `site`, None where the shared branch ends."""
@@ -164,14 +166,7 @@ def gate(
     """
     backbone = getattr(backbone, "_orig_mod", backbone)  # that which torch.compile wrapped
     tasks, heads = _checked(backbone, tasks, heads, example_input)
-    for argument, given, known in (("tie", tie, (None, "residual")), ("gates", gates, ("channel", "head"))):
-        if given not in known:
-            raise InputError(f"{argument} must be {known[0]!r} or {known[1]!r}, got {given!r}")
-    if type(group) is not int or group < 1:
-        raise InputError(f"group must be a whole number, at least 1, got {group!r}")
-    if isinstance(sites, str) and sites != "auto":
-        raise InputError(f"sites must be 'auto' or a list of names, got {sites!r}")
-
+    _check_placing(sites, group, tie, gates)
     try_out(backbone, heads, example_input)
     template = trace(backbone, example_input, leaf_modules)
     found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
@@ -200,9 +195,7 @@ def _checked(
     """Tasks and heads that fit each other, of a backbone and an example that can be tried out."""
     if not isinstance(backbone, nn.Module):
         raise InputError(f"backbone: expected a torch.nn.Module, got a {type(backbone).__name__}")
-    if not isinstance(example_input, Tensor) or example_input.ndim != 4:
-        got = tuple(example_input.shape) if isinstance(example_input, Tensor) else f"a {type(example_input).__name__}"
-        raise InputError(f"example_input: expected a tensor (batch, channels, height, width), got {got}")
+    check_pictures("example_input", example_input)
     if 0 in example_input.shape:
         raise InputError(f"example_input: there is nothing in it, its shape is {tuple(example_input.shape)}")
     tasks, heads = check_tasks(tuple(tasks)), dict(heads or {})
@@ -219,6 +212,16 @@ def _checked(
             "predict what the backbone returns"
         )
     return tasks, heads
+
+
+def _check_placing(sites: str | Sequence[str], group: int, tie: str | None, gates: str) -> None:
+    for argument, given, known in (("tie", tie, (None, "residual")), ("gates", gates, ("channel", "head"))):
+        if given not in known:
+            raise InputError(f"{argument} must be {known[0]!r} or {known[1]!r}, got {given!r}")
+    if type(group) is not int or group < 1:
+        raise InputError(f"group must be a whole number, at least 1, got {group!r}")
+    if isinstance(sites, str) and sites != "auto":
+        raise InputError(f"sites must be 'auto' or a list of names, got {sites!r}")
 
 
 def _require(graph: fx.Graph, sites: Sequence[Site]) -> None:

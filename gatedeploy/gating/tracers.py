@@ -225,7 +225,7 @@ class _Known(_Writable):
         raise TraceError("the size of the batch, which must stay open, is asked for as a number")
 
     def __len__(self) -> int:
-        count = len(self.tracer.known(self.node))
-        if isinstance(self.tracer.known(self.node), Tensor) and free_symbols(self.tracer.known(self.node).shape[0]):
+        value = self.tracer.known(self.node)
+        if isinstance(value, Tensor) and free_symbols(value.shape[0]):
             raise TraceError("len() of a batch, whose size must stay open, is asked for; use x.shape[0]")
-        return count
+        return len(value)

@@ -16,7 +16,7 @@ from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.graph.writes import needs_rewriting, plain, refuse_lost_writes, writes
 from gatedeploy.modes import evaluating
 from gatedeploy.program import IMAGE, Program, weight_name
-from gatedeploy.shapes import shapes_of
+from gatedeploy.shapes import check_pictures, shapes_of
 from gatedeploy.specs import InputSpec
 
 aten = torch.ops.aten
@@ -41,9 +41,7 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"expected a network, a torch.nn.Module; got a {type(module).__name__}")
-    if not isinstance(example_input, Tensor) or example_input.ndim != 4:
-        got = tuple(example_input.shape) if isinstance(example_input, Tensor) else f"a {type(example_input).__name__}"
-        raise InputError(f"example input: expected a tensor (batch, channels, height, width), got {got}")
+    check_pictures("example input", example_input)
     name = type(module).__name__
     exported = _export(module, example_input, name)
     with located(name):

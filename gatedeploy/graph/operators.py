@@ -152,11 +152,12 @@ def grid_sample(call: Call) -> Value:
     return _spatial(call, ndim=4)
 
 
-@rule(aten.flip, aten.cumsum)
+@rule(aten.flip, aten.roll, aten.cumsum)
 def along_a_dimension(call: Call) -> Value:
     """Along other dimensions than the channels'."""
     value, dims = call["self"], call.arguments.get("dims", call.arguments.get("dim"))
-    if value.axis is None or value.axis in {dim % value.ndim for dim in (dims if isinstance(dims, list) else [dims])}:
+    dims = dims if isinstance(dims, list) else [dims]
+    if value.axis is None or not dims or value.axis in {dim % value.ndim for dim in dims}:  # none named: all as one
         return call.barrier()
     return call.channelwise(value, value.axis, value.block)
 

@@ -93,15 +93,6 @@ def _entry(call: Call, dim: int, index: Any, shape: Shape) -> Value:
     return made
 
 
-@rule(aten.roll)
-def roll(call: Call) -> Value:
-    """Along dimensions other than the channels'."""
-    value = call["self"]
-    if value.axis is None or not call["dims"] or value.axis in {dim % value.ndim for dim in call["dims"]}:
-        return call.barrier()
-    return call.channelwise(value, value.axis, value.block)
-
-
 @rule(aten.channel_shuffle)
 def channel_shuffle(call: Call) -> Value:
     """Its identities in another order: nothing is computed."""
