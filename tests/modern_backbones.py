@@ -273,7 +273,7 @@ class ReducedAttention(nn.Module):
 
 
 class TorchEncoder(nn.Module):
-    """PyTorch's own encoder layer: attention inside a module that is not looked into."""
+    """PyTorch's own module of attention."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -143,7 +143,7 @@ class LayerNormed(nn.Module):
 
 
 class Tokens(nn.Module):
-    """A class token before the patches, tokens before the batch: attention is a barrier."""
+    """A class token before the patches, tokens before the batch, attention that gives its weights."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -177,6 +177,19 @@ class WithOptions(Layers):
         return x * 2 if twice else x if scale is None else x * scale
 
 
+@torch.fx.wrap
+def padded_layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Hidden from torch.fx, which could not follow it, as torchvision's windowed attention is."""
+    if x.shape[-1] % 3:
+        x = F.pad(x, (0, -x.shape[-1] % 3, 0, 0))
+    return F.conv2d(x, weight, bias).relu()
+
+
+class HiddenLayer(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(padded_layer(self.b(self.a(x)), self.b.weight, self.b.bias)[:, :3])
+
+
 PYTHONIC = [
     *(
         LoopOverAShape,
@@ -189,5 +202,5 @@ PYTHONIC = [
         ConstantOfASize,
     ),
     SizesGivenToFunctions,
-    *(HelperInTraining, DroppedPath, WithOptions),
+    *(HelperInTraining, DroppedPath, WithOptions, HiddenLayer),
 ]

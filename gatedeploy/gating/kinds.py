@@ -13,8 +13,8 @@ MIXING_FUNCTIONS = (
     *(F.linear, torch.conv1d, torch.conv2d, torch.conv3d, F.conv1d, F.conv2d, F.conv3d),
     *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
-NORM_MODULES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-NORM_FUNCTIONS = (F.batch_norm, F.group_norm, F.layer_norm, F.instance_norm)
+NORM_MODULES = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
+NORM_FUNCTIONS = (F.batch_norm, F.group_norm, F.instance_norm)
 ACTIVATION_MODULES = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.LogSigmoid),
@@ -51,7 +51,7 @@ class Kinds:
         return len(node.meta["shape"]) - 1 if linear else 1
 
     def is_norm(self, node: fx.Node) -> bool:
-        """Whether it is a norm."""
+        """Whether it is a norm that does not compare all channels: behind a layer norm each would need every one."""
         return self._is(node, NORM_MODULES) or (node.op == "call_function" and node.target in NORM_FUNCTIONS)
 
     def is_activation(self, node: fx.Node) -> bool:

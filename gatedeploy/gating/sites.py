@@ -1,9 +1,10 @@
 """Where branches meet: finding the gate sites of a traced backbone.
 
-A site stands at the end of every convolution or linear → norm → activation chain. Where a residual sum follows the
-chain, resized or not, and an activation follows the sum (ResNet, HRNet), it stands after that activation, else before
-the sum (inverted residuals, transformers). Every feature that the backbone returns is a site too. A module called twice
-has two sites. With gates per head, the q, k and v of an attention are sites in place of what they are made of.
+A site stands at the end of every convolution or linear → norm → activation chain; before a layer norm, which needs
+every channel. Where a residual sum follows the chain, resized or not, and an activation follows the sum (ResNet,
+HRNet), it stands after that activation, else before the sum (inverted residuals, transformers). Every feature that the
+backbone returns is a site too. A module called twice has two sites. With gates per head, the q, k and v of an attention
+are sites in place of what they are made of.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def _gate_heads(graph: fx.Graph, kinds: Kinds, chosen: dict[fx.Node, int | None]
         raise InputError(
             "gates='head': the backbone has no attention whose heads can be gated; expected calls of "
             "scaled_dot_product_attention, or a softmax between two products, over (batch, heads, tokens, depth). What "
-            "lies inside a module of torch.nn, such as MultiheadAttention, cannot be seen: write it out"
+            "lies inside a module that is called as a whole cannot be seen: write it out"
         )
     for maker in _layers_of(gates, kinds):
         chosen.pop(_end_of_chain(maker, kinds), None)

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from gatedeploy.errors import InputError, closest, first_line
 from gatedeploy.gating.functional import make_functional
-from gatedeploy.gating.tracers import Leaf, ShapeTracer, Tracer, matches
+from gatedeploy.gating.tracers import Leaf, ShapeTracer, Tracer, is_hidden, matches
 from gatedeploy.gating.trial import place_of
 from gatedeploy.modes import evaluating
 
@@ -58,10 +58,26 @@ def trace(backbone: nn.Module, example_input: Tensor, leaves: Sequence[Leaf] = (
             else, or a leaf does not exist.
     """
     _check_leaves(backbone, leaves)
+    by_shape = partial(ShapeTracer, example=example_input)
     try:
-        return _traced_by(Tracer, backbone, example_input, leaves)
+        whole = _traced_by(Tracer, backbone, example_input, leaves)
     except InputError:
-        return _traced_by(partial(ShapeTracer, example=example_input), backbone, example_input, leaves)
+        return _traced_by(by_shape, backbone, example_input, leaves)
+    if not _hides_layers(whole):
+        return whole
+    try:
+        return _traced_by(by_shape, backbone, example_input, leaves)
+    except InputError:
+        return whole
+
+
+def _hides_layers(template: Template) -> bool:
+    """Whether a function that is hidden from torch.fx reads weights."""
+    weights = dict(template.root.named_parameters())
+    return any(
+        is_hidden(node.target) and any(input.target in weights for input in node.all_input_nodes)
+        for node in template.evaluation.nodes
+    )
 
 
 def _check_leaves(backbone: nn.Module, leaves: Sequence[Leaf]) -> None:
@@ -157,8 +173,9 @@ def _does(node: fx.Node, once: Collection[fx.node.Target], name: Callable[[fx.No
     if node.target in once:
         return node.target
     target = str(node.target).removeprefix("_training").removeprefix("_evaluation")
-    given = fx.map_arg((node.args, node.kwargs), name)
-    # A flag may be that of the mode.
+    named = {key: argument for key, argument in node.kwargs.items() if key != "dropout_p"}
+    given = fx.map_arg((node.args, named), name)
+    # A flag may be that of the mode, as the probability is with which attention is dropped.
     return node.op, target, repr(given).replace("True", "False"), node.meta["shape"]
 
 

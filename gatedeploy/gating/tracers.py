@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from torch.fx.proxy import TraceError
 from torch.utils import _pytree as pytree
 
 from gatedeploy.gating.functional import with_entries
+from gatedeploy.gating.written_out import written_out
 from gatedeploy.shapes import silent
 
 ANY_BATCH = 5
@@ -49,15 +51,22 @@ class Tracer(fx.Tracer):
         self.inside: list[str] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Also what was named."""
+        """Also what was named, and not what is written out."""
         if any(matches(leaf, m, module_qualified_name) for leaf in self.leaves):
             return True
-        return super().is_leaf_module(m, module_qualified_name)
+        return written_out(m) is None and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """Where it is, is noted in `inside`."""
-        self.inside.append(self.path_of_module(m))
-        result = super().call_module(m, forward, args, kwargs)
+        path, written = self.path_of_module(m), written_out(m)
+        self.inside.append(path)
+
+        def follow(*args: Any, **kwargs: Any) -> Any:
+            followed = NotImplemented if written is None else written(m, *args, **kwargs)
+            whole = followed is NotImplemented
+            return self.create_proxy("call_module", path, args, kwargs) if whole else followed
+
+        result = super().call_module(m, forward if written is None else follow, args, kwargs)
         self.inside.pop()  # not reached after an error: what is left tells where it was
         return result
 
@@ -112,6 +121,12 @@ class _Writable(fx.Proxy):
         self.tracer.create_proxy("call_function", with_entries, (self, index, value), {})
 
 
+def is_hidden(function: Any) -> bool:
+    """Whether it is somebody else's Python function: torch.fx takes these for an operator only by `torch.fx.wrap`."""
+    home = str(getattr(function, "__module__", "")).partition(".")[0]
+    return isinstance(function, FunctionType) and home not in ("torch", "gatedeploy")
+
+
 def matches(leaf: Leaf, module: nn.Module, name: str) -> bool:
     """Whether `leaf` is this module's name or one of its classes."""
     return leaf == name if isinstance(leaf, str) else isinstance(module, leaf)
@@ -137,7 +152,12 @@ class ShapeTracer(Tracer):
         return _Known(node, self)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
-        """A proxy, or the value itself where it holds no tensor and no size of the batch."""
+        """A proxy, or the value itself where it holds no tensor and no size of the batch.
+
+        What others have put around functions to hide them from torch.fx is looked into.
+        """
+        if kind == "call_function" and is_hidden(target) and not self.computing:
+            return target(*args, **kwargs)
         made: Any = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         value = self.known(made.node)
         if isinstance(value, torch.Size):

@@ -123,7 +123,7 @@ class Hidden(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, 8, 4, 4)
-        self.attention = nn.MultiheadAttention(8, HEADS, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, HEADS, batch_first=True, add_zero_attn=True)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patch(x).flatten(2).transpose(1, 2)

@@ -145,6 +145,17 @@ class TestSites:
         backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
         assert [site.name for site in gate(backbone).sites] == ["_2", "_3"]
 
+    def test_a_layer_norm_needs_every_channel(self) -> None:
+        class Normed(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.norm, self.b = nn.Conv2d(3, 4, 3), nn.LayerNorm(6), nn.Conv2d(4, 2, 3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.b(torch.relu(self.norm(self.a(x))))
+
+        assert [site.name for site in gate(Normed()).sites] == ["a", "b"]
+
     def test_without_an_activation_behind_it_the_sum_is_no_site(self) -> None:
         class Inverted(nn.Module):
             def __init__(self) -> None:

@@ -15,6 +15,7 @@ from tests.pythonic_backbones import (
     ConstantOfASize,
     FrozenStem,
     HelperInTraining,
+    HiddenLayer,
     KernelsOfEachPicture,
     Layers,
     LoopOverAShape,
@@ -63,6 +64,28 @@ def test_gates_stand_at_the_same_place_in_both_modes() -> None:
     sum(_tensors(predictions[task.name])[0].sum() for task in TASKS).backward()  # type: ignore[union-attr]
     gradient = network.get_parameter("branches.depth.b.weight").grad
     assert gradient is None or not gradient.any(), "the gate passes gradients to α alone"
+
+
+def test_layers_that_are_hidden_from_fx_are_found() -> None:
+    assert [site.name for site in gate(HiddenLayer()).sites] == ["a", "b", "relu", "a_1"]
+
+
+@torch.fx.wrap
+def scaled_tensor(x: Tensor, scale: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError("not a tensor")
+    return x * scale[:, None, None]
+
+
+def test_what_is_hidden_and_cannot_be_followed_stays_whole() -> None:
+    class Scaled(Layers):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(scaled_tensor(self.a(x), self.a.bias))
+
+    network = gate(Scaled())
+    assert [site.name for site in network.sites] == ["a", "b"]
+    larger = torch.randn(2, 3, 12, 12)
+    assert gd.collapse(network, example_input=larger)(larger)["depth"].shape == (2, 4, 12, 12)
 
 
 def test_no_gradients_where_the_backbone_lets_none_through() -> None:
