@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from gatedeploy.shapes import entries
+from gatedeploy.shapes import depends_on_batch, entries
 from gatedeploy.specs import InputSpec
 
 Ids = npt.NDArray[np.int64]
@@ -180,6 +180,16 @@ class ChannelGraph:
         ids = np.arange(self.created, self.created + count, dtype=np.int64)
         self.created += count
         return Value(ids, axis, block, shape)
+
+    def opaque(self, shape: tuple[int, ...], axis: int = 1) -> Value:
+        """A value that is made as a whole; it can be read channel by channel."""
+        if len(shape) <= axis or shape[axis] == 0 or depends_on_batch(shape[axis]):
+            return self.new(1, None, 1, shape)
+        return self.new(shape[axis], axis, 1, shape)
+
+    def count_barrier(self, name: str) -> None:
+        """Note that an operator of this name reads channels and has no rule in the form in which it is called."""
+        self.barriers[name] = self.barriers.get(name, 0) + 1
 
     def by_channel(
         self, target: Any, value: Value, *args: Any, axis: int, block: int = 1, shape: tuple[int, ...], name: str

@@ -52,7 +52,7 @@ def reshape(call: Call) -> Value | Spread:
         # A block that grows with the batch is none: its length must be known here.
         if fits and not depends_on_batch(block):
             return _reshaped(call, value, axis, block)
-    return spread(value, out, call.node.name) or call.barrier()
+    return spread(call.graph, value, out, call.node.name) or call.barrier()
 
 
 @rule(aten.reshape_as, aten.view_as)

@@ -79,13 +79,10 @@ def split(call: Call) -> Any:
     return tuple(parts)
 
 
-@spread_rule(aten.view, aten.reshape, aten.flatten, aten._unsafe_view)
+@spread_rule(
+    *(aten.view, aten.reshape, aten.flatten, aten._unsafe_view, aten.unflatten),
+    *(aten.squeeze, aten.unsqueeze),
+)
 def reshape(call: Call) -> Any:
-    """The dimensions that carry channels become one again."""
-    view: Spread = call["self"]
-    value = view.flat(call.graph)
-    if value is None:
-        return None
-    sizes = [size for dim, size in enumerate(value.shape) if dim != value.axis]
-    others = [size for dim, size in enumerate(call.shape) if dim != value.axis]
-    return value if sizes == others and call.shape[value.axis] == len(value.ids) else None
+    """Dimensions become one, or several."""
+    return call["self"].reshaped(call.graph, call.shape)

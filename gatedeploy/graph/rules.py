@@ -17,7 +17,6 @@ from gatedeploy.errors import InputError
 from gatedeploy.graph.channels import VIEW, ChannelGraph, Need, Operand, Operation, Slot, Value
 from gatedeploy.program import arguments_of
 from gatedeploy.randomness import draws
-from gatedeploy.shapes import depends_on_batch
 
 Shape = tuple[int, ...]
 Rule = Callable[["Call"], Any]
@@ -160,8 +159,7 @@ class Call:
             )
         sizes = isinstance(self.shape, int)  # of a tensor: it does not read channels
         if not sizes and any(value.axis is not None for value in self.tensors()):  # else it holds none back
-            name = str(getattr(self.node.target, "overloadpacket", self.node.target))
-            self.graph.barriers[name] = self.graph.barriers.get(name, 0) + 1
+            self.graph.count_barrier(str(getattr(self.node.target, "overloadpacket", self.node.target)))
         if not isinstance(self.shape, (list, tuple)) or not any(isinstance(part, tuple) for part in self.shape):
             return self.make(self._opaque(self.shape), {})
         together = self.make(self.graph.new(1, None), {})
@@ -177,10 +175,7 @@ class Call:
         if not isinstance(shape, tuple):
             return self.graph.new(1, None)
         alike = (value.axis for value in self.tensors() if value.axis is not None and self.shape_of(value) == shape)
-        axis = next(alike, 1)
-        if len(shape) < 2 or shape[axis] == 0 or depends_on_batch(shape[axis]):
-            return self.graph.new(1, None, 1, shape)
-        return self.graph.new(shape[axis], axis, 1, shape)
+        return self.graph.opaque(shape, next(alike, 1))
 
 
 def _named(node: fx.Node, values: Mapping[fx.Node, Any]) -> dict[str, Any]:

@@ -61,6 +61,18 @@ def across(q: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, q, q)
 
 
+def joined_with_the_batch(y: Tensor) -> Tensor:
+    """As PyTorch's `multi_head_attention_forward`: (tokens, batch · heads, depth) on the way."""
+    q = y.flatten(2).permute(2, 0, 1)
+    q = q.reshape(64, -1, 2).transpose(0, 1).reshape(-1, 4, 64, 2)
+    return across(q).permute(0, 1, 3, 2).reshape(-1, 8, 64)
+
+
+def products_of_batches(y: Tensor) -> Tensor:
+    q = y.reshape(-1, 2, 64).mT
+    return torch.bmm(torch.bmm(q, q.mT).softmax(-1), q).mT.reshape(-1, 8, 64)
+
+
 def masked(y: Tensor, mask: Tensor) -> Tensor:
     q = heads(y)
     return joined(F.scaled_dot_product_attention(q, q, q, attn_mask=mask))
@@ -91,6 +103,9 @@ HEADS: dict[str, Case] = {
     ),
     "attention across heads": whole(lambda n, y: joined(across(heads(y).transpose(1, 2)).transpose(1, 2)), axis=2),
     "attention of a fused layer": six(lambda n, y: fused(y), axis=2),
+    "attention of heads joined with the batch": six(lambda n, y: joined_with_the_batch(y)),
+    "attention of heads joined with the batch, by hand": whole(lambda n, y: products_of_batches(y)),
+    "attention with heads last": six(lambda n, y: across(heads(y)).permute(0, 2, 3, 1).flatten(2).mT),
     "attention by einsum": six(lambda n, y: by_einsum(y), axis=2),
     "einsum of planes": apart(lambda n, y: torch.einsum("bchw,bchk->bcwk", y, y.abs())),
     "einsum with one for all": apart(lambda n, y: torch.einsum("b c h w, c h k -> b c k", y, n.p), p=p(1, 8, 2)),
@@ -134,7 +149,7 @@ HEADS: dict[str, Case] = {
         lambda n, y: y.view(-1, 4, 2, 8, 8)[:, :, :, 0, 0].flatten(1, 2)[..., None, None] + y
     ),
     "spread and computed": six(lambda n, y: (y.view(-1, 4, 2, 8, 8) * n.p).flatten(1, 2), p=p(4, 1, 1, 1)),
-    "spread over pixels": whole(lambda n, y: y.view(-1, 4, 2, 4, 16).transpose(1, 2).reshape(-1, 8, 8, 8)),
+    "spread over pixels": apart(lambda n, y: y.view(-1, 4, 2, 4, 16).transpose(1, 2).reshape(-1, 8, 8, 8)),
     "windows": apart(lambda n, y: windows(y), axis=3),
     "roll of channels": whole(lambda n, y: y.roll(1, 1)),
     "roll of everything": whole(lambda n, y: y.roll(1)),

@@ -24,6 +24,13 @@ def _attention() -> nn.MultiheadAttention:
     return nn.MultiheadAttention(8, 2)
 
 
+def fold(y: torch.Tensor) -> torch.Tensor:
+    """Into 16 patches, of which equal pixels make a picture, as MobileViT does, and back."""
+    pixels = y.reshape(-1, 2, 4, 2).transpose(1, 2).reshape(-1, 8, 16, 4).transpose(1, 3).reshape(-1, 16, 8)
+    back = pixels.abs().view(-1, 4, 16, 8).transpose(1, 3).reshape(-1, 4, 2, 2)
+    return back.transpose(1, 2).reshape(-1, 8, 8, 8)
+
+
 MOVING: dict[str, Case] = {
     # dimensions that move
     "permute": apart(lambda n, y: y.permute(0, -1, 2, 1), axis=3),
@@ -61,7 +68,7 @@ MOVING: dict[str, Case] = {
     "flatten": apart(lambda n, y: y.flatten(start_dim=-2)),
     "_unsafe_view": apart(lambda n, y: aten._unsafe_view.default(y, [-1, 8, 64])),
     "reshape to more": apart(lambda n, y: y.reshape(-1, 1, 8, 2, 32), axis=2),
-    "reshape that joins channels and rows": whole(lambda n, y: y.reshape(-1, 4, 2, 64).transpose(1, 2).flatten(1, 2)),
+    "reshape that joins channels and rows": apart(lambda n, y: y.reshape(-1, 4, 2, 64).transpose(1, 2).flatten(1, 2)),
     "reshape that splits channels": apart(lambda n, y: y.view(-1, 2, 4, 8, 8).transpose(1, 2).reshape(-1, 8, 8, 8)),
     "reshape of the batch": apart(lambda n, y: y.unsqueeze(0).flatten(0, 1)),
     "reshape of pixels and batch": whole(lambda n, y: y.permute(2, 1, 0, 3).flatten(1, 2).mean(0)[:8], axis=0),
@@ -80,7 +87,16 @@ MOVING: dict[str, Case] = {
     "flattened and sliced": whole(lambda n, y: y.flatten(1)[:, 1:65].view(-1, 8, 8)),
     "flattened, and softmax": whole(lambda n, y: y.flatten(1).softmax(1).view(-1, 8, 8, 8)),
     "pixels before channels": apart(lambda n, y: y.permute(0, 2, 3, 1).flatten(1, 2), axis=2),
-    "pixels and channels joined": whole(lambda n, y: y.permute(0, 2, 3, 1).flatten(1).view(-1, 8, 8, 8), axis=3),
+    "pixels and channels joined": apart(lambda n, y: y.permute(0, 2, 3, 1).flatten(1).view(-1, 8, 8, 8), axis=3),
+    "pixels and channels joined, scaled": whole(
+        lambda n, y: (n.p * y.permute(0, 2, 3, 1).flatten(1)).unflatten(1, (8, 8, 8)), axis=3, p=p(512)
+    ),
+    "pixels, channels and pixels joined, scaled": whole(
+        lambda n, y: (y.transpose(1, 2).flatten(1) * n.p).view(-1, 8, 8, 8), axis=2, p=p(512)
+    ),
+    "batch and channels joined": apart(lambda n, y: y.flatten(0, 1).transpose(1, 2).view(-1, 8, 8, 8)),
+    "batch and channels joined, scaled": whole(lambda n, y: (y.flatten(0, 1) * n.p).view(-1, 8, 8, 8), p=p(8)),
+    "folded": apart(lambda n, y: fold(y)),
     # cut, joined, taken apart
     "slice": apart(lambda n, y: torch.cat([y[:, 5:], y[:, :-3]], dim=-3)),
     "slice of everything": apart(lambda n, y: y[:, :][:, :, :][..., :8]),
