@@ -46,10 +46,17 @@ def convolution(call: Call) -> Value:
 
 @rule(*TRANSPOSED)
 def transposed_convolution(call: Call) -> Value:
-    """Its weight is stored (in, out, …)."""
-    if call["groups"] != 1 or not _has_own_weights(call) or not _batched(call):
+    """Its weight is stored (in, out, …). Depthwise with one filter per channel: channelwise. In groups: whole."""
+    if not _has_own_weights(call) or not _batched(call):
         return call.barrier()
-    return mixing(call, axis=1, rows=1, columns=0)
+    if call["groups"] == 1:
+        return mixing(call, axis=1, rows=1, columns=0)
+    given, (channels, per_group) = call["input"], call.shape_of(call["weight"])[:2]
+    if call["groups"] != channels or per_group != 1:
+        return call.barrier()
+    read = Operand(call.along(given, 1), Need.ALIGNED)
+    made = call.graph.new(channels, 1, 1, call.shape)
+    return call.make(made, {id(given): read, **_parameters(call, rows=0, columns=None)}, groups=Count())
 
 
 @rule(aten.linear)

@@ -154,6 +154,14 @@ MOVING: dict[str, Case] = {
     ),
     "conv_transpose3d": whole(lambda n, y: n.layer(y.unsqueeze(2)), layer=lambda: nn.ConvTranspose3d(8, 8, 1)),
     "grouped conv_transpose2d": whole(lambda n, y: n.layer(y), layer=lambda: nn.ConvTranspose2d(8, 8, 2, groups=2)),
+    "depthwise conv_transpose2d": apart(
+        lambda n, y: n.norm(n.layer(y)),
+        layer=lambda: nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=8),
+        norm=lambda: nn.BatchNorm2d(8),
+    ),
+    "depth multiplier, transposed": whole(
+        lambda n, y: n.layer(y)[:, ::2], layer=lambda: nn.ConvTranspose2d(8, 16, 2, groups=8)
+    ),
     "conv of a computed weight": whole(lambda n, y: F.conv2d(y, n.p.exp(), padding=1), p=p(8, 8, 3, 3)),
     "conv of a weight": apart(lambda n, y: y * n.layer(n.p), layer=lambda: conv(3, 8), p=p(1, 3, 1, 1)),
     "conv with a computed bias": whole(lambda n, y: F.conv2d(y, n.w, n.p * 2), w=p(8, 8, 1, 1), p=p(8)),
