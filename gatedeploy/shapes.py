@@ -92,15 +92,15 @@ def shapes_of(program: Program) -> dict[Any, Any]:
                 image = torch.empty(BATCH, *program.input.shape, dtype=program.dtype)
         except (RuntimeError, TypeError) as error:  # a number that is too large
             raise InputError(f"no picture can be of shape {program.input.shape}: {_reason(error)}") from None
-        with silent("torch._subclasses.fake_tensor"):
+        with silent():
             _Shapes(program, mode).run(image)
     return {node: node.meta["shape"] for node in program.graph.nodes}
 
 
 @contextmanager
-def silent(logger: str) -> Iterator[None]:
-    """Keep PyTorch from printing tracebacks of what is told in a sentence."""
-    log = logging.getLogger(logger)
+def silent() -> Iterator[None]:
+    """Keep PyTorch from printing tracebacks of what fake tensors do not fit, which is told in a sentence."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
     before = log.disabled
     log.disabled = True
     try:

@@ -23,6 +23,7 @@ from gatedeploy.gating.functional import make_functional
 from gatedeploy.gating.tracers import Leaf, ShapeTracer, Tracer, is_hidden, matches
 from gatedeploy.gating.trial import place_of
 from gatedeploy.modes import evaluating
+from gatedeploy.shapes import silent
 
 Make = Callable[[Sequence[Leaf]], Tracer]
 Mode = Literal["training", "evaluation"]
@@ -254,7 +255,7 @@ def _note_shapes(graph: fx.Graph, root: nn.Module, mode: Mode, example_input: Te
     notes = _ShapeNotes(_in_mode(root, mode), graph=graph)
     try:
         # Fake tensors have shapes and no data: a large backbone is not computed just to look at it.
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        with torch.no_grad(), silent(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
             notes.run(fake.from_tensor(example_input))
     except Exception as error:  # the user's own network runs here
         shape = tuple(example_input.shape)

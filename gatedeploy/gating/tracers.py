@@ -202,7 +202,7 @@ class ShapeTracer(Tracer):
         args, kwargs = fx.map_arg((node.args, node.kwargs), self.known)
         self.computing = True
         try:
-            with torch.no_grad(), self.mode, enable_python_dispatcher(), silent("torch._subclasses.fake_tensor"):
+            with torch.no_grad(), self.mode, enable_python_dispatcher(), silent():
                 value = self._computed(node, args, kwargs)
         finally:
             self.computing = False

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gatedeploy.errors import InputError, first_line
 from gatedeploy.randomness import draws
+from gatedeploy.shapes import silent
 
 LIBRARIES = (torch.__path__[0], str(Path(__file__).parents[1]))
 
@@ -96,7 +97,7 @@ class _Deterministic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _told(who: str, given: str) -> Iterator[None]:
     """Say of what goes wrong inside who did it, where, and what to do."""
     try:
-        with _Deterministic():  # type: ignore[no-untyped-call]
+        with silent(), _Deterministic():  # type: ignore[no-untyped-call]
             yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise InputError(

@@ -113,6 +113,16 @@ def test_examples(example: Tensor, told: str) -> None:
         gd.gate(layer(), [gd.Task("depth")], example_input=example)
 
 
+def test_nothing_is_said_beside_the_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    class Placed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.zeros(4, 9, 8)
+
+    with pytest.raises(gd.InputError, match=r"does not take .*\(.*test_trial.py:\d+, in forward\)"):
+        gd.gate(nn.Sequential(layer(), Placed()), [gd.Task("depth")], example_input=PICTURE)
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 def test_forms_that_have_no_copies() -> None:
     class Keeping(nn.Module):
