@@ -224,7 +224,16 @@ class Emitter:
         """The channels at these positions of a tensor, gathered by number."""
         entries = (positions[:, None] * value.block + np.arange(value.block)).reshape(-1)
         index = self._attr(self.constants.index(entries))
-        return self.graph.call_function(aten.index_select.default, (node, value.axis, index))
+        last = value.ndim - 1
+        if value.axis != last or last < 2:
+            return self.graph.call_function(aten.index_select.default, (node, value.axis, index))
+        # Runtimes gather numbers of the last dimension one by one, those of another one in rows: ONNX Runtime takes an
+        # eighth of the time for tokens of 384 channels, PyTorch half of it.
+        turn = (last - 1, last)
+        if (node, turn) not in self.gathered:
+            self.gathered[node, turn] = self.graph.call_function(aten.transpose.int, (node, *turn))
+        rows = self.graph.call_function(aten.index_select.default, (self.gathered[node, turn], last - 1, index))
+        return self.graph.call_function(aten.transpose.int, (rows, *turn))
 
 
 def _in_groups(operation: Operation) -> Operation:
