@@ -49,8 +49,11 @@ LEAST_MS = 1e-5
 class Net:
     """A network of ONNX operators on one picture, its weights random."""
 
+    axis = 1
+    """The dimension of channels."""
+
     def __init__(self, channels: int, side: int) -> None:
-        self.shape = (1, channels, side, side)
+        self.shape: tuple[int, ...] = (1, channels, side, side)
         self._nodes: list[onnx.NodeProto] = []
         self._weights: list[onnx.TensorProto] = []
         self._random = np.random.default_rng(0)
@@ -73,6 +76,10 @@ class Net:
         pads = [taps // 2] * 4
         return self.node("Conv", data, self.constant(weight), kernel_shape=[taps, taps], pads=pads)
 
+    def per_channel(self, count: int) -> str:
+        """Append a number for each channel."""
+        return self.constant(self._random.standard_normal((count, 1, 1), dtype=np.float32))
+
     def write(self, output: str, file: Path) -> None:
         """Write the network that computes `output` from the picture `x`."""
         values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in self._ports(output)]
@@ -82,6 +89,25 @@ class Net:
     def _ports(self, output: str) -> Iterator[tuple[str, tuple[int, ...] | None]]:
         yield "x", self.shape
         yield output, None
+
+
+class Tokens(Net):
+    """The same on tokens, whose channels lie last."""
+
+    axis = 2
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__(channels, side)
+        self.shape = (1, side**2, channels)
+
+    def layer(self, data: str, columns: int, rows: int, taps: int = 1) -> str:
+        """A linear layer."""
+        weight = self._random.standard_normal((columns, rows), dtype=np.float32) / columns**0.5
+        return self.node("MatMul", data, self.constant(weight))
+
+    def per_channel(self, count: int) -> str:
+        """Append a number for each channel."""
+        return self.constant(self._random.standard_normal(count, dtype=np.float32))
 
 
 def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Prices:
@@ -98,7 +124,14 @@ def tune(runtime: str, progress: Callable[[str], None] = lambda _: None) -> Pric
     rates = {shape: float(np.median([sweep.rates[shape] for sweep in sweeps])) for shape in sweeps[0].rates}
     single = {name: float(np.median([sweep.single[name] for sweep in sweeps])) for name in sweeps[0].single}
     vector = 16 if np.median([sweep.half for sweep in sweeps]) > 7 / 8 else 8
-    return Prices(runtime, processor(), vector, rates, **single)
+    return Prices(
+        runtime,
+        processor(),
+        vector,
+        rates,
+        **single,
+        last_by_rows=bool(np.median([sweep.in_rows for sweep in sweeps]) < 1),
+    )
 
 
 class _Sweep(NamedTuple):
@@ -108,6 +141,9 @@ class _Sweep(NamedTuple):
     single: dict[str, float]
     half: float
     """What 24 rows take over what 32 do: as much where vectors have 16 channels, three quarters where they have 8."""
+
+    in_rows: float
+    """What gathering channels that lie last takes in rows over what it takes number by number."""
 
 
 def _sweep(bench: _Bench, progress: Callable[[str], None]) -> _Sweep:
@@ -133,11 +169,24 @@ def _sweep(bench: _Bench, progress: Callable[[str], None]) -> _Sweep:
     single = {"launch_ms": launch, "weight_ms": weight}
     _, single["add_ms"] = bench.slope(_added, launch, 32)
     _, single["join_ms"] = bench.slope(_joined, launch, 32)
-    single["cut_launch_ms"], single["cut_ms"] = bench.slope(partial(_taken, _sliced), launch, WHOLE + PART)
-    single["gather_launch_ms"], single["gather_ms"] = bench.slope(partial(_taken, _gathered), launch, WHOLE + PART)
-    single["turn_launch_ms"], single["turn_ms"] = bench.slope(_turned, launch, WHOLE + PART)
+    single["cut_launch_ms"], single["cut_ms"] = bench.slope(partial(_taken, Net, _sliced), launch, WHOLE + PART)
+    for name, build in (("gather", partial(_taken, Net, _gathered)), ("turn", partial(_turned, Net, _gathered))):
+        single[f"{name}_launch_ms"], single[f"{name}_ms"] = bench.slope(build, launch, WHOLE + PART)
+    last, in_rows = _last(bench, launch)
     half = bench.layers(3, 24, columns, 16) / bench.layers(3, 32, columns, 16)
-    return _Sweep(rates, single, half)
+    return _Sweep(rates, single | last, half, in_rows)
+
+
+def _last(bench: _Bench, launch: float) -> tuple[dict[str, float], float]:
+    """What gathering channels that lie last costs in the better of two ways, and the one's time over the other's."""
+    ways = [
+        [bench.slope(partial(build, Tokens, take), launch, WHOLE + PART) for build in (_taken, _turned)]
+        for take in (_gathered, _gathered_in_rows)
+    ]
+    singly, in_rows = (each for (_, each), _ in ways)
+    (gather_launch, gather), (turn_launch, turn) = ways[in_rows < singly]
+    named = {"gather_launch_ms": gather_launch, "gather_ms": gather, "turn_launch_ms": turn_launch, "turn_ms": turn}
+    return {f"last_{name}": ms for name, ms in named.items()}, in_rows / max(singly, LEAST_MS**2)
 
 
 class _Bench:
@@ -230,37 +279,45 @@ def _joined(times: int, side: int) -> tuple[Net, str]:
     return net, net.node("Relu", total)
 
 
-def _taken(take: Callable[[Net, str], str], times: int, side: int) -> tuple[Net, str]:
+Take = Callable[[Net, str, np.ndarray], str]
+"""Takes these channels out of a tensor."""
+
+
+def _taken(kind: type[Net], take: Take, times: int, side: int) -> tuple[Net, str]:
     """Layers over some channels, taken out of larger tensors for `times - 1` of them, which others read whole."""
-    net = Net(WHOLE, side)
+    net = kind(WHOLE, side)
     tensors = [net.node("Relu", net.layer("x", WHOLE, WHOLE)) for _ in range(TIMES)]
     ready = net.node("Relu", net.layer("x", WHOLE, PART))
     total = net.layer(ready, PART, 8)
     for number, tensor in enumerate(tensors):
-        data = take(net, tensor) if number < times - 1 else ready
+        data = take(net, tensor, np.arange(0, WHOLE, WHOLE // PART)) if number < times - 1 else ready
         total = net.node("Add", net.layer(data, PART, 8), total)
         total = net.node("Add", net.layer(tensor, WHOLE, 8), total)
     return net, net.node("Relu", total)
 
 
-def _sliced(net: Net, tensor: str) -> str:
-    return net.node("Slice", tensor, *(net.constant(np.array([bound])) for bound in (0, PART, 1)))
+def _sliced(net: Net, tensor: str, channels: np.ndarray) -> str:
+    return net.node("Slice", tensor, *(net.constant(np.array([bound])) for bound in (0, len(channels), 1)))
 
 
-def _gathered(net: Net, tensor: str) -> str:
-    return net.node("Gather", tensor, net.constant(np.arange(0, WHOLE, WHOLE // PART)), axis=1)
+def _gathered(net: Net, tensor: str, channels: np.ndarray) -> str:
+    return net.node("Gather", tensor, net.constant(channels), axis=net.axis)
 
 
-def _turned(times: int, side: int) -> tuple[Net, str]:
+def _gathered_in_rows(net: Net, tensor: str, channels: np.ndarray) -> str:
+    rows = net.node("Transpose", tensor, perm=[0, 2, 1])
+    return net.node("Transpose", net.node("Gather", rows, net.constant(channels), axis=1), perm=[0, 2, 1])
+
+
+def _turned(kind: type[Net], take: Take, times: int, side: int) -> tuple[Net, str]:
     """Layers over tensors, `times - 1` of which had channels of others added, in another order and scaled."""
-    net = Net(WHOLE, side)
+    net = kind(WHOLE, side)
     pairs = [[net.node("Relu", net.layer("x", WHOLE, count)) for count in (WHOLE, PART)] for _ in range(TIMES)]
     random = np.random.default_rng(0)
     total = net.layer("x", WHOLE, 8)
     for number, (tensor, data) in enumerate(pairs):
         if number < times - 1:
-            row = net.node("Gather", tensor, net.constant(random.permutation(WHOLE)[:PART]), axis=1)
-            row = net.node("Mul", row, net.constant(random.standard_normal((PART, 1, 1), dtype=np.float32)))
+            row = net.node("Mul", take(net, tensor, random.permutation(WHOLE)[:PART]), net.per_channel(PART))
             data = net.node("Add", row, data)
         total = net.node("Add", net.layer(data, PART, 8), total)
         total = net.node("Add", net.layer(tensor, WHOLE, 8), total)

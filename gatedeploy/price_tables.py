@@ -2,7 +2,7 @@
 
 A table is JSON. What is shipped was measured by `gatedeploy tune`, on the machine that the table names: one for
 processors that compute 8 numbers at a time, one for those that compute 16, where small kernels, launches and copies
-cost more beside the rest.
+cost more beside the rest. What gathering costs where channels lie last was measured on the latter, and stands in both.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from gatedeploy.files import write_text
 from gatedeploy.gpu_estimate import estimated
 from gatedeploy.graph.prices import Prices
 
-FORMAT = 3
+FORMAT = 4
 SINGLE = (
     *("launch_ms", "weight_ms", "add_ms", "join_ms", "cut_ms", "cut_launch_ms"),
     *("gather_ms", "gather_launch_ms", "turn_ms", "turn_launch_ms"),
+    *("last_gather_ms", "last_gather_launch_ms", "last_turn_ms", "last_turn_launch_ms"),
 )
 COLUMNS = ["taps", "rows", "columns", "positions", "ms"]
-KEYS = ("format", "runtime", "machine", "vector", *SINGLE, "columns", "layers")
+KEYS = ("format", "runtime", "machine", "vector", *SINGLE, "last_by_rows", "columns", "layers")
 LARGEST_COUNT, LARGEST_MS, LONGEST_NAME = 10**9, 1e9, 200
 """What no honest table has more of."""
 
@@ -98,7 +99,7 @@ def write_prices(prices: Prices, path: Path) -> None:
     table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target}
     table |= {"machine": prices.machine, "vector": prices.vector}
     table |= {name: getattr(prices, name) for name in SINGLE}
-    table |= {"columns": COLUMNS, "layers": layers}
+    table |= {"last_by_rows": prices.last_by_rows, "columns": COLUMNS, "layers": layers}
     write_text(path, _layout(table))
 
 
@@ -130,8 +131,17 @@ def _prices(table: Any, runtime: str) -> Prices:
     machine = table["machine"]
     if not isinstance(machine, str) or not machine.isprintable() or len(machine) > LONGEST_NAME:
         raise InputError(f"machine: expected a name of at most {LONGEST_NAME} printable characters")
-    singles = {name: _price(name, table[name]) for name in SINGLE}
-    return Prices(runtime, machine, _count("vector", table["vector"]), _rates(table["layers"]), **singles)
+    if not isinstance(table["last_by_rows"], bool):
+        raise InputError(f"last_by_rows: expected true or false, got {table['last_by_rows']!r}")
+    singles: dict[str, Any] = {name: _price(name, table[name]) for name in SINGLE}
+    return Prices(
+        runtime,
+        machine,
+        _count("vector", table["vector"]),
+        _rates(table["layers"]),
+        last_by_rows=table["last_by_rows"],
+        **singles,
+    )
 
 
 def _rates(layers: Any) -> dict[tuple[int, int, int, int], float]:

@@ -39,7 +39,8 @@ def test_a_table_of_this_machine_comes_first() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 1}, "reads format 3"),
+        ({"format": 1}, "reads format 4"),
+        ({"last_by_rows": 1}, "last_by_rows: expected true or false, got 1"),
         ({"runtime": "openvino"}, "expected prices of onnxruntime, got those of 'openvino'"),
         ({"machine": "\x1b[2J"}, "printable"),
         ({"machine": None}, "printable"),

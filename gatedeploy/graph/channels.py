@@ -45,6 +45,11 @@ class Value:
         return len(self.shape)
 
     @property
+    def last(self) -> bool:
+        """Whether channels lie last, behind positions."""
+        return self.ndim > 2 and self.axis == self.ndim - 1
+
+    @property
     def entries(self) -> int:
         """How many numbers one channel is, for one picture."""
         others = (size for dim, size in enumerate(self.shape) if dim != self.axis)

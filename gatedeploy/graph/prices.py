@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress
 from typing import NamedTuple
@@ -69,6 +69,9 @@ class Prices:
         turn_ms: of gathering a channel for each row of a sum, multiplying and adding it, per number of the tensor that
             is gathered from and of the sum.
         turn_launch_ms: what that costs besides.
+        last_gather_ms, last_gather_launch_ms, last_turn_ms, last_turn_launch_ms: the same of channels that lie last, as
+            those of tokens do.
+        last_by_rows: such channels are gathered in rows, the tensor being transposed before and behind.
     """
 
     target: str
@@ -85,7 +88,26 @@ class Prices:
     gather_launch_ms: float
     turn_ms: float
     turn_launch_ms: float
+    last_gather_ms: float
+    last_gather_launch_ms: float
+    last_turn_ms: float
+    last_turn_launch_ms: float
+    last_by_rows: bool
     _known: dict[tuple[int, int, int, int], float] = field(default_factory=dict, init=False)
+
+    def where(self, last: bool) -> Prices:
+        """The prices where channels lie last, or do not."""
+        return self._last if last else self
+
+    @cached_property
+    def _last(self) -> Prices:
+        return replace(
+            self,
+            gather_ms=self.last_gather_ms,
+            gather_launch_ms=self.last_gather_launch_ms,
+            turn_ms=self.last_turn_ms,
+            turn_launch_ms=self.last_turn_launch_ms,
+        )
 
     def aligned(self, count: int) -> int:
         """The next whole number of vectors of channels; less than one stays what it is."""

@@ -62,7 +62,7 @@ class ChooseReads(Pass):
         whole = [places.held[places.tensor[part[0]]] for part in parts]
         rows, positions = len(made.output.ids), kind.positions(made.output.entries, value.entries)
         sources = [Source(len(held), len(part), places.runs(part)) for held, part in zip(whole, parts, strict=True)]
-        reading = self.prices.reading(kind.taps, rows, positions, sources, value.entries)
+        reading = self.prices.where(value.last).reading(kind.taps, rows, positions, sources, value.entries)
         read = [part if cut else held for part, held, cut in zip(parts, whole, reading.cut, strict=True)]
         if reading.joined:
             read = [np.concatenate(self._rounded_up(read, whole))]
@@ -90,7 +90,7 @@ class ChooseReads(Pass):
         rows, positions = len(made.output.ids), made.output.entries
         sources = [len(value.ids) for value in values]
         turns = _one_by_one(graph, made, np.concatenate([value.ids for value in values]))
-        gathered_ms = self.prices.gathered(rows, positions, sources, len(turns))
+        gathered_ms = self.prices.where(made.output.last).gathered(rows, positions, sources, len(turns))
         kind = selection(made.output)
         if kind is None or gathered_ms < self.prices.selected(rows, positions, sources):  # 5
             return [replace(turn, ms=gathered_ms / len(turns)) for turn in turns]

@@ -218,17 +218,19 @@ class Emitter:
         return slices
 
     def _by_slices(self, source: Source, value: Value) -> bool:
-        return source.runs <= MAX_SLICES if self.prices is None else self.prices.cutting(source, value.entries)[1]
+        if self.prices is None:
+            return source.runs <= MAX_SLICES
+        return self.prices.where(value.last).cutting(source, value.entries)[1]
 
     def index(self, node: fx.Node, positions: Ids, value: Value) -> fx.Node:
         """The channels at these positions of a tensor, gathered by number."""
         entries = (positions[:, None] * value.block + np.arange(value.block)).reshape(-1)
         index = self._attr(self.constants.index(entries))
-        last = value.ndim - 1
-        if value.axis != last or last < 2:
+        if not value.last or not (self.prices is None or self.prices.last_by_rows):
             return self.graph.call_function(aten.index_select.default, (node, value.axis, index))
-        # Runtimes gather numbers of the last dimension one by one, those of another one in rows: ONNX Runtime takes an
+        # Numbers of the last dimension are gathered one by one, those of another one in rows: ONNX Runtime takes an
         # eighth of the time for tokens of 384 channels, PyTorch half of it.
+        last = value.ndim - 1
         turn = (last - 1, last)
         if (node, turn) not in self.gathered:
             self.gathered[node, turn] = self.graph.call_function(aten.transpose.int, (node, *turn))

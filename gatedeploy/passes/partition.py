@@ -71,11 +71,13 @@ class Partition:
         """Milliseconds that computing it takes."""
         rows = self._count(tensor)
         makers = self._makers(tensor)
-        positions = max(self.strands.sums[maker].output.entries for maker, _ in makers)
+        outputs = [self.strands.sums[maker].output for maker, _ in makers]
+        positions, last = max(output.entries for output in outputs), outputs[0].last
+        prices = self.prices.where(last)
         total = 0.0
         layers = self._read(makers)
         for (kind, entries), sources in layers.items():
-            total += self.prices.reading(kind.taps, rows, kind.positions(positions, entries), sources, entries).ms
+            total += prices.reading(kind.taps, rows, kind.positions(positions, entries), sources, entries).ms
         added = self._added(makers)
         selected: list[int] = []
         turns: list[int] = []
@@ -89,7 +91,8 @@ class Partition:
                 total += self.prices.add_ms * rows * positions
         if selected:
             shape = (rows, positions, selected)
-            total += min(self.prices.selected(*shape), self.prices.gathered(*shape, most_overlaps(turns)))
+            gathered = prices.gathered(*shape, most_overlaps(turns))
+            total += gathered if last else min(prices.selected(*shape), gathered)  # no 1×1 layer selects what lies last
         return total
 
     def total(self, labels: list[int]) -> float:

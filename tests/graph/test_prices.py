@@ -24,12 +24,25 @@ PRICES = Prices(
     gather_launch_ms=5,
     turn_ms=0.1,
     turn_launch_ms=7,
+    last_gather_ms=0.005,
+    last_gather_launch_ms=2,
+    last_turn_ms=0.2,
+    last_turn_launch_ms=9,
+    last_by_rows=True,
 )
 
 
 def test_rows_are_rounded_up_to_what_was_measured() -> None:
     assert PRICES.layer(9, 3, 16, 64) == PRICES.layer(9, 8, 16, 64) == pytest.approx(9 * 8 * 16 * 64 / 100)
     assert PRICES.layer(9, 9, 16, 64) == pytest.approx(9 * 32 * 16 * 64 / 200)
+
+
+def test_where_channels_lie_last_gathers_have_prices_of_their_own() -> None:
+    source = Source(held=64, part=32, runs=30)
+    assert PRICES.where(False).cutting(source, 10)[0] == pytest.approx(5 + 0.02 * 960)
+    assert PRICES.where(True).cutting(source, 10)[0] == pytest.approx(2 + 0.005 * 960)
+    assert PRICES.where(True).gathered(4, 10, [64], 2) == pytest.approx(2 * (9 + 0.2 * 680))
+    assert PRICES.where(True).layer(9, 8, 16, 64) == PRICES.layer(9, 8, 16, 64)
 
 
 def test_more_rows_than_were_measured_take_several_turns() -> None:
