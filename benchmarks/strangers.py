@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -48,8 +49,11 @@ def build(case: Case) -> tuple[nn.Module, int]:
     """
     library, _, name = case.name.partition(":")
     if library == "torchvision":
-        options = {"image_size": case.size} if name.startswith("vit") else {}
-        return importlib.import_module("torchvision.models").get_model(name, weights=None, **options), case.size
+        make = importlib.import_module("torchvision.models").get_model_builder(name)
+        options: dict[str, Any] = {"image_size": case.size} if name.startswith("vit") else {}
+        if "weights_backbone" in inspect.signature(make).parameters:
+            options["weights_backbone"] = None
+        return make(weights=None, **options), case.size
     if library == "timm":
         network = importlib.import_module("timm").create_model(name, pretrained=False)
         known = network.default_cfg
