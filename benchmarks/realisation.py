@@ -1,6 +1,7 @@
 """How much of what the MAC count promises arrives in milliseconds, over a matrix of gated networks.
 
-    python -m gatedeploy.benchmarks.realisation [--quick] [--runtime openvino] [--json] [--trained checkpoint.pt …]
+    python -m gatedeploy.benchmarks.realisation [--quick] [--runtime openvino] [--json]
+        [--backbone vit_s16 …] [--trained checkpoint.pt …]
 
 Realisation = (latency ÷ latency of uniform MTL) ÷ (fewest MACs ÷ MACs of uniform MTL), batch 1, one thread, everything
 in turns in one process; 1 is what the count promises. *Fewest MACs* are those of the exact collapsed network before
@@ -64,6 +65,8 @@ FULL = [
     # Dilated taps that fall beside the map are counted but not computed, and ASPP at this size is mostly such taps.
     Trunk("resnet50", {"output_stride": 8}, "dense", (96, 128)),
     Trunk("resnet20", {"width": 0.5}, "linear", (64, 64)),
+    Trunk("vit_s16", {"size": (128, 128)}, "linear", (128, 128)),
+    Trunk("hrnet18", {}, "hrnet", (96, 128)),
 ]
 
 
@@ -224,6 +227,8 @@ def main() -> None:
     """Measure, and print cell by cell or as one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ResNet-18 alone: some ten minutes")
+    known = sorted({trunk.backbone for trunk in FULL})
+    parser.add_argument("--backbone", choices=known, metavar="NAME", nargs="+", default=known, help="of these alone")
     parser.add_argument("--runtime", choices=list(RUNTIMES), default="onnxruntime")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--trained", type=Path, nargs="+", default=[], metavar="FILE", help="checkpoints to add")
@@ -231,7 +236,8 @@ def main() -> None:
     torch.set_num_threads(1)
     before = load()
     cells = []
-    for cell in matrix(QUICK if arguments.quick else FULL, arguments.runtime, arguments.trained):
+    trunks = QUICK if arguments.quick else [trunk for trunk in FULL if trunk.backbone in arguments.backbone]
+    for cell in matrix(trunks, arguments.runtime, arguments.trained):
         cells.append(cell)
         print(_row(cell), file=sys.stderr if arguments.json else sys.stdout, flush=True)
     found = means(cells)
