@@ -12,6 +12,7 @@ from gatedeploy.lowering import PASSES
 from gatedeploy.passes.base import run_passes
 from gatedeploy.passes.choose_layout import ChooseLayout
 from gatedeploy.passes.emit import Emitter
+from gatedeploy.passes.operands import Operands
 from gatedeploy.program import Program
 
 aten = torch.ops.aten
@@ -28,17 +29,17 @@ def lower_naively(program: Program) -> Program:
     """
     graph = channel_graph(program)
     run_passes(graph, [step() for step in PASSES if step is not ChooseLayout])
-    return _Naive(graph).program()
+    return Emitter(graph, operands=_Naive).program()
 
 
-class _Naive(Emitter):
+class _Naive(Operands):
     def gather_any_order(self, value: Value) -> tuple[fx.Node, Ids]:
         """The channels in the order in which the gated network has them."""
         ids, first = np.unique(value.ids, return_index=True)
         order = ids[np.argsort(first)]
         return self.gather(Value(order, value.axis, value.block, value.shape)), order
 
-    def join(self, value: Value) -> fx.Node:
+    def _join(self, value: Value) -> fx.Node:
         """All tensors that hold a channel of `value`, joined, and of those the channels that are wanted."""
         tensors = np.unique(self.tensor_of[value.ids])
         nodes = [self.tensors[tensor][0] for tensor in tensors]

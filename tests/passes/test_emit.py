@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gatedeploy.graph.channels import BLEND, VIEW, ChannelGraph, Count, Need, Operand, Operation, Slot, Value
-from gatedeploy.passes.emit import MAX_SLICES, emit
+from gatedeploy.passes.emit import emit
+from gatedeploy.passes.pools import MAX_SLICES
 from gatedeploy.program import Program, evaluate
 from gatedeploy.specs import InputSpec
 from tests.graph.small import Net, assert_equal, calls, collapsed, conv
