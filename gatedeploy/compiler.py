@@ -115,7 +115,8 @@ def collapse(
         tasks: the outputs to keep, all when None.
         target: where it is to run: one of `price_tables.TARGETS`, or a table of what kernels cost there. How its
             channels are spread over tensors is chosen to be cheap there, and it may execute more multiply-adds than it
-            must. None: the fewest multiply-adds, which is also what runs fastest in PyTorch itself.
+            must. None: the fewest multiply-adds. That runs fastest in PyTorch itself, and elsewhere in networks where
+            many gates meet in additions; `gatedeploy prune --optimize max` measures both.
         round_gates: flip the least sure gates so that tensors have a whole multiple of this many channels. What is
             collapsed then is that network, and no longer the one that was trained.
 

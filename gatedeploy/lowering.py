@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatedeploy.graph.build import channel_graph
-from gatedeploy.graph.choices import SiteChoice, choices, executed_macs, fewest_macs, sites
+from gatedeploy.graph.choices import Choices, SiteChoice, choices, executed_macs, fewest_macs, sites
 from gatedeploy.graph.precompute import precomputed
 from gatedeploy.graph.prices import Prices
 from gatedeploy.passes.absorb_scales import AbsorbScales
@@ -59,8 +59,20 @@ def lower(program: Program, prices: Prices | None = None) -> Lowered:
     run_passes(graph, passes_to_sums(prices))
     plain, fewest = choices(graph), fewest_macs(graph)
     run_passes(graph, passes_by_price(prices))
+    chosen = choices(graph)
+    if _ms(chosen) > _ms(plain):  # whole vectors cost that much, or the search had not seen what they cost it
+        sums_apart = channel_graph(precomputed(program))
+        run_passes(sums_apart, [*passes_to_sums(prices), *passes_to_whole_vectors(prices)])
+        plain = choices(sums_apart)
+        if _ms(chosen) > _ms(plain):
+            graph, chosen = sums_apart, plain
     extra = executed_macs(graph) - fewest
-    return Lowered(emit(graph, prices), dict(graph.barriers), extra, sites(plain, choices(graph)))
+    return Lowered(emit(graph, prices), dict(graph.barriers), extra, sites(plain, chosen))
+
+
+def _ms(found: Choices) -> float:
+    """What all of it is predicted to cost."""
+    return sum(tensor.ms for _, tensor in found)
 
 
 def passes_to_sums(prices: Prices) -> Sequence[Pass]:
@@ -71,4 +83,9 @@ def passes_to_sums(prices: Prices) -> Sequence[Pass]:
 
 def passes_by_price(prices: Prices) -> Sequence[Pass]:
     """The passes behind them that choose a layout by what it costs."""
-    return [PartitionSums(prices), UniteChannelwise(), OrderChannels(), AlignCounts(prices), ChooseReads(prices)]
+    return [PartitionSums(prices), *passes_to_whole_vectors(prices)]
+
+
+def passes_to_whole_vectors(prices: Prices) -> Sequence[Pass]:
+    """The passes behind a layout that give its tensors the channels and the order that kernels like."""
+    return [UniteChannelwise(), OrderChannels(), AlignCounts(prices), ChooseReads(prices)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,9 @@ aten = torch.ops.aten
 SAME_KIND = (aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge, aten.to, aten._to_copy, aten.type_as)
 """Channelwise operators whose result may be another kind of number than what they read."""
 
+MOST_COLUMNS = 1.1
+"""So many times the columns that its rows need a sum's layers may have: one dense layer reads what any row needs."""
+
 
 class CollectSums(Pass):
     """Write what is linear as sums.
@@ -30,7 +34,8 @@ class CollectSums(Pass):
        operand (so that both are known to hold numbers that can be multiplied).
 
     4. A row of a sum that nothing but one row of another sum adds, moves into that sum: all rows that the other one
-       adds at once, or as many as there are if a layer could put rows that are added and rows that are not together.
+       adds at once, or as many as there are if a layer could put rows that are added and rows that are not together;
+       but none where the layers that they bring along read channels too different (`MOST_COLUMNS`).
     """
 
     requires = (FoldNorms,)
@@ -143,10 +148,9 @@ def _inline(graph: ChannelGraph) -> None:
     made = {id_: op for op in graph.operations if isinstance(op, Sum) for id_ in op.output.ids.tolist()}
     moved: set[int] = set()
     for operation in graph.operations:
-        if not isinstance(operation, Sum):
-            continue
-        for number in range(len(operation.terms)):
-            _take_over(operation, number, made, readers, moved)  # 4
+        if isinstance(operation, Sum) and _alike(operation, made, readers):
+            for number in range(len(operation.terms)):
+                _take_over(operation, number, made, readers, moved)  # 4
     kept = []
     for operation in graph.operations:
         if isinstance(operation, Sum):
@@ -159,6 +163,38 @@ def _inline(graph: ChannelGraph) -> None:
                 continue
         kept.append(operation)
     graph.operations = kept
+
+
+def _alike(operation: Sum, made: dict[int, Sum], readers: Ids) -> bool:
+    """Whether the rows that would move into `operation` read about the same channels, by layers of each kind."""
+    layers: dict[int, set[tuple[int, int]]] = defaultdict(set)  # by row: sums, and which of their terms
+    makers: dict[int, Sum] = {}
+    for term in operation.terms:
+        if term.kind is None:
+            for row, id_ in zip(term.rows.tolist(), term.reads.ids.tolist(), strict=True):
+                if readers[id_] == 1 and id_ in made:
+                    maker = makers.setdefault(id(made[id_]), made[id_])
+                    layers[row] |= {(id(maker), number) for number in _layers_of(maker, id_)}
+    all_: dict[Kind, set[int]] = defaultdict(set)
+    dense: dict[Kind, int] = defaultdict(int)
+    needed: dict[Kind, int] = defaultdict(int)
+    for alike, count in Counter(map(frozenset, layers.values())).items():
+        columns: dict[Kind, set[int]] = defaultdict(set)
+        for key, number in alike:
+            term = makers[key].terms[number]
+            assert term.kind is not None
+            columns[term.kind].update(term.reads.ids.tolist())
+        for kind, read in columns.items():
+            all_[kind] |= read
+            dense[kind] += count
+            needed[kind] += count * len(read)
+    return all(dense[kind] * len(all_[kind]) <= MOST_COLUMNS * needed[kind] for kind in all_)
+
+
+def _layers_of(maker: Sum, id_: int) -> list[int]:
+    """The numbers of the layers that make this channel."""
+    row = int(np.flatnonzero(maker.output.ids == id_)[0])
+    return [number for number, term in enumerate(maker.terms) if term.kind is not None and row in term.rows]
 
 
 def _take_over(operation: Sum, number: int, made: dict[int, Sum], readers: Ids, moved: set[int]) -> None:

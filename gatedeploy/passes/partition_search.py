@@ -73,9 +73,10 @@ class PartitionSearch:
         return changed
 
     def _best_part(self, label: int) -> tuple[float, int]:
-        """The gain of the part that gains most as a tensor of its own, and the part: what some layer does not read.
+        """The gain of the part that gains most as a tensor of its own, and the part.
 
-        The best one is tried rounded up and down to what kernels like, too.
+        Tried are what some layer does not read, and what some layer makes; the best one rounded up and down to what
+        kernels like, too.
         """
         new, before = self.partition.unused(self.partition.rope[label]), self.partition.total([label])
         holds = self.partition.holds[label]
@@ -84,7 +85,7 @@ class PartitionSearch:
             gains = [(self.partition.gain(part, label, new, before), part) for part in sorted(parts)]
             return max(gains, default=(0.0, 0))
 
-        gain, part = best(self._unread(label))
+        gain, part = best(self._unread(label) | self._made(label))
         return max((gain, part), best(self._rounded(part, holds))) if part else (gain, part)
 
     def _unread(self, label: int) -> set[int]:
@@ -98,6 +99,15 @@ class PartitionSearch:
                     for (_, source), part in layer.sources.items():
                         reads |= part if source == rope else 0
                     found.add(holds & ~reads)
+        return found - {0, holds}
+
+    def _made(self, label: int) -> set[int]:
+        """For each layer that makes some of its channels: these."""
+        rope, holds = self.partition.rope[label], self.partition.holds[label]
+        found: set[int] = set()
+        for family in self.strands.ropes[rope].families:
+            for maker in self.strands.makers[family, rope]:
+                found |= {holds & layer.rows for layer in self.strands.layers[maker]}
         return found - {0, holds}
 
     def _rounded(self, part: int, holds: int) -> set[int]:

@@ -78,6 +78,18 @@ def test_a_row_that_others_read_too_stays_where_it_is() -> None:  # 4
     assert [kinds(made) for made in sums(graph)] == [[(1, 1)], [None, (1, 1)]]
 
 
+def test_rows_of_layers_that_read_different_channels_stay_apart() -> None:  # 4
+    """Moved, each row would read both features, and the two layers compute twice as much."""
+
+    def run(n: Net, x: Tensor) -> Tensor:
+        first, second = n.a(x).relu(), n.b(x).relu()
+        return torch.cat([n.c(first), n.d(second)], 1) + n.e(x)
+
+    layers = {"a": conv(3, 8), "b": conv(3, 8), "c": conv(8, 4), "d": conv(8, 4), "e": conv(3, 8, bias=False)}
+    graph = collected(Net(run, **layers))
+    assert [len(made.output.ids) for made in sums(graph)] == [8, 8, 4, 4, 8, 8]
+
+
 def test_what_is_spread_over_the_picture_is_no_addition_of_equals() -> None:  # 3
     network = Net(lambda n, x: n.a(x) + n.b(x).mean((2, 3), keepdim=True), a=conv(), b=conv())
     assert len(all_of(collected(network), "add")) == 1

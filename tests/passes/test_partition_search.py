@@ -10,7 +10,7 @@ from gatedeploy.graph.prices import Prices
 from gatedeploy.passes.choose_reads import ChooseReads
 from gatedeploy.passes.partition_search import PartitionSearch
 from gatedeploy.passes.strands import Strands
-from tests.graph.small import Net, conv, gate, laid_out, mix
+from tests.graph.small import Net, conv, gate, laid_out, mix, sums
 from tests.prices import CUTTING, JOINING, prices
 
 EACH = [CUTTING, JOINING, prices(narrowest=8, launch_ms=1e-4), prices(narrowest=8, launch_ms=1e-3)]
@@ -68,3 +68,16 @@ def test_what_it_remembers_of_prices_is_still_so(at: Prices) -> None:
     remembered = search.partition.remembered
     assert remembered
     assert remembered == pytest.approx({tensor: search.partition.price(tensor) for tensor in remembered}, rel=1e-12)
+
+
+def test_rows_without_a_layer_are_cut_off_though_all_are_read_alike() -> None:
+    """Half of a sum's rows are a layer's; as one tensor, the layer would compute the other half's zeros, too."""
+
+    def run(n: Net, x: Tensor) -> dict[str, Tensor]:
+        first, second = n.a(x).relu(), n.b(x).relu()
+        total = torch.cat([n.c(first), first[:, 32:]], 1) + second
+        return {"total": total, "first": first, "second": second}
+
+    net = Net(run, a=conv(3, 64), b=conv(3, 64), c=conv(64, 32, 3, padding=1))
+    graph = laid_out(net, prices(narrowest=8, launch_ms=1e-6))
+    assert [len(made.output.ids) for made in sums(graph)[-2:]] == [32, 32]
