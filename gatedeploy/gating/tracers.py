@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch.fx.proxy import TraceError
 from torch.utils import _pytree as pytree
 
 from gatedeploy.gating.functional import with_entries
+from gatedeploy.gating.surroundings import Surroundings, functions_recorded
 from gatedeploy.gating.written_out import written_out
 from gatedeploy.shapes import silent
 
@@ -80,14 +81,21 @@ class Tracer(fx.Tracer):
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """It remembers whether gradients flow through it."""
+        self.surroundings.check()
         node = super().create_node(*args, **kwargs)
         node.meta["no_grad"] = not torch.is_grad_enabled()
         return node
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Also where the size of the batch is given to what takes numbers only."""
-        with _sizes_given_to(SIZED_FUNCTIONS, torch, self), _sizes_given_to(SIZED_METHODS, Tensor, self):
-            return super().trace(root, concrete_args)
+        self.surroundings = Surroundings()
+        with ExitStack() as stack:
+            stack.enter_context(_sizes_given_to(SIZED_FUNCTIONS, torch, self))
+            stack.enter_context(_sizes_given_to(SIZED_METHODS, Tensor, self))
+            stack.enter_context(functions_recorded(self))
+            graph = super().trace(root, concrete_args)
+        self.surroundings.check()
+        return graph
 
 
 @contextmanager
