@@ -37,8 +37,7 @@ from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
 from gatedeploy.parity import FLOAT32, FLOAT64, compare
 from gatedeploy.price_tables import prices_of_target
-from gatedeploy.program import Program, evaluate
-from gatedeploy.runners.base import flat_predictions
+from gatedeploy.program import Program, evaluate, flat_predictions
 from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.recipe_file import load_recipe
 

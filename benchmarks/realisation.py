@@ -44,8 +44,8 @@ from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.price_tables import prices_of
-from gatedeploy.program import Program, evaluate
-from gatedeploy.runners.base import Runner, flat_predictions
+from gatedeploy.program import Program, evaluate, flat_predictions
+from gatedeploy.runners.base import Runner
 from gatedeploy.runners.in_torch import TorchRunner
 
 PLAN = Plan(seconds=15, min_rounds=15, max_rounds=60, block_ms=60, warm_up_ms=300)

@@ -17,7 +17,8 @@ from gatedeploy.exporters.reading import verify_bundle
 from gatedeploy.exporters.reference import reference_picture
 from gatedeploy.exporters.to_onnx import OPSET, export_onnx, quiet
 from gatedeploy.parity import FLOAT32, compare
-from gatedeploy.runners.base import Array, Runner, flat_predictions
+from gatedeploy.program import flat_predictions
+from gatedeploy.runners.base import Array, Runner
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.specs import InputSpec

@@ -31,8 +31,8 @@ from gatedeploy.files import replacing_folder, sha256
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.modules import network
 from gatedeploy.parity import FLOAT32, compare
-from gatedeploy.program import Program, evaluate
-from gatedeploy.runners.base import Array, flat_predictions
+from gatedeploy.program import Program, evaluate, flat_predictions
+from gatedeploy.runners.base import Array
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.specs import InputSpec
 

@@ -21,7 +21,8 @@ from gatedeploy.errors import CheckError, InputError, first_line, located
 from gatedeploy.exporters.onnx_graph import describe, tidy
 from gatedeploy.files import replacing_file
 from gatedeploy.modes import evaluating
-from gatedeploy.runners.base import BATCH, flat_predictions
+from gatedeploy.program import flat_predictions
+from gatedeploy.runners.base import BATCH
 from gatedeploy.specs import InputSpec
 
 OPSET = 20

@@ -145,7 +145,7 @@ def _channels(backbone: nn.Module, input: InputSpec) -> int | tuple[int, ...]:
     """How many channels a head reads: of the one feature map that the backbone returns, or of each of several."""
     try:
         features = backbone.eval()(torch.zeros(1, *input.shape))
-    except RuntimeError as error:
+    except Exception as error:  # the user's own code runs here
         told = f"does not run on a picture of {input.shape}"
         raise InputError(f"model.backbone: {told}: {first_line(error)}") from error
     several = isinstance(features, (list, tuple))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gatedeploy.errors import InputError
 from gatedeploy.specs import InputSpec
 
 IMAGE = "image"
@@ -137,3 +138,25 @@ def evaluate(program: Program, image: Tensor, dtype: torch.dtype = torch.float64
     """
     result: dict[str, Any] = Evaluation(program, dtype).run(image.to(dtype))
     return result
+
+
+def flat_predictions(predictions: Any) -> dict[str, Any]:
+    """Predictions by output name: a task's own name, or `task_0`, `task_1`, … where it predicts a structure of tensors.
+
+    Raises:
+        InputError: it is no dict, a task predicts nothing, or two outputs get one name.
+    """
+    if not isinstance(predictions, Mapping):
+        raise InputError(f"the network returns a {type(predictions).__name__}; expected a dict of predictions by task")
+    flat: dict[str, Any] = {}
+    for task, prediction in predictions.items():
+        leaves = pytree.tree_leaves(prediction)
+        if not leaves:
+            raise InputError(f"task {task!r} predicts nothing; expected a tensor, or tensors in a tuple or dict")
+        alone = len(leaves) == 1 and leaves[0] is prediction
+        for position, leaf in enumerate(leaves):
+            name = str(task) if alone else f"{task}_{position}"
+            if name in flat:
+                raise InputError(f"two outputs would be called {name!r}; rename a task")
+            flat[name] = leaf
+    return flat

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import keyword
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -54,6 +55,9 @@ class Task:
             raise InputError(f"task {self.name}: no such kind {self.kind!r}; there are {', '.join(TASK_KINDS)}{near}")
         if not (isinstance(self.classes, tuple) and all(isinstance(name, str) for name in self.classes)):
             raise InputError(f"task {self.name}: classes must be a tuple of names, got {self.classes!r}")
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise InputError(f"task {self.name}: two classes are called {twice!r}; names must differ")
         if self.kind in ("classification", "segmentation") and len(self.classes) < 2:
             raise InputError(f"task {self.name}: {self.kind} needs the names of at least 2 classes, got {self.classes}")
         if not (_is_number(self.weight) and self.weight > 0):
@@ -128,7 +132,13 @@ class InputSpec:
 
 
 def _is_identifier(name: object) -> bool:
-    return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+    """Whether Python would take it for a name as it is written: it brings letters such as ﬁ to another form."""
+    return (
+        isinstance(name, str)
+        and name.isidentifier()
+        and not keyword.iskeyword(name)
+        and unicodedata.normalize("NFKC", name) == name
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -21,6 +21,13 @@ def wants_more(width):
 def wants_vectors():
     return __import__("torch").nn.Linear(5, 5)
 
+def wants_a_list():
+    class Appending(__import__("torch").nn.Module):
+        def forward(self, x):
+            return x.append(1)
+
+    return Appending()
+
 def makes_a_number():
     return 3
 """
@@ -59,8 +66,10 @@ def test_a_backbone_that_does_not_run_on_the_pictures(tmp_path: Path, monkeypatc
     (tmp_path / "own_backbones.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_backbones", raising=False)
-    with pytest.raises(InputError, match=r"model\.backbone: does not run on a picture of \(3, 16, 16\): .*shapes"):
-        build_parts(recipe(), "recipe", "own_backbones:wants_vectors")
+    told = r"model\.backbone: does not run on a picture of \(3, 16, 16\): "
+    for own, why in (("wants_vectors", ".*shapes"), ("wants_a_list", "'Tensor' object has no attribute 'append'")):
+        with pytest.raises(InputError, match=told + why):
+            build_parts(recipe(), "recipe", f"own_backbones:{own}")
 
 
 def test_what_became_of_pretrained_weights_is_told_once(tmp_path: Path) -> None:

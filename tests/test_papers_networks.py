@@ -18,8 +18,7 @@ from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
 from gatedeploy.parity import FLOAT32, FLOAT64, compare
-from gatedeploy.program import Program, evaluate
-from gatedeploy.runners.base import flat_predictions
+from gatedeploy.program import Program, evaluate, flat_predictions
 
 TRUNKS = {
     "resnet18, ASPP": Trunk("resnet18", {"output_stride": 8}, "aspp", (32, 48)),

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError
-from gatedeploy.runners.base import Runner, TensorSpec, check_feed, flat_predictions
+from gatedeploy.program import flat_predictions
+from gatedeploy.runners.base import Runner, TensorSpec, check_feed
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.runners.in_torch import TorchRunner

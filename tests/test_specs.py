@@ -17,7 +17,7 @@ def test_a_number_that_no_float_holds_is_none() -> None:
         Task("a", weight=10**400)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "1a", "a-b", "class", "None", "_hidden", "a.b", "a\n", 5, None])
+@pytest.mark.parametrize("name", ["", "a b", "1a", "a-b", "class", "None", "_hidden", "a.b", "a\n", "ﬁlm", 5, None])
 def test_a_task_is_called_by_an_identifier(name: Any) -> None:
     with pytest.raises(InputError, match=re.escape(f"task name {name!r}: expected an identifier such as 'depth'")):
         Task(name)
@@ -36,6 +36,7 @@ def test_the_shared_branch_has_its_name() -> None:
         ({"kind": "segmentation", "classes": ("one",)}, "needs the names of at least 2 classes"),
         ({"kind": "segmentation", "classes": 5}, "classes must be a tuple of names, got 5"),
         ({"kind": "segmentation", "classes": (1, 2)}, r"classes must be a tuple of names, got \(1, 2\)"),
+        ({"kind": "segmentation", "classes": ("sky", "sea", "sky")}, "two classes are called 'sky'; names must differ"),
         *(
             ({"weight": weight}, "weight must be a positive number, got")
             for weight in (0.0, -1.0, float("nan"), float("inf"), "heavy", True)
@@ -106,7 +107,7 @@ def test_pixels_are_divided_by_what_is_positive(std: float) -> None:
 @given(
     weight=st.floats(1e-6, 1e6),
     target=st.floats(0, 1),
-    classes=st.lists(st.text(max_size=8), min_size=2, max_size=4),
+    classes=st.lists(st.text(max_size=8), min_size=2, max_size=4, unique=True),
 )
 def test_tasks_survive_json(weight: float, target: float, classes: list[str]) -> None:
     task = Task("a", "segmentation", tuple(classes), weight, target)

@@ -52,7 +52,10 @@ class ChannelGate(nn.Module):
 
     def choose(self, specific: Sequence[bool] | Tensor) -> None:
         """Set the gates by hand: one truth value per group, True takes the task's own feature."""
-        wanted = torch.as_tensor(specific, dtype=torch.bool)
+        given = torch.as_tensor(specific)
+        wanted = given.bool()
+        if not torch.equal(given, wanted.to(given.dtype)):
+            raise InputError(f"expected choices that are true or false, 1 or 0; got {given.tolist()}")
         if wanted.shape != self.gate_logits.shape:
             raise InputError(
                 f"expected {len(self.gate_logits)} choices, one per group, got shape {tuple(wanted.shape)}"

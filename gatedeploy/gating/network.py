@@ -167,7 +167,7 @@ def gate(
     backbone = getattr(backbone, "_orig_mod", backbone)  # that which torch.compile wrapped
     tasks, heads = _checked(backbone, tasks, heads, example_input)
     _check_placing(sites, group, tie, gates)
-    try_out(backbone, heads, example_input)
+    try_out(backbone, [task.name for task in tasks], heads, example_input)
     template = trace(backbone, example_input, leaf_modules)
     found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
     _require(template.training, found)

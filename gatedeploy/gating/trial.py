@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,25 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gatedeploy.errors import InputError, first_line
+from gatedeploy.program import flat_predictions
 from gatedeploy.randomness import draws
 from gatedeploy.shapes import silent
 
 LIBRARIES = (torch.__path__[0], str(Path(__file__).parents[1]))
 
 
-def try_out(backbone: nn.Module, heads: Mapping[str, nn.Module], example_input: Tensor) -> None:
+def try_out(backbone: nn.Module, tasks: Sequence[str], heads: Mapping[str, nn.Module], example_input: Tensor) -> None:
     """Run `backbone` and its heads as for prediction, with two sizes of the batch; nothing is computed or changed.
 
     Args:
         backbone: takes a picture.
+        tasks: their names.
         heads: by task; each reads what the backbone returns. Without heads its features are the predictions.
         example_input: (batch, channels, height, width).
 
     Raises:
-        InputError: the example or a head does not fit; something but a tensor is predicted; or what is computed depends
+        InputError: the example or a head does not fit; something but a tensor is predicted; two predictions would have
+            one name; or what is computed depends
             on what the picture shows, on chance, or on the other pictures of the batch and their number.
     """
     name = f"the backbone {type(backbone).__name__}"
@@ -58,10 +61,12 @@ def try_out(backbone: nn.Module, heads: Mapping[str, nn.Module], example_input: 
                 features = trunk(mode.from_tensor(picture))
             if not heads:
                 _check(name, features, batch)
+            predictions = dict.fromkeys(tasks, features)
             for task, head in heads.items():
                 with _told(f"the head of {task!r}", f"what the backbone returns, {described(features)}"):
-                    prediction = head(features)
-                _check(f"the head of {task!r}", prediction, batch)
+                    predictions[task] = head(features)
+                _check(f"the head of {task!r}", predictions[task], batch)
+            flat_predictions(predictions)
 
 
 def place_of(error: BaseException) -> str:

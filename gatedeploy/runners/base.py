@@ -9,7 +9,6 @@ from typing import Any, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils import _pytree as pytree
 
 from gatedeploy.errors import InputError, closest
 
@@ -83,28 +82,6 @@ class Runner(abc.ABC):
     @final
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def flat_predictions(predictions: Any) -> dict[str, Any]:
-    """Predictions by output name: a task's own name, or `task_0`, `task_1`, … where it predicts a structure of tensors.
-
-    Raises:
-        InputError: it is no dict, a task predicts nothing, or two outputs get one name.
-    """
-    if not isinstance(predictions, Mapping):
-        raise InputError(f"the network returns a {type(predictions).__name__}; expected a dict of predictions by task")
-    flat: dict[str, Any] = {}
-    for task, prediction in predictions.items():
-        leaves = pytree.tree_leaves(prediction)
-        if not leaves:
-            raise InputError(f"task {task!r} predicts nothing; expected a tensor, or tensors in a tuple or dict")
-        alone = len(leaves) == 1 and leaves[0] is prediction
-        for position, leaf in enumerate(leaves):
-            name = str(task) if alone else f"{task}_{position}"
-            if name in flat:
-                raise InputError(f"two outputs would be called {name!r}; rename a task")
-            flat[name] = leaf
-    return flat
 
 
 def check_feed(feed: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> None:

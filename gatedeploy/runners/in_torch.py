@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gatedeploy.errors import GatedeployError, InputError
+from gatedeploy.program import flat_predictions
 from gatedeploy.runners.base import (
     BATCH,
     Array,
@@ -17,7 +18,6 @@ from gatedeploy.runners.base import (
     TensorSpec,
     check_feed,
     check_threads,
-    flat_predictions,
     still_open,
 )
 from gatedeploy.specs import InputSpec

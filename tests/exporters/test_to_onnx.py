@@ -15,7 +15,7 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.exporters import Bundle, export_onnx, to_onnx
 from gatedeploy.parity import FLOAT32, compare
-from gatedeploy.runners.base import flat_predictions
+from gatedeploy.program import flat_predictions
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from tests.exporters.networks import INPUT, TwoHeads, collapsed, example
 

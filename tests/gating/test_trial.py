@@ -48,6 +48,11 @@ class Nothing(nn.Module):
         return None
 
 
+class Two(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, -x
+
+
 class Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.nothing_of_the_kind()  # type: ignore[attr-defined]
@@ -89,6 +94,15 @@ def test_heads(head: type[nn.Module], told: str) -> None:
     heads = {"depth": nn.Identity(), "normals": head()}
     with pytest.raises(gd.InputError, match=r"the head of 'normals' .*" + told):
         gd.gate(layer(), [gd.Task("depth"), gd.Task("normals")], example_input=PICTURE, heads=heads)
+
+
+def test_two_predictions_of_one_name() -> None:
+    tasks = [gd.Task("depth"), gd.Task("depth_0")]
+    heads = {"depth": Two(), "depth_0": nn.Identity()}
+    with pytest.raises(gd.InputError, match="two outputs would be called 'depth_0'; rename a task"):
+        gd.gate(layer(), tasks, example_input=PICTURE, heads=heads)
+    several = {"depth": Two(), "depth_0": Two()}
+    assert set(gd.gate(layer(), tasks, example_input=PICTURE, heads=several)(PICTURE)) == {"depth", "depth_0"}
 
 
 def test_heads_that_read_something_else() -> None:
