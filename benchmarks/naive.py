@@ -12,6 +12,7 @@ from gatedeploy.lowering import PASSES
 from gatedeploy.passes.base import run_passes
 from gatedeploy.passes.choose_layout import ChooseLayout
 from gatedeploy.passes.emit import Emitter
+from gatedeploy.passes.follow_order import FollowOrder
 from gatedeploy.passes.operands import Operands
 from gatedeploy.program import Program
 
@@ -28,7 +29,7 @@ def lower_naively(program: Program) -> Program:
         program: the gated network.
     """
     graph = channel_graph(program)
-    run_passes(graph, [step() for step in PASSES if step is not ChooseLayout])
+    run_passes(graph, [step() for step in PASSES if step not in (ChooseLayout, FollowOrder)])
     return Emitter(graph, operands=_Naive).program()
 
 

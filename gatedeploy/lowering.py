@@ -18,6 +18,7 @@ from gatedeploy.passes.collect_sums import CollectSums
 from gatedeploy.passes.complete_mixes import CompleteMixes
 from gatedeploy.passes.emit import emit
 from gatedeploy.passes.fold_norms import FoldNorms
+from gatedeploy.passes.follow_order import FollowOrder
 from gatedeploy.passes.order_channels import OrderChannels
 from gatedeploy.passes.partition_sums import PartitionSums
 from gatedeploy.passes.prune_channels import PruneChannels
@@ -29,7 +30,7 @@ from gatedeploy.program import Program
 PRUNING: tuple[type[Pass], ...] = (ResolveGates, PruneChannels, ShareDuplicates, UniteChannelwise, FoldNorms)
 """What leaves the fewest multiply-adds."""
 
-PASSES: tuple[type[Pass], ...] = (*PRUNING, ChooseLayout)
+PASSES: tuple[type[Pass], ...] = (*PRUNING, ChooseLayout, FollowOrder)
 """The same, in an order of channels that needs few copies: what is done without prices."""
 
 
@@ -78,7 +79,8 @@ def _ms(found: Choices) -> float:
 def passes_to_sums(prices: Prices) -> Sequence[Pass]:
     """The passes that write the network as sums, each in a tensor of its own."""
     pruning = [step() for step in PRUNING]
-    return [*pruning, CollectSums(), CompleteMixes(), AbsorbScales(), OrderChannels(), ChooseReads(prices)]
+    ordered = (OrderChannels(), FollowOrder())
+    return [*pruning, CollectSums(), CompleteMixes(), AbsorbScales(), *ordered, ChooseReads(prices)]
 
 
 def passes_by_price(prices: Prices) -> Sequence[Pass]:
@@ -88,4 +90,4 @@ def passes_by_price(prices: Prices) -> Sequence[Pass]:
 
 def passes_to_whole_vectors(prices: Prices) -> Sequence[Pass]:
     """The passes behind a layout that give its tensors the channels and the order that kernels like."""
-    return [UniteChannelwise(), OrderChannels(), AlignCounts(prices), ChooseReads(prices)]
+    return [UniteChannelwise(), OrderChannels(), AlignCounts(prices), FollowOrder(), ChooseReads(prices)]

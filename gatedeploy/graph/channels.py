@@ -64,9 +64,10 @@ class Need(enum.Enum):
     ANY_ORDER = "all channels, in any order: a weight's columns follow"
     RUN = "a run of channels: as many for each output channel, one run after the other"
     PART = "an entry of the channel of the same position"
+    TOGETHER = "all channels, in the order of the output's"
 
 
-BY_POSITION = (Need.ALIGNED, Need.RUN, Need.PART)
+BY_POSITION = (Need.ALIGNED, Need.RUN, Need.PART, Need.TOGETHER)
 """Needs of an operand whose identities follow the output's channels, one or several for each."""
 
 
@@ -120,10 +121,11 @@ class Operation:
     @property
     def divisible(self) -> bool:
         """Whether each output channel can be computed without the others."""
-        return any(operand.need in BY_POSITION for operand in self.operands)
+        needs = {operand.need for operand in self.operands}
+        return Need.TOGETHER not in needs and not needs.isdisjoint(BY_POSITION)
 
     def keep(self, positions: Ids) -> None:
-        """Compute only these output channels, in this order."""
+        """Compute only these output channels, in this order; all of them where the operation is not divisible."""
         count = len(self.output.ids)
         self.operands = tuple(
             replace(operand, value=replace(operand.value, ids=operand.value.ids.reshape(count, -1)[positions].ravel()))

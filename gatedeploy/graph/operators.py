@@ -106,11 +106,19 @@ def _normed(call: Call, constants: Sequence[str], block: int = 1, **changed: Any
 
 @rule(aten.layer_norm, aten.rms_norm)
 def layer_norm(call: Call) -> Value:
-    """Over other dimensions than the channels': each is normalised alike and apart. Over them: all are needed."""
-    value = call["input"]
-    if value.axis is None or value.axis >= value.ndim - len(call["normalized_shape"]):
+    """Over other dimensions than the channels': each is normalised alike and apart. Over them: all are needed.
+
+    Where it goes over the channels alone, these may come in any order: weights and results follow.
+    """
+    value, dims = call["input"], len(call["normalized_shape"])
+    affine = [weight for weight in (call["weight"], call.arguments.get("bias")) if weight is not None]
+    if value.axis is not None and value.axis < value.ndim - dims:
+        return call.channelwise(value, value.axis, value.block)
+    if value.axis is None or dims > 1 or value.block > 1 or not all(map(call.is_weight, affine)):
         return call.barrier()
-    return call.channelwise(value, value.axis, value.block)
+    operands = {id(weight): Operand(call.along(weight, 0), Need.ALIGNED) for weight in affine}
+    operands[id(value)] = Operand(value, Need.TOGETHER)
+    return call.make(call.graph.new(len(value.ids), value.axis, 1, call.shape), operands)
 
 
 @rule(aten._native_batch_norm_legit_no_training)

@@ -1,4 +1,4 @@
-"""Pass 12: choose by which kernels each sum is computed."""
+"""Pass 13: choose by which kernels each sum is computed."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _signature(operation: Operation) -> object:
     """All that two operations must have in common besides what they read by position."""
     operands = tuple(
         (operand.need, operand.value.axis, operand.value.block, operand.columns)
-        + ((operand.value.ids.tobytes(),) if operand.need not in BY_POSITION else ())
+        + ((operand.value.ids.tobytes(),) if operand.need not in BY_POSITION or not operation.divisible else ())
         for operand in operation.operands
     )
     settings = (str(operation.target), repr(operation.args), repr(sorted(operation.kwargs.items())))

@@ -17,5 +17,5 @@ def test_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     for each in told[:2]:
         assert float(each["float64 error"]) < 1e-9
         assert 1 < float(each["left"]) < 3
-    assert "layer_norm" in told[0]["taken whole"]
+    assert "mean" in told[0]["taken whole"]
     assert "AttributeError" in told[2]["taken whole"]

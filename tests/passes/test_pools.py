@@ -18,10 +18,10 @@ def tokens(x: Tensor) -> Tensor:
 
 
 def streams(run: Any) -> Net:
-    """Two tasks' tokens and shared ones, 12 channels each, normed so that each is wanted in the order of its gate."""
+    """Two tasks' tokens and shared ones, 12 channels each, of which a softmax wants each in the order of its gate."""
     layers = {name: nn.Linear(3, 12) for name in ("shared", "one", "two")}
     gates = {f"gate_{name}": gate(*choices, axis=2) for name, choices in (("a", TURNS), ("b", TURNS[::-1]))}
-    return Net(run, **layers, **gates, norm=nn.LayerNorm(12))
+    return Net(run, **layers, **gates, soft=nn.Softmax(-1))
 
 
 def gathers(network: Net) -> list[str]:
@@ -34,7 +34,7 @@ def test_tensors_that_are_read_together_are_joined_once() -> None:
     def run(n: Net, x: Tensor) -> dict[str, Tensor]:
         x = tokens(x)
         shared, one, two = n.shared(x), n.one(x), n.two(x)
-        return {"one": n.norm(n.gate_a(one, shared)), "two": n.norm(n.gate_b(two, shared))}
+        return {"one": n.soft(n.gate_a(one, shared)), "two": n.soft(n.gate_b(two, shared))}
 
     of_tokens = ["transpose"]
     joined = ["cat", "transpose"]
@@ -48,8 +48,8 @@ def test_what_is_not_made_yet_is_joined_later() -> None:
     def run(n: Net, x: Tensor) -> dict[str, Tensor]:
         x = tokens(x)
         shared, one = n.shared(x), n.one(x)
-        first = n.norm(n.gate_a(one, shared))
-        return {"one": first, "two": n.norm(n.gate_b(n.two(first[..., :3]), shared))}
+        first = n.soft(n.gate_a(one, shared))
+        return {"one": first, "two": n.soft(n.gate_b(n.two(first[..., :3]), shared))}
 
     assert gathers(streams(run)).count("cat") == 2
 
@@ -62,6 +62,6 @@ def test_channels_of_one_tensor_come_from_the_pool_that_holds_it() -> None:
         shared, one = n.shared(x), n.one(x)
         channels = shared.split(1, -1)
         evens, odds = torch.cat(channels[::2] + channels[1::2], -1), torch.cat(channels[1::2] + channels[::2], -1)
-        return {"mixed": n.norm(n.gate_a(one, shared)), "evens": n.norm(evens), "odds": n.norm(odds)}
+        return {"mixed": n.soft(n.gate_a(one, shared)), "evens": n.soft(evens), "odds": n.soft(odds)}
 
     assert gathers(streams(run)) == ["transpose", "cat", "transpose", *["index_select", "transpose"] * 3]
