@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from gatedeploy.graph.prices import Prices
-from gatedeploy.passes.bits import lowest
+from gatedeploy.passes.bits import lowest, mask_of
 from gatedeploy.passes.partition import Partition
 from gatedeploy.passes.strands import Strands
 
@@ -85,7 +85,7 @@ class PartitionSearch:
             gains = [(self.partition.gain(part, label, new, before), part) for part in sorted(parts)]
             return max(gains, default=(0.0, 0))
 
-        gain, part = best(self._unread(label) | self._made(label))
+        gain, part = best(self._unread(label) | self._made(label) | self._added_to(label))
         return max((gain, part), best(self._rounded(part, holds))) if part else (gain, part)
 
     def _unread(self, label: int) -> set[int]:
@@ -108,6 +108,15 @@ class PartitionSearch:
         for family in self.strands.ropes[rope].families:
             for maker in self.strands.makers[family, rope]:
                 found |= {holds & layer.rows for layer in self.strands.layers[maker]}
+        return found - {0, holds}
+
+    def _added_to(self, label: int) -> set[int]:
+        """For each tensor whose channels are added to some of its channels: these."""
+        rope, holds = self.partition.rope[label], self.partition.holds[label]
+        found: set[int] = set()
+        for family in self.strands.ropes[rope].families:
+            for maker in self.strands.makers[family, rope]:
+                found |= {holds & mask_of(each.rows) for each in self.strands.added[maker]}
         return found - {0, holds}
 
     def _rounded(self, part: int, holds: int) -> set[int]:

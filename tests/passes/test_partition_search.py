@@ -81,3 +81,18 @@ def test_rows_without_a_layer_are_cut_off_though_all_are_read_alike() -> None:
     net = Net(run, a=conv(3, 64), b=conv(3, 64), c=conv(64, 32, 3, padding=1))
     graph = laid_out(net, prices(narrowest=8, launch_ms=1e-6))
     assert [len(made.output.ids) for made in sums(graph)[-2:]] == [32, 32]
+
+
+def test_rows_that_something_is_added_to_are_cut_off_though_all_are_read_alike() -> None:
+    """As one tensor, a mix would gather and add a number for every row, though it mixes few of them."""
+
+    def run(n: Net, x: Tensor) -> dict[str, Tensor]:
+        shared, own = n.a(x).relu(), n.b(x).relu()
+        mixed = n.mix(n.gate(own, shared), shared)
+        return {"one": n.c(shared), "two": n.d(mixed)}
+
+    layers = {"a": conv(3, 64), "b": conv(3, 64), "c": conv(64, 64), "d": conv(64, 64)}
+    chosen = gate(*[1] + [0] * 7, group=8)
+    net = Net(run, **layers, gate=chosen, mix=mix([0.0] * 64, [1.0] * 64))
+    graph = laid_out(net, prices(narrowest=8, launch_ms=1e-6))
+    assert sorted(len(made.output.ids) for made in sums(graph)) == [8, 8, 8, 56, 56, 64, 64]
