@@ -54,9 +54,12 @@ def estimated(runtime: str) -> Prices:
         gather_launch_ms=KERNEL_MS,
         turn_ms=7 / 2 * number,
         turn_launch_ms=3 * KERNEL_MS,
+        last_cut_ms=number,
+        last_cut_launch_ms=KERNEL_MS,
         last_gather_ms=number,
         last_gather_launch_ms=KERNEL_MS,
         last_turn_ms=7 / 2 * number,
         last_turn_launch_ms=3 * KERNEL_MS,
+        last_rates=rates,
         last_by_rows=False,
     )

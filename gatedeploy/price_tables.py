@@ -3,12 +3,15 @@
 A table is JSON. What is shipped was measured by `gatedeploy tune`, on the machine that the table names: one for
 processors that compute 8 numbers at a time, one for those that compute 16, where small kernels, launches and copies
 cost more beside the rest. What gathering costs where channels lie last was measured on the latter, and stands in both.
+What layers and cuts of such channels cost was measured on an Intel Xeon with AVX-512, and brought to the speed of each
+machine by what it takes for other layers and for additions, as the median over all shapes.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -22,14 +25,21 @@ from gatedeploy.files import write_text
 from gatedeploy.gpu_estimate import estimated
 from gatedeploy.graph.prices import Prices
 
-FORMAT = 4
+FORMAT = 5
 SINGLE = (
     *("launch_ms", "weight_ms", "add_ms", "join_ms", "cut_ms", "cut_launch_ms"),
     *("gather_ms", "gather_launch_ms", "turn_ms", "turn_launch_ms"),
-    *("last_gather_ms", "last_gather_launch_ms", "last_turn_ms", "last_turn_launch_ms"),
+    *(
+        "last_cut_ms",
+        "last_cut_launch_ms",
+        "last_gather_ms",
+        "last_gather_launch_ms",
+        "last_turn_ms",
+        "last_turn_launch_ms",
+    ),
 )
 COLUMNS = ["taps", "rows", "columns", "positions", "ms"]
-KEYS = ("format", "runtime", "machine", "vector", *SINGLE, "last_by_rows", "columns", "layers")
+KEYS = ("format", "runtime", "machine", "vector", *SINGLE, "last_by_rows", "columns", "layers", "last_layers")
 LARGEST_COUNT, LARGEST_MS, LONGEST_NAME = 10**9, 1e9, 200
 """What no honest table has more of."""
 
@@ -95,21 +105,30 @@ def read_prices(path: Path, runtime: str) -> Prices:
 
 def write_prices(prices: Prices, path: Path) -> None:
     """Write a table, complete or not at all."""
-    layers = [[*shape, math.prod(shape) / rate] for shape, rate in sorted(prices.rates.items())]
     table: dict[str, Any] = {"format": FORMAT, "runtime": prices.target}
     table |= {"machine": prices.machine, "vector": prices.vector}
     table |= {name: getattr(prices, name) for name in SINGLE}
-    table |= {"last_by_rows": prices.last_by_rows, "columns": COLUMNS, "layers": layers}
+    table |= {"last_by_rows": prices.last_by_rows, "columns": COLUMNS}
+    table |= {"layers": _layers(prices.rates), "last_layers": _layers(prices.last_rates)}
     write_text(path, _layout(table))
+
+
+def _layers(rates: Mapping[tuple[int, int, int, int], float]) -> list[list[float]]:
+    return [[*shape, math.prod(shape) / rate] for shape, rate in sorted(rates.items())]
 
 
 def _layout(table: dict[str, Any]) -> str:
     """JSON with one layer a line."""
-    layers = ",\n".join(json.dumps([*shape, float(f"{ms:.4g}")]) for *shape, ms in table.pop("layers"))
-    head = json.dumps(
-        {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in table.items()}
-    )
-    return f'{head[:-1]}, "layers": [\n{layers}\n]}}\n'
+    lists = [
+        f'"{name}": [\n' + ",\n".join(json.dumps([*shape, _short(ms)]) for *shape, ms in table.pop(name)) + "\n]"
+        for name in ("layers", "last_layers")
+    ]
+    head = json.dumps({name: _short(value) if isinstance(value, float) else value for name, value in table.items()})
+    return f"{', '.join([head[:-1], *lists])}}}\n"
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.4g}")
 
 
 def _prices(table: Any, runtime: str) -> Prices:
@@ -120,10 +139,10 @@ def _prices(table: Any, runtime: str) -> Prices:
     """
     if not isinstance(table, dict):
         raise InputError(f"expected an object with the keys of a table of prices, got {type(table).__name__}")
+    if table.get("format", FORMAT) != FORMAT:
+        raise InputError(f"format {table['format']!r}; this version reads format {FORMAT}")
     if missing := [name for name in KEYS if name not in table]:
         raise InputError(f"lacks {', '.join(missing)}")
-    if table["format"] != FORMAT:
-        raise InputError(f"format {table['format']!r}; this version reads format {FORMAT}")
     if table["runtime"] != runtime:
         raise InputError(f"expected prices of {runtime}, got those of {table['runtime']!r}")
     if table["columns"] != COLUMNS:
@@ -138,29 +157,30 @@ def _prices(table: Any, runtime: str) -> Prices:
         runtime,
         machine,
         _count("vector", table["vector"]),
-        _rates(table["layers"]),
+        _rates("layers", table["layers"]),
+        last_rates=_rates("last_layers", table["last_layers"]),
         last_by_rows=table["last_by_rows"],
         **singles,
     )
 
 
-def _rates(layers: Any) -> dict[tuple[int, int, int, int], float]:
+def _rates(name: str, layers: Any) -> dict[tuple[int, int, int, int], float]:
     """Multiply-adds per ms by shape: for each number of taps a whole grid, between whose points others are."""
     if not isinstance(layers, list) or not layers:
-        raise InputError("layers: expected a list of measured kernels")
+        raise InputError(f"{name}: expected a list of measured kernels")
     rates: dict[tuple[int, int, int, int], float] = {}
     for layer in layers:
         if not isinstance(layer, list) or len(layer) != len(COLUMNS):
-            raise InputError(f"layers: expected {', '.join(COLUMNS)}, got {str(layer)[:80]}")
-        taps, rows, columns, positions = (_count("layers", size) for size in layer[:-1])
-        took = _price(f"layer {layer[:-1]}", layer[-1])
+            raise InputError(f"{name}: expected {', '.join(COLUMNS)}, got {str(layer)[:80]}")
+        taps, rows, columns, positions = (_count(name, size) for size in layer[:-1])
+        took = _price(f"{name} {layer[:-1]}", layer[-1])
         if took == 0:
-            raise InputError(f"layer {layer[:-1]}: takes no time")
+            raise InputError(f"{name} {layer[:-1]}: takes no time")
         rates[taps, rows, columns, positions] = taps * rows * columns * positions / took
     for known in {shape[0] for shape in rates}:
         shapes = {shape[1:] for shape in rates if shape[0] == known}
         if absent := set(product(*map(set, zip(*shapes, strict=True)))) - shapes:
-            raise InputError(f"layers: {len(absent)} are missing among those of {known} taps, such as {min(absent)}")
+            raise InputError(f"{name}: {len(absent)} are missing among those of {known} taps, such as {min(absent)}")
     return rates
 
 

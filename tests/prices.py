@@ -23,10 +23,13 @@ def prices(narrowest: int, launch_ms: float) -> Prices:
         gather_launch_ms=2 * launch_ms,
         turn_ms=4e-6,
         turn_launch_ms=3 * launch_ms,
+        last_cut_ms=1e-6,
+        last_cut_launch_ms=launch_ms,
         last_gather_ms=1e-6,
         last_gather_launch_ms=launch_ms,
         last_turn_ms=8e-6,
         last_turn_launch_ms=4 * launch_ms,
+        last_rates=rates,
         last_by_rows=launch_ms > 0,
     )
 

@@ -17,6 +17,7 @@ def test_what_was_written_is_read() -> None:
     write_prices(JOINING, path)
     read = read_prices(path, "test")
     assert read.rates == pytest.approx(dict(JOINING.rates))
+    assert read.last_rates == pytest.approx(dict(JOINING.last_rates))
     assert (read.launch_ms, read.cut_ms, read.target) == (JOINING.launch_ms, JOINING.cut_ms, "test")
 
 
@@ -29,6 +30,7 @@ def test_every_target_has_a_table_that_is_shipped(
     prices = prices_of(runtime)
     assert (prices.target, prices.vector) == (runtime, vector)
     assert 0 < prices.layer(9, 16, 64, 256) < prices.layer(9, 64, 64, 256)
+    assert 0 < prices.where(True).layer(1, 16, 384, 197) < prices.where(True).layer(1, 64, 384, 197)
 
 
 def test_a_table_of_this_machine_comes_first() -> None:
@@ -39,7 +41,7 @@ def test_a_table_of_this_machine_comes_first() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 1}, "reads format 4"),
+        ({"format": 1}, "reads format 5"),
         ({"last_by_rows": 1}, "last_by_rows: expected true or false, got 1"),
         ({"runtime": "openvino"}, "expected prices of onnxruntime, got those of 'openvino'"),
         ({"machine": "\x1b[2J"}, "printable"),
@@ -56,6 +58,7 @@ def test_a_table_of_this_machine_comes_first() -> None:
         ({"layers": []}, "a list of measured kernels"),
         ({"layers": {}}, "a list of measured kernels"),
         ({"layers": [[1, 2]]}, "layers: expected taps, rows"),
+        ({"last_layers": []}, "last_layers: expected a list of measured kernels"),
         ({"layers": [[0, 2, 3, 4, 1]]}, "layers: expected a whole number"),
         ({"layers": [[1, -2, 3, 4, -1]]}, "layers: expected a whole number"),
         ({"layers": [[1, 2, 3, 4, float("nan")]]}, "expected milliseconds"),
@@ -81,8 +84,9 @@ def test_a_damaged_table_is_told(change: dict[str, object], message: str) -> Non
         ("7", "got int"),
         ("[]", "got list"),
         ("{}", "lacks format, runtime"),
+        ('{"format": 4}', "format 4; this version reads format 5"),
     ],
-    ids=["nothing", "deep", "cut off", "a number", "a list", "empty"],
+    ids=["nothing", "deep", "cut off", "a number", "a list", "empty", "of another version"],
 )
 def test_what_is_no_table_is_told(text: str, message: str) -> None:
     path = own_table("onnxruntime")

@@ -69,9 +69,12 @@ class Prices:
         turn_ms: of gathering a channel for each row of a sum, multiplying and adding it, per number of the tensor that
             is gathered from and of the sum.
         turn_launch_ms: what that costs besides.
-        last_gather_ms, last_gather_launch_ms, last_turn_ms, last_turn_launch_ms: the same of channels that lie last, as
-            those of tokens do.
+        last_cut_ms: of cutting neighbouring channels that lie last, as those of tokens do, per number of what is cut.
+        last_cut_launch_ms, last_gather_ms, last_gather_launch_ms, last_turn_ms, last_turn_launch_ms: as above, of such
+            channels.
+        last_rates: rates of layers of such channels, what adding their results takes included.
         last_by_rows: such channels are gathered in rows, the tensor being transposed before and behind.
+        last: these are the prices of channels that lie last, see `where`.
     """
 
     target: str
@@ -88,11 +91,15 @@ class Prices:
     gather_launch_ms: float
     turn_ms: float
     turn_launch_ms: float
+    last_cut_ms: float
+    last_cut_launch_ms: float
     last_gather_ms: float
     last_gather_launch_ms: float
     last_turn_ms: float
     last_turn_launch_ms: float
+    last_rates: Mapping[tuple[int, int, int, int], float]
     last_by_rows: bool
+    last: bool = False
     _known: dict[tuple[int, int, int, int], float] = field(default_factory=dict, init=False)
 
     def where(self, last: bool) -> Prices:
@@ -103,6 +110,10 @@ class Prices:
     def _last(self) -> Prices:
         return replace(
             self,
+            last=True,
+            rates=self.last_rates,
+            cut_ms=self.last_cut_ms,
+            cut_launch_ms=self.last_cut_launch_ms,
             gather_ms=self.last_gather_ms,
             gather_launch_ms=self.last_gather_launch_ms,
             turn_ms=self.last_turn_ms,
@@ -131,12 +142,17 @@ class Prices:
     def cutting(self, source: Source, entries: int) -> tuple[float, bool]:
         """What it costs to take the needed channels out of a tensor, and whether that is done by slices.
 
-        One run is a slice, whatever a table says: a slice is a gather whose numbers need not be read.
+        One run is a slice, whatever a table says: a slice is a gather whose numbers need not be read. Where channels do
+        not lie last, a tensor may have to leave a layout in blocks before anything is cut out of it.
         """
         numbers = (source.held + source.part) * entries
-        sliced = source.runs * self.cut_launch_ms + self.cut_ms * numbers
-        gathered = self.gather_launch_ms + self.gather_ms * numbers
+        sliced = source.runs * self.cut_launch_ms + self.cut_ms * (source.part * entries if self.last else numbers)
+        gathered = self.gathering(source.held, source.part, entries)
         return min(sliced, gathered), source.runs == 1 or sliced <= gathered
+
+    def gathering(self, held: int, part: int, entries: int) -> float:
+        """What it costs to take `part` channels out of a tensor by their numbers."""
+        return self.gather_launch_ms + self.gather_ms * (held + part) * entries
 
     def reading(self, taps: int, rows: int, positions: int, sources: Sequence[Source], entries: int) -> Reading:
         """The cheapest way for a layer to read channels of several tensors.
@@ -167,7 +183,13 @@ class Prices:
         return min(options, key=lambda reading: reading.ms)
 
     def selected(self, rows: int, positions: int, sources: Sequence[int]) -> float:
-        """Channels added to others by a 1×1 layer per tensor that holds some; `sources`: how many channels each has."""
+        """Channels added to others by a layer of one tap per tensor that holds some.
+
+        Args:
+            rows: how many channels are made.
+            positions: of the output.
+            sources: how many channels each tensor has.
+        """
         return sum(self.layer(1, rows, held, positions) + self.launch_ms for held in sources)
 
     def gathered(self, rows: int, positions: int, sources: Sequence[int], turns: int) -> float:

@@ -75,7 +75,9 @@ class Operands:
         """The channels of `value`, in order, cut and joined from the tensors that hold them."""
         tensors, positions = self.tensor_of[value.ids], self.position_of[value.ids]
         runs = _runs(tensors, step=0)
-        if len(runs) > MAX_SLICES and len(runs) > len(np.unique(tensors)):
+        if len(runs) > len(np.unique(tensors)) and self._is_dear(
+            [(tensors[run], positions[run]) for run in runs], value
+        ):
             return self._from_joined(value)
         parts = [part for run in runs for part in self._take(int(tensors[run[0]]), positions[run], value)]
         return parts[0] if len(parts) == 1 else self.graph.call_function(aten.cat.default, (parts, value.axis))
@@ -85,6 +87,20 @@ class Operands:
         ids = self.pools.around(value.ids, self._is_made) if value.last else self._or_whole(value.ids)
         node, order = self.gather_any_order(replace(value, ids=ids))
         return self.index(node, positions_in(value.ids, order), value)
+
+    def _is_dear(self, parts: list[tuple[Ids, Ids]], value: Value) -> bool:
+        """Whether to join the tensors and gather, not to cut out these parts, which come by turns, and join them."""
+        if self.prices is None or not value.last:
+            return len(parts) > MAX_SLICES
+        prices = self.prices.where(True)
+        held = {int(tensors[0]): len(self.tensors[tensors[0]][1].ids) for tensors, _ in parts}
+        cut = sum(
+            prices.cutting(Source(held[int(tensors[0])], len(positions), len(_runs(positions, step=1))), value.entries)[
+                0
+            ]
+            for tensors, positions in parts
+        )
+        return cut > prices.gathering(sum(held.values()), len(value.ids), value.entries)
 
     def _is_made(self, ids: Ids) -> bool:
         return bool(self.tensor_of[ids[0]] >= 0)

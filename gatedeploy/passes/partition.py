@@ -92,7 +92,7 @@ class Partition:
         if selected:
             shape = (rows, positions, selected)
             gathered = prices.gathered(*shape, most_overlaps(turns))
-            total += gathered if last else min(prices.selected(*shape), gathered)  # no 1×1 layer selects what lies last
+            total += min(prices.selected(*shape), gathered)
         return total
 
     def total(self, labels: list[int]) -> float:

@@ -26,9 +26,10 @@ def test_every_price_is_measured(runtime: str, monkeypatch: pytest.MonkeyPatch) 
     told: list[str] = []
     prices = tune.tune(runtime, told.append)
     assert set(prices.rates) == {(taps, rows, 16, 16) for taps in (1, 9) for rows in (8, 32)}
-    singles = (getattr(prices, name) for name in SINGLE)
-    assert all(math.isfinite(price) and price >= 0 for price in (*singles, *prices.rates.values()))
+    assert set(prices.last_rates) == {(1, rows, 16, 16) for rows in (8, 32)}
+    measured = [getattr(prices, name) for name in SINGLE] + [*prices.rates.values(), *prices.last_rates.values()]
+    assert all(math.isfinite(price) and price >= 0 for price in measured)
     assert prices.launch_ms > 0
     assert prices.vector in (8, 16)
-    assert len(told) == 2 * 5
+    assert len(told) == 2 * 6
     collapse(capture(STRUCTURES[0].build(), EXAMPLE.double()), target=prices)

@@ -24,10 +24,13 @@ PRICES = Prices(
     gather_launch_ms=5,
     turn_ms=0.1,
     turn_launch_ms=7,
+    last_cut_ms=0.03,
+    last_cut_launch_ms=1,
     last_gather_ms=0.005,
     last_gather_launch_ms=2,
     last_turn_ms=0.2,
     last_turn_launch_ms=9,
+    last_rates={(1, 8, 16, 64): 25.0},
     last_by_rows=True,
 )
 
@@ -37,12 +40,18 @@ def test_rows_are_rounded_up_to_what_was_measured() -> None:
     assert PRICES.layer(9, 9, 16, 64) == pytest.approx(9 * 32 * 16 * 64 / 200)
 
 
-def test_where_channels_lie_last_gathers_have_prices_of_their_own() -> None:
+def test_channels_that_lie_last_have_prices_of_their_own() -> None:
     source = Source(held=64, part=32, runs=30)
     assert PRICES.where(False).cutting(source, 10)[0] == pytest.approx(5 + 0.02 * 960)
     assert PRICES.where(True).cutting(source, 10)[0] == pytest.approx(2 + 0.005 * 960)
     assert PRICES.where(True).gathered(4, 10, [64], 2) == pytest.approx(2 * (9 + 0.2 * 680))
-    assert PRICES.where(True).layer(9, 8, 16, 64) == PRICES.layer(9, 8, 16, 64)
+    assert PRICES.where(True).gathering(64, 32, 10) == pytest.approx(2 + 0.005 * 960)
+    assert PRICES.where(True).layer(1, 8, 16, 64) == pytest.approx(8 * 16 * 64 / 25)
+
+
+def test_of_a_tensor_whose_channels_lie_last_only_what_is_cut_out_is_touched() -> None:
+    at = replace(PRICES, last_gather_launch_ms=100)
+    assert at.where(True).cutting(Source(held=64, part=32, runs=3), 10) == pytest.approx((3 * 1 + 0.03 * 320, True))
 
 
 def test_more_rows_than_were_measured_take_several_turns() -> None:
