@@ -16,6 +16,7 @@ from gatedeploy.errors import CheckError, InputError, MissingExtraError, closest
 from gatedeploy.exporters.manifest import (
     MANIFEST,
     Costs,
+    Engine,
     FileEntry,
     Manifest,
     Reference,
@@ -26,7 +27,9 @@ from gatedeploy.exporters.manifest_json import manifest_to_json
 from gatedeploy.exporters.reading import MODEL, Bundle, read_bundle, read_manifest
 from gatedeploy.exporters.readme import readme
 from gatedeploy.exporters.reference import fingerprint, reference_picture
+from gatedeploy.exporters.tensorrt_library import Progress, library
 from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX, export_onnx
+from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
 from gatedeploy.files import replacing_folder, sha256
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.modules import network
@@ -36,8 +39,8 @@ from gatedeploy.runners.base import Array
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.specs import InputSpec
 
-FORMATS = ("onnx",)
-PLANNED_FORMATS = ("trt", "openvino", "aoti", "executorch")
+FORMATS = ("onnx", "trt")
+PLANNED_FORMATS = ("openvino", "aoti", "executorch")
 PRECISIONS = ("fp32",)
 PLANNED_PRECISIONS = ("fp16", "bf16", "int8")
 BATCHES = (1, 3)
@@ -53,15 +56,20 @@ def export(
     formats: Sequence[str] = ("onnx",),
     precision: str = "fp32",
     info: ModelInfo | None = None,
+    engine: EngineOptions | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Export a collapsed network as a bundle: a folder with the network, its description and a README.
 
     Args:
         collapsed: the network, or the file that holds it (`collapsed.safetensors`).
         out: the folder; one that is there is replaced if it is a bundle and holds nothing of yours.
-        formats: what the bundle shall hold.
+        formats: what the bundle shall hold: "onnx", and "trt" for a TensorRT engine. ONNX is always there: it is what
+            is verified, and what engines are built of.
         precision: of weights and arithmetic.
         info: tasks, class names and preprocessing; those that the network or the file brings when None.
+        engine: how the engine shall be built.
+        progress: is told how far the engine's build is.
 
     Raises:
         InputError: the network cannot be exported, the folder holds something else, or the request cannot be met.
@@ -69,17 +77,27 @@ def export(
         CheckError: the exported network computes something else. Nothing is written then.
         GatedeployError: the disk refuses. Nothing is changed then.
     """
+    source = None
     if isinstance(collapsed, Collapsed):
-        known = info or collapsed.info or names_only(collapsed.program)
-        return write_bundle(collapsed, known, Path(out), formats=formats, precision=precision)
-    if not isinstance(collapsed, (str, Path)):
+        known = collapsed.info or names_only(collapsed.program)
+    elif isinstance(collapsed, (str, Path)):
+        source = Path(collapsed)
+        program, known = read_collapsed(source)
+        collapsed = Collapsed(program)
+    else:
         raise InputError(
             "expected a collapsed network, as gatedeploy.collapse and gatedeploy.load return it, or the file of one; "
             f"got a {type(collapsed).__name__}"
         )
-    program, stored = read_collapsed(collapsed)
     return write_bundle(
-        Collapsed(program), info or stored, Path(out), formats=formats, precision=precision, source=Path(collapsed)
+        collapsed,
+        info or known,
+        Path(out),
+        formats=formats,
+        precision=precision,
+        source=source,
+        engine=engine,
+        progress=progress,
     )
 
 
@@ -91,6 +109,8 @@ def write_bundle(
     formats: Sequence[str] = ("onnx",),
     precision: str = "fp32",
     source: Path | None = None,
+    engine: EngineOptions | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Write a bundle, verify it, and only then give it its name.
 
@@ -101,6 +121,8 @@ def write_bundle(
         formats: what it shall hold.
         precision: of weights and arithmetic.
         source: the file that the network was read from, for the manifest.
+        engine: how an engine shall be built.
+        progress: is told how far that is.
 
     Raises:
         GatedeployError: as `export`.
@@ -109,6 +131,9 @@ def write_bundle(
     _check_known("precision", [precision], PRECISIONS, PLANNED_PRECISIONS)
     _check_place(out)
     _require_runtime()
+    engine = engine or EngineOptions()
+    if "trt" in formats:
+        library(engine.runtime)  # missing, it is told before the work
     program = _float32(collapsed.program)
     info = _fitting(info, program)
     gated = asdict(collapsed.report.gated) if collapsed.report else info.report.get("gated", {})
@@ -118,6 +143,9 @@ def write_bundle(
             if labels := labels_file(task):
                 _write_text(folder / labels, "".join(f"{name}\n" for name in task.classes))
         manifest = _describe(folder, program, info, gated, source)
+        if "trt" in formats:
+            engines = _build(folder, info.input, engine, progress or _untold)
+            manifest = replace(manifest, formats=(*manifest.formats, "trt"), engines=engines)
         _write_text(folder / "README.md", readme(manifest))
         manifest = replace(manifest, files=_entries(folder))
         _write_text(folder / MANIFEST, manifest_to_json(manifest))
@@ -138,7 +166,7 @@ def _describe(
         file.stat().st_size for file in (folder / MODEL, folder / f"{MODEL}{EXTERNAL_DATA_SUFFIX}") if file.exists()
     )
     return Manifest(
-        formats=FORMATS,
+        formats=FORMATS[:1],
         precision=PRECISIONS[0],
         input=info.input,
         tasks=info.tasks,
@@ -151,8 +179,20 @@ def _describe(
         source={"file": source.name, "sha256": sha256(source)} if source else {},
         verification=verification,
         reference=reference,
+        engines={},
         files={},
     )
+
+
+def _build(folder: Path, input: InputSpec, options: EngineOptions, progress: Progress) -> dict[str, Engine]:
+    """Build an engine of the ONNX file; returns what it is, by its path in the bundle."""
+    runtime, _ = library(options.runtime)
+    name = f"engine/{runtime}.plan"
+    return {name: build_engine(folder / MODEL, folder / name, input, options, progress)}
+
+
+def _untold(phase: str, done: int, steps: int) -> None:
+    pass
 
 
 def _verify(program: Program, spec: InputSpec, runner: OnnxRuntimeRunner) -> tuple[Verification, Reference]:

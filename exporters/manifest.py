@@ -63,11 +63,34 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """A TensorRT engine that was built, and not run: that takes a GPU.
+
+    Args:
+        runtime: what runs it: "tensorrt" or "tensorrt-rtx".
+        version: of the library; an engine runs in no other one.
+        compute_capabilities: the GPUs it was built for, by name, e.g. ("SM86",); empty: the library's own choice.
+        batches: the smallest, the usual and the largest batch size that it takes.
+        inputs: what it takes.
+        outputs: what it returns, in order.
+        layers: how many layers compute in each type, e.g. {"float32": 61, "int64": 3}.
+    """
+
+    runtime: str
+    version: str
+    compute_capabilities: tuple[str, ...]
+    batches: tuple[int, int, int]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    layers: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that `manifest.json` says.
 
     Args:
-        formats: the formats it holds, e.g. ("onnx",).
+        formats: the formats it holds, e.g. ("onnx", "trt").
         precision: of weights and arithmetic, e.g. "fp32".
         input: the picture, and how it is made of 8-bit pixels.
         tasks: the questions.
@@ -80,6 +103,7 @@ class Manifest:
         source: "file" and "sha256" of what it was made of; empty when that was no file.
         verification: the comparison with PyTorch when it was written.
         reference: what to compare with where there is no PyTorch network.
+        engines: by file, the engines that were built of the ONNX file.
         files: every other file of the folder, by its path with forward slashes.
     """
 
@@ -96,6 +120,7 @@ class Manifest:
     source: dict[str, str]
     verification: Verification
     reference: Reference
+    engines: dict[str, Engine]
     files: dict[str, FileEntry]
 
 

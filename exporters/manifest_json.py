@@ -11,7 +11,16 @@ from dataclasses import asdict
 from typing import Any
 
 from gatedeploy.errors import CheckError, InputError
-from gatedeploy.exporters.manifest import MANIFEST, Costs, FileEntry, Manifest, Reference, Verification, labels_file
+from gatedeploy.exporters.manifest import (
+    MANIFEST,
+    Costs,
+    Engine,
+    FileEntry,
+    Manifest,
+    Reference,
+    Verification,
+    labels_file,
+)
 from gatedeploy.exporters.reference import Fingerprint
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
@@ -23,6 +32,9 @@ SEAL = "content_sha256"
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}){0,5}")
 """Names that stay in the folder on every system: no `..`, no hidden file, no drive, no backslash, not absolute."""
+
+BATCHES = ("min", "opt", "max")
+"""What the batch sizes of an engine are called."""
 
 MAX_BATCH = 64
 """A stranger's manifest shall not make us allocate more pictures than this."""
@@ -58,6 +70,7 @@ def manifest_to_json(manifest: Manifest) -> str:
         ],
         **{key: asdict(getattr(manifest, key)) for key in ("costs", "verification", "reference")},
         **{key: getattr(manifest, key) for key in ("metrics", "flipped_gates", "tools", "source")},
+        "engines": {name: _engine_to_plain(engine) for name, engine in sorted(manifest.engines.items())},
         "files": {name: asdict(entry) for name, entry in sorted(manifest.files.items())},
     }
     return sealed(document)
@@ -104,7 +117,7 @@ def manifest_from_json(text: str) -> Manifest:
 
 def _manifest(document: Mapping[str, Any]) -> Manifest:
     outputs = document["outputs"]
-    specs = tuple(TensorSpec(_text(item["name"]), _shape(item["shape"]), _text(item["dtype"])) for item in outputs)
+    specs = tuple(map(_port, outputs))
     tasks = tuple(_task(item) for item in document["tasks"])
     task_of = {_text(item["name"]): _text(item["task"]) for item in outputs}
     if not specs or len(task_of) != len(specs) or not set(task_of.values()) <= {task.name for task in tasks}:
@@ -113,6 +126,9 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
     fingerprints = {_text(name): _fingerprint(item) for name, item in reference["outputs"].items()}
     if set(fingerprints) != set(task_of):
         raise ValueError("the reference has other outputs")
+    engines = {_file_name(name): _engine(item) for name, item in document.get("engines", {}).items()}
+    if not set(engines) <= set(document["files"]):
+        raise ValueError("an engine that is not listed among the files")
     return Manifest(
         formats=tuple(_text(item) for item in document["formats"]),
         precision=_text(document["precision"]),
@@ -127,6 +143,7 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         source=_texts(document["source"]),
         verification=_verification(document["verification"]),
         reference=Reference(_count(reference["seed"]), _batch(reference["batch"]), fingerprints),
+        engines=engines,
         files={_file_name(name): _file_entry(item) for name, item in document["files"].items()},
     )
 
@@ -153,6 +170,27 @@ def _costs(item: Mapping[str, Any]) -> Costs:
 def _verification(item: Mapping[str, Any]) -> Verification:
     error = {_text(batch): _numbers(errors) for batch, errors in item["error"].items()}
     return Verification(_text(item["runtime"]), _number(item["tolerance"]), _count(item["seed"]), error)
+
+
+def _engine_to_plain(engine: Engine) -> dict[str, Any]:
+    return {**asdict(engine), "batches": dict(zip(BATCHES, engine.batches, strict=True))}
+
+
+def _engine(item: Mapping[str, Any]) -> Engine:
+    smallest, usual, largest = (_count(item["batches"][name]) for name in BATCHES)
+    return Engine(
+        _text(item["runtime"]),
+        _text(item["version"]),
+        tuple(_text(name) for name in item["compute_capabilities"]),
+        (smallest, usual, largest),
+        tuple(map(_port, item["inputs"])),
+        tuple(map(_port, item["outputs"])),
+        {_text(name): _count(layers) for name, layers in item["layers"].items()},
+    )
+
+
+def _port(item: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(_text(item["name"]), _shape(item["shape"]), _text(item["dtype"]))
 
 
 def _batch(item: Any) -> int:

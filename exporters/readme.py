@@ -32,7 +32,7 @@ MEANING = {
 def readme(manifest: Manifest) -> str:
     """The text; everything in it is said by `manifest`, so it needs no file but that."""
     sections = [_title(manifest), _input(manifest.input), _outputs(manifest), _example(manifest.input)]
-    return "\n".join([*sections, _costs(manifest), _check(manifest)])
+    return "\n".join([*sections, *_engines(manifest), _costs(manifest), _check(manifest)])
 
 
 def _title(manifest: Manifest) -> str:
@@ -84,6 +84,22 @@ def _example(spec: InputSpec) -> str:
     sizes = {"height": spec.height, "width": spec.width, "channels": spec.channels}
     code = EXAMPLE.format(mean=mean, std=std, name=spec.name, **sizes)
     return f"## Example\n\nIn this folder, after `pip install numpy onnxruntime`:\n\n```python\n{code}```\n"
+
+
+def _engines(manifest: Manifest) -> list[str]:
+    if not manifest.engines:
+        return []
+    rows = [
+        f"| `{file}` | {engine.runtime} {engine.version} | {', '.join(engine.compute_capabilities) or 'its choice'} | "
+        f"{' / '.join(map(str, engine.batches))} |"
+        for file, engine in manifest.engines.items()
+    ]
+    table = ["| file | library | GPUs | batch, smallest / usual / largest |", "|---|---|---|---|", *rows]
+    told = (
+        "Built of `model.onnx`, and not run when this was written. An engine is code, made for one version of its\n"
+        "library: run only those whose maker you trust."
+    )
+    return ["\n".join(["## Engines", "", told, "", *table, ""])]
 
 
 def _costs(manifest: Manifest) -> str:

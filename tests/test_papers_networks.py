@@ -14,6 +14,7 @@ from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.compiler import Collapsed
 from gatedeploy.exporters.to_onnx import export_onnx
+from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
@@ -59,17 +60,37 @@ def test_collapsed_equals_gated(gated: Program, thin: Program) -> None:
     compare(expected, flat_predictions(evaluate(thin, image)), FLOAT64).check("the collapsed network")
 
 
+@pytest.fixture(scope="module")
+def model(thin: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file; writing it takes a minute for the largest, so it is asked for with two tasks alone."""
+    file = tmp_path_factory.mktemp("model") / "model.onnx"
+    export_onnx(Collapsed(thin).float().network, names_only(thin), file)
+    return file
+
+
+with_two_tasks = pytest.mark.parametrize("asked", [(name, 2) for name in TRUNKS], ids=str, indirect=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [(name, 2) for name in TRUNKS], ids=str, indirect=True)
-def test_it_runs_in_onnx_runtime(thin: Program, tmp_path: Path) -> None:
-    """With two tasks: writing the file takes a minute for the largest."""
+@with_two_tasks
+def test_it_runs_in_onnx_runtime(thin: Program, model: Path) -> None:
     image = picture(thin, torch.float32)
     expected = flat_predictions(evaluate(thin, image.double()))
-    export_onnx(Collapsed(thin).float().network, names_only(thin), tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     got: dict[str, Any] = dict(zip(names, session.run(None, {thin.input.name: image.numpy()}), strict=True))
     compare(expected, got, FLOAT32).check("ONNX Runtime")
+
+
+@pytest.mark.slow
+@with_two_tasks
+def test_tensorrt_builds_an_engine_of_it(thin: Program, model: Path, tmp_path: Path) -> None:
+    """Every node is taken, for batches of 1, 8 and 32; without a GPU nothing is run."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: there is none for this system")
+    engine = build_engine(model, tmp_path / "engine.plan", thin.input, EngineOptions("tensorrt-rtx"))
+    assert (tmp_path / "engine.plan").stat().st_size > cost(thin).params, "a byte for each parameter, at least"
+    assert engine.batches == (1, 8, 32)
+    assert [output.name for output in engine.outputs] == list(thin.outputs)
 
 
 @pytest.mark.slow

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
 
 from gatedeploy.cli.screen import Json, note, print_json, say, table
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.bundle import export as write
 from gatedeploy.exporters.reading import verify_bundle
+from gatedeploy.exporters.tensorrt_library import Progress
+from gatedeploy.exporters.to_tensorrt import EngineOptions
 
 
 def export(
     file: Annotated[Path, typer.Argument(help="A collapsed network that `gatedeploy prune` wrote.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX; the same as --format onnx.")] = False,
     formats: Annotated[list[str] | None, typer.Option("--format", help="A format to write; may be repeated.")] = None,
+    trt: Annotated[bool, typer.Option("--trt", help="Build a TensorRT engine, too; the same as --format trt.")] = False,
     precision: Annotated[str, typer.Option(help="Of weights and arithmetic.")] = "fp32",
+    min_shapes: Annotated[
+        str, typer.Option(help="The smallest batch that an engine takes: 1, or sizes, 1x3x128x128.")
+    ] = "1",
+    opt_shapes: Annotated[str, typer.Option(help="The batch for which it is fastest.")] = "8",
+    max_shapes: Annotated[str, typer.Option(help="The largest batch that it takes.")] = "32",
+    sm: Annotated[
+        str, typer.Option(help="Compute capabilities of the GPUs to build an engine for: 86,89. Empty: the library's.")
+    ] = "",
+    optimization_level: Annotated[
+        int | None, typer.Option(help="0 builds an engine fastest, 5 searches longest.")
+    ] = None,
+    workspace: Annotated[int | None, typer.Option(help="MiB that an engine's kernels may use besides.")] = None,
+    trt_library: Annotated[
+        str | None, typer.Option(help="tensorrt or tensorrt-rtx.", show_default="what is installed")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder to write.", show_default="bundle/ beside the file")
     ] = None,
@@ -27,18 +50,41 @@ def export(
 ) -> None:
     """Export a collapsed network as a bundle: the network, its description, class names and a README.
 
-    The exported network is run and compared with PyTorch at two batch sizes before the folder appears.
+    The exported network is run and compared with PyTorch at two batch sizes before the folder appears. Engines are
+    built of it and not run: building needs no GPU with TensorRT for RTX, running does.
     """
-    wanted = list(dict.fromkeys([*(["onnx"] if onnx else []), *(formats or [])]))
+    wanted = list(dict.fromkeys([*(["onnx"] if onnx else []), *(["trt"] if trt else []), *(formats or [])]))
     if not wanted:
-        raise InputError("no format was asked for; say --onnx, or --format with its name")
+        raise InputError("no format was asked for; say --onnx, --trt, or --format with its name")
+    engine = EngineOptions(
+        trt_library,
+        (
+            _numbers("--min-shapes", min_shapes, "x"),
+            _numbers("--opt-shapes", opt_shapes, "x"),
+            _numbers("--max-shapes", max_shapes, "x"),
+        ),
+        _numbers("--sm", sm, ",") if sm else (),
+        optimization_level,
+        None if workspace is None else workspace << 20,
+    )
     note(f"Exporting {file}")
-    bundle = write(file, out or file.parent / "bundle", formats=wanted, precision=precision)
+    with _building() as progress:
+        bundle = write(
+            file, out or file.parent / "bundle", formats=wanted, precision=precision, engine=engine, progress=progress
+        )
     checked = bundle.manifest.verification
     if json:
         files = {name: asdict(entry) for name, entry in bundle.manifest.files.items()}
-        print_json({"bundle": str(bundle.path), "files": files, "verification": asdict(checked)})
+        engines = {name: asdict(built) for name, built in bundle.manifest.engines.items()}
+        print_json({"bundle": str(bundle.path), "files": files, "engines": engines, "verification": asdict(checked)})
         return
+    for name, built in bundle.manifest.engines.items():
+        types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
+        gpus = ", ".join(built.compute_capabilities) or "the library's choice of GPUs"
+        say(
+            f"{name}: built with {built.runtime} {built.version} for {gpus}, batch "
+            f"{' / '.join(map(str, built.batches))}; not run. Layers: {types}."
+        )
     rows = [[name, f"{entry.size_bytes:,} bytes"] for name, entry in bundle.manifest.files.items()]
     table([str(bundle.path), "size"], rows)
     worst = max(error for errors in checked.error.values() for error in errors.values())
@@ -47,6 +93,30 @@ def export(
         f"the same to {worst:.1e} of the outputs' scale."
     )
     say(f"Next: gatedeploy verify {shlex.quote(str(bundle.path))}, or gatedeploy bench {shlex.quote(str(file))}")
+
+
+def _numbers(option: str, text: str, between: str) -> tuple[int, ...]:
+    """Whole numbers of an option, e.g. 8x3x128x128."""
+    parts = text.split(between)
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise InputError(f"{option} {text}: expected whole numbers with '{between}' between them")
+    return tuple(map(int, parts))
+
+
+@contextmanager
+def _building() -> Iterator[Progress]:
+    """A bar for each phase of an engine's build, on a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        known: dict[str, TaskID] = {}
+
+        def tell(phase: str, done: int, steps: int) -> None:
+            if phase not in known:
+                known[phase] = bars.add_task(phase, total=steps)
+            bars.update(known[phase], completed=done, total=steps, visible=done < steps)
+
+        yield tell
 
 
 def verify(

@@ -241,9 +241,9 @@ def test_a_network_that_computes_something_else_is_not_written(thin: gd.Collapse
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"formats": ["trt"]}, "the format 'trt' is planned; this version of gatedeploy writes onnx"),
+        ({"formats": ["openvino"]}, "the format 'openvino' is planned; this version of gatedeploy writes onnx, trt"),
         ({"formats": ["onx"]}, "there is no format 'onx'; known are onnx, trt, .*; did you mean 'onnx'"),
-        ({"formats": "onnx"}, r"formats: expected a list such as \['onnx'\], got 'onnx'"),
+        ({"formats": "onnx"}, r"formats: expected a list such as \['onnx', 'trt'\], got 'onnx'"),
         ({"formats": []}, "formats: expected a list"),
         ({"precision": "fp16"}, "the precision 'fp16' is planned; this version of gatedeploy writes fp32"),
         ({"precision": "fp31"}, "there is no precision 'fp31'; known are fp32, fp16, .*; did you mean"),

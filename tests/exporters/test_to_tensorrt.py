@@ -1,0 +1,200 @@
+"""Engines are really built, on a machine without a GPU; nothing runs them here."""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import gatedeploy as gd
+from gatedeploy.errors import CheckError, GatedeployError, InputError, MissingExtraError
+from gatedeploy.exporters import Bundle, export, read_bundle, verify_bundle
+from gatedeploy.exporters import to_tensorrt as module
+from gatedeploy.exporters.tensorrt_library import library, messages_of
+from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
+from gatedeploy.runners.base import TensorSpec
+from tests.exporters.networks import INPUT
+
+try:
+    import tensorrt_rtx
+except ImportError:
+    tensorrt_rtx = None
+
+rtx = pytest.mark.skipif(tensorrt_rtx is None, reason="tensorrt-rtx is not installed: there is none for this system")
+RTX = EngineOptions("tensorrt-rtx")
+
+
+@rtx
+def test_an_engine_is_built_and_told(exported: Bundle, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    options = EngineOptions("tensorrt-rtx", ((1,), (2, 3, 8, 8), (4,)), (86, 89), 0, 64 << 20)
+    engine = build_engine(exported.model, tmp_path / "x.plan", INPUT, options, lambda *step: told.append(step))
+    assert (tmp_path / "x.plan").stat().st_size > 1000
+    assert (engine.runtime, engine.version) == ("tensorrt-rtx", tensorrt_rtx.__version__)
+    assert (engine.compute_capabilities, engine.batches) == (("SM86", "SM89"), (1, 2, 4))
+    assert engine.inputs == (TensorSpec("image", ("batch", 3, 8, 8), "float32"),)
+    assert engine.outputs == exported.manifest.outputs
+    assert engine.layers["float32"] > 0
+    assert told[0][1] == 0
+    assert told[-1][1] == told[-1][2] > 0
+
+
+@rtx
+def test_a_bundle_with_an_engine(thin: gd.Collapsed, tmp_path: Path) -> None:
+    bundle = export(thin, tmp_path / "out", formats=["trt"], engine=EngineOptions("tensorrt-rtx"))
+    assert bundle.manifest.formats == ("onnx", "trt")
+    assert set(bundle.manifest.engines) == {"engine/tensorrt-rtx.plan"}
+    assert read_bundle(bundle.path).manifest == bundle.manifest
+    assert verify_bundle(bundle.path).files == len({"model.onnx", "manifest.json", "README.md", "engine"})
+    text = (bundle.path / "README.md").read_text()
+    assert f"| `engine/tensorrt-rtx.plan` | tensorrt-rtx {tensorrt_rtx.__version__} | its choice | 1 / 8 / 32 |" in text
+    (bundle.path / "engine/tensorrt-rtx.plan").write_bytes(b"another engine")
+    with pytest.raises(CheckError, match=r"engine/tensorrt-rtx.plan has 14 bytes, expected"):
+        read_bundle(bundle.path)
+
+
+def of_one_node(file: Path, operator: str = "Relu", *, input: str = "image", batch: Any = "batch") -> Path:
+    """An ONNX file of one operator on pictures of 3×8×8."""
+    sizes = [batch, 3, 8, 8]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in (input, "y")]
+    node = helper.make_node(operator, [input], ["y"], name=f"layer/{operator}")
+    graph = helper.make_graph([node], "net", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), file)
+    return file
+
+
+def of_bytes(content: bytes) -> Callable[[Path], Path]:
+    def write(file: Path) -> Path:
+        file.write_bytes(content)
+        return file
+
+    return write
+
+
+def cut_short(file: Path) -> Path:
+    file.write_bytes(of_one_node(file).read_bytes()[:60])
+    return file
+
+
+@rtx
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (of_bytes(b""), "holds no network; expected an ONNX file: export it again"),
+        (of_bytes(b"hello\n"), "holds no network; expected an ONNX file: export it again"),
+        (cut_short, "TensorRT cannot read it: .*; export it again"),
+        (partial(of_one_node, operator="Bernoulli"), "node 'layer/Bernoulli': TensorRT does not take the operator"),
+        (partial(of_one_node, input="x"), r"takes x \(-1, 3, 8, 8\); expected image \(-1, 3, 8, 8\)"),
+        (partial(of_one_node, batch=2), r"takes image \(2, 3, 8, 8\); expected image \(-1, 3, 8, 8\)"),
+    ],
+    ids=["nothing", "words", "cut short", "an operator", "another input", "a fixed batch"],
+)  # fmt: skip
+def test_files_that_are_not_taken(make: Callable[[Path], Path], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"model.onnx: {message}"):
+        build_engine(make(tmp_path / "model.onnx"), tmp_path / "x.plan", INPUT, RTX)
+    assert not (tmp_path / "x.plan").exists()
+
+
+@rtx
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compute_capabilities": (90,)}, r"tensorrt-rtx \S+ does not build for SM90; it builds for SM75, .*SM89"),
+        ({"shapes": ((1,), (2, 3, 9, 8), (4,))}, "the shape 2x3x9x8 is not the network's, .* is free: 2x3x8x8"),
+    ],
+)
+def test_what_an_engine_cannot_be(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        build_engine(
+            of_one_node(tmp_path / "m.onnx"),
+            tmp_path / "x.plan",
+            INPUT,
+            EngineOptions("tensorrt-rtx", **options),
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shapes": ((8,), (1,), (32,))}, "batch sizes 8, 1, 32: expected the smallest, at least 1, the usual and"),
+        ({"shapes": ((0,), (1,), (32,))}, "batch sizes 0, 1, 32"),
+        ({"optimization_level": 6}, "optimization level 6: expected 0 to 5"),
+        ({"workspace_bytes": 0}, "workspace of 0 bytes"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EngineOptions(**options)
+
+
+@rtx
+def test_the_user_can_end_a_build(exported: Bundle, tmp_path: Path) -> None:
+    def interrupt(phase: str, done: int, steps: int) -> None:
+        if phase == "Building engine" and done == 0:
+            _thread.interrupt_main()
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(exported.model, tmp_path / "x.plan", INPUT, RTX, interrupt)
+    assert not any(tmp_path.iterdir())
+
+
+@rtx
+def test_no_disk_space(exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(GatedeployError, match="could not be written: No space left on device"):
+        build_engine(exported.model, tmp_path / "x.plan", INPUT, RTX)
+    assert not any(tmp_path.iterdir())
+
+
+@rtx
+def test_a_build_that_fails_says_why(exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library returns nothing, and says why to its logger."""
+
+    def fail(builder: Any, network: Any, config: Any) -> None:
+        messages_of(tensorrt_rtx).log(tensorrt_rtx.ILogger.ERROR, "no kernel for it")
+
+    monkeypatch.setattr(tensorrt_rtx.Builder, "build_serialized_network", fail)
+    with pytest.raises(CheckError, match="TensorRT could not build an engine: no kernel for it"):
+        build_engine(exported.model, tmp_path / "x.plan", INPUT, RTX)
+
+
+def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, thin: gd.Collapsed, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(MissingExtraError, match=r"building an engine needs tensorrt, .*'gatedeploy\[tensorrt\]'"):
+        library("tensorrt")
+    with pytest.raises(MissingExtraError, match=r"building an engine needs tensorrt"):
+        export(thin, tmp_path / "out", formats=["trt"])
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(
+        InputError, match="the TensorRT runtime tensort: expected tensorrt or tensorrt-rtx; did you mean"
+    ):
+        library("tensort")
+
+
+def test_the_library_that_needs_no_gpu_comes_first_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    large, small = SimpleNamespace(), SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "tensorrt", large)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", small)
+    for gpu, expected in ((False, ("tensorrt-rtx", small)), (True, ("tensorrt", large))):
+        monkeypatch.setattr("torch.cuda.is_available", lambda gpu=gpu: gpu)
+        assert library(None) == expected
+
+
+def test_tensorrt_itself_builds_for_the_gpu_that_is_there() -> None:
+    """It has no compute capabilities to choose from; stood in for, for it cannot be installed without a GPU."""
+    trt = SimpleNamespace(ProfilingVerbosity=SimpleNamespace(DETAILED=1))
+    assert module._configure(trt, SimpleNamespace(), "tensorrt", EngineOptions()) == ()
+    with pytest.raises(InputError, match="tensorrt builds for the GPU of this machine alone; leave the compute"):
+        module._configure(trt, SimpleNamespace(), "tensorrt", EngineOptions(compute_capabilities=(86,)))
