@@ -36,7 +36,7 @@ FLOORS: list[set[str]] = [
     {"compiler"},
     {"storage"},
     {"exporters", "models", "training", "data"},
-    {"assembly", "recipe_reference", "operator_reference", "api"},
+    {"assembly", "doctor", "recipe_reference", "operator_reference", "api"},
     {"benchmarks"},
     {"cli"},
 ]

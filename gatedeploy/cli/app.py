@@ -14,6 +14,7 @@ import typer
 from gatedeploy import __version__
 from gatedeploy.cli import INTERRUPTED, STOPPED
 from gatedeploy.cli.demo import demo
+from gatedeploy.cli.doctor import doctor
 from gatedeploy.cli.export import export, verify
 from gatedeploy.cli.inspect import inspect
 from gatedeploy.cli.measure import bench, flops
@@ -51,7 +52,7 @@ def _options(
     """Read by `run`, which takes `--debug` at any place."""
 
 
-for command in (demo, train, prune, export, verify, inspect, flops, bench, tune):
+for command in (demo, train, prune, export, verify, inspect, flops, bench, tune, doctor):
     app.command(epilog="With --debug, at any place, an error shows its traceback.")(command)
 
 

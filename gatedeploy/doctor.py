@@ -1,0 +1,162 @@
+"""What of the libraries that gatedeploy can use is installed here, and what is missing for what."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+import torch
+
+from gatedeploy import __version__
+from gatedeploy.errors import first_line
+
+USES: dict[str, tuple[tuple[str, ...], str]] = {
+    "gatedeploy train": (("lightning_fabric", "torchmetrics", "tensorboard"), "train"),
+    "gatedeploy export --onnx": (("onnx", "onnxscript", "onnxruntime"), "cpu"),
+    "gatedeploy export --trt, with TensorRT": (("onnxruntime", "tensorrt"), "cpu,tensorrt"),
+    "gatedeploy export --trt, with TensorRT for RTX": (("onnxruntime", "tensorrt_rtx"), "cpu,tensorrt-rtx"),
+    "gatedeploy tune --runtime openvino": (("openvino",), "openvino"),
+}
+"""What can be done here, the libraries that it takes, and the extras that bring these."""
+
+OWNERS = ("onnxruntime", "onnxruntime-gpu")
+"""Distributions that overwrite each other: both bring the module `onnxruntime`."""
+
+TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library, as it is imported.
+
+    Args:
+        name: what it is imported as.
+        version: of what is installed; None: nothing is.
+        problem: why it does not load though it is installed; None where it does.
+        details: what else there is to say of it.
+    """
+
+    name: str
+    version: str | None
+    problem: str | None = None
+    details: str = ""
+
+    @property
+    def loads(self) -> bool:
+        """Whether it can be used."""
+        return self.version is not None and self.problem is None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its name and its compute capability, e.g. "8.6"."""
+
+    name: str
+    compute_capability: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found.
+
+    Args:
+        python: its version.
+        gatedeploy: its version.
+        system: operating system and architecture.
+        libraries: what was looked for.
+        gpus: of NVIDIA.
+        uses: for each command, what has to be installed for it; "" where nothing is missing.
+        warnings: what is wrong.
+    """
+
+    python: str
+    gatedeploy: str
+    system: str
+    libraries: tuple[Library, ...]
+    gpus: tuple[Gpu, ...]
+    uses: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def diagnose() -> Diagnosis:
+    """Load every library that a command could need, and look for GPUs."""
+    names = dict.fromkeys(["torch", *(name for names, _ in USES.values() for name in names)])
+    found = {name: _library(name) for name in names}
+    uses = {
+        use: "" if all(found[name].loads for name in needed) else f"pip install 'gatedeploy[{extra}]'"
+        for use, (needed, extra) in USES.items()
+    }
+    gpus = _gpus()
+    broken = [f"{each.name} {each.version} does not load: {each.problem}" for each in found.values() if each.problem]
+    return Diagnosis(
+        platform.python_version(),
+        __version__,
+        f"{platform.system()} {platform.machine()}",
+        tuple(found.values()),
+        gpus,
+        uses,
+        (*broken, *_clashes(), *_unused(gpus)),
+    )
+
+
+def _library(name: str) -> Library:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return Library(name, None)
+        return Library(name, _version(name), first_line(error))
+    except Exception as error:  # whatever a library raises while it is loaded
+        return Library(name, _version(name), first_line(error))
+    details = ""
+    if name == "torch":
+        details = f"CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
+    if name == "onnxruntime":
+        details = ", ".join(module.get_available_providers())
+    return Library(name, _version(name), None, details)
+
+
+def _version(name: str) -> str:
+    for distribution in importlib.metadata.packages_distributions().get(name, [name]):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "of an unknown version"
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    """Asked of the driver's own program, for PyTorch may be a build for CPUs."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    words = [program, "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = (line.rpartition(",") for line in said.splitlines() if "," in line)
+    return tuple(Gpu(name.strip(), capability.strip()) for name, _, capability in rows)
+
+
+def _clashes() -> list[str]:
+    there = []
+    for distribution in OWNERS:
+        try:
+            there.append(f"{distribution} {importlib.metadata.version(distribution)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if len(there) < len(OWNERS):
+        return []
+    remedy = f"pip uninstall {' '.join(OWNERS)}, then install one of them"
+    return [f"{' and '.join(there)} are both installed and overwrite each other: {remedy}"]
+
+
+def _unused(gpus: tuple[Gpu, ...]) -> list[str]:
+    if gpus and not torch.cuda.is_available():
+        return [f"there is a GPU, {gpus[0].name}, and the installed PyTorch {torch.__version__} cannot use it"]
+    return []
