@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gatedeploy.artifact import ModelInfo, names_only, read_collapsed
+from gatedeploy.artifact import ModelInfo, check_fits, names_only, read_collapsed
 from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import CheckError, InputError, MissingExtraError, closest
 from gatedeploy.exporters.manifest import (
@@ -260,13 +260,8 @@ def _float32(program: Program) -> Program:
 
 def _fitting(info: ModelInfo, program: Program) -> ModelInfo:
     """`info` for the tasks that the network has; `InputError` where the two contradict each other."""
-    known = {task.name: task for task in info.tasks}
-    for name in program.outputs:
-        if name not in known:
-            raise InputError(
-                f"the network predicts {name!r}, of which its description knows nothing: {', '.join(known)}"
-            )
-    if (info.input.name, info.input.shape) != (program.input.name, program.input.shape):
+    check_fits(info, program)
+    if info.input.name != program.input.name:
         raise InputError(f"the network takes {program.input}, its description says {info.input}")
     info = info.only(program.outputs)
     for task in info.tasks:

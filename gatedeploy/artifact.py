@@ -65,6 +65,18 @@ class ModelInfo:
         return replace(self, tasks=kept, metrics=metrics)
 
 
+def check_fits(info: ModelInfo, program: Program) -> None:
+    """Raise `InputError` where a description and the network contradict each other."""
+    known = {task.name: task for task in info.tasks}
+    for name in program.outputs:
+        if name not in known:
+            raise InputError(
+                f"the network predicts {name!r}, of which its description knows nothing: {', '.join(known)}"
+            )
+    if info.input.shape != program.input.shape:
+        raise InputError(f"the network takes {program.input}, its description says {info.input}")
+
+
 def names_only(program: Program) -> ModelInfo:
     """What travels with a network of which nothing is known but what it computes."""
     return ModelInfo(tuple(Task(name) for name in program.outputs), program.input)

@@ -25,6 +25,7 @@ from gatedeploy.lowering import Lowered, lower
 from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
 from gatedeploy.price_tables import prices_of_target
 from gatedeploy.program import Program, evaluate
+from gatedeploy.shapes import check_pictures
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Collapsed(nn.Module):
         self._names = tuple(program.weights)
 
     def forward(self, image: Tensor) -> dict[str, Any]:
-        """`image`: (batch, channels, height, width). Returns one prediction per task."""
+        """`image`: (batch, channels, height, width). Returns one prediction per task; `InputError` of another rank."""
+        check_pictures("the picture", image)
         predictions: dict[str, Any] = self.network(image)
         return predictions
 
@@ -209,6 +211,8 @@ def with_tasks(program: Program, tasks: Sequence[str]) -> Program:
     known = list(program.outputs)
     if isinstance(tasks, str):
         raise InputError(f"tasks: expected a list of names, got the text {tasks!r}")
+    if not all(isinstance(task, str) for task in tasks):
+        raise InputError(f"tasks: expected names, as `task.name` has them, got {tasks!r}")
     for task in tasks:
         if task not in known:
             raise InputError(f"no task {task!r} in this network; it has {', '.join(known)}{closest(task, known)}")

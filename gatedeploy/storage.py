@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gatedeploy.artifact import (
     ModelInfo,
+    check_fits,
     describe,
     info_of,
     is_checkpoint,
@@ -40,9 +41,12 @@ def save(
         InputError: the network cannot be saved: it calls what a saved graph may not call.
     """
     known = info_of(net)
+    if info is not None and not isinstance(info, ModelInfo):
+        raise InputError(f"info: expected a gatedeploy.ModelInfo, got a {type(info).__name__}")
     if isinstance(net, Collapsed):
         program = net.program
         info = info or known or names_only(program)
+        check_fits(info, program)
         report = asdict(net.report) if net.report else info.report
         write_collapsed(path, program, replace(info, form="collapsed", report=report))
         return
@@ -51,7 +55,9 @@ def save(
             raise InputError(f"saving a {type(net).__name__} needs an example_input to see how it runs")
         example_input = next(net.parameters()).new_zeros(2, *known.input.shape)
     program = capture(net, example_input, info.input if info else None)
-    if info is None:
+    if info is not None:
+        check_fits(info, program)
+    else:
         info = replace(known, input=program.input) if known else names_only(program)
     if known and known.form == "collapsed":
         write_collapsed(path, program, replace(info, form="collapsed"))

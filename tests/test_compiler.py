@@ -80,6 +80,8 @@ def test_a_task_that_is_no_list_is_explained() -> None:
     _, program = gated()
     with pytest.raises(gd.InputError, match="tasks: expected a list of names, got the text 'depth'"):
         gd.collapse(program, tasks="depth")
+    with pytest.raises(gd.InputError, match=r"tasks: expected names, as `task\.name` has them, got "):
+        gd.collapse(program, tasks=[gd.Task("depth")])  # type: ignore[list-item]
 
 
 def test_a_network_needs_an_example() -> None:

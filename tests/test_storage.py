@@ -270,3 +270,29 @@ def test_a_collapsed_network_is_pickled_without_a_type_of_gatedeploys() -> None:
     parts = pickletools.genops(pickle.dumps(thin.network))
     texts = {argument for _, argument, _ in parts if isinstance(argument, str)}
     assert {text for text in texts if text.startswith("gatedeploy")} == {"gatedeploy.info"}
+
+
+def test_what_is_said_must_fit(tmp_path: Path) -> None:
+    network = gated()
+    thin = gd.collapse(network, example_input=EXAMPLE)
+    other_task = ModelInfo((gd.Task("colour"),), gd.InputSpec(3, 8, 8))
+    for net, info, message in (
+        (thin, {"a": 1}, "info: expected a gatedeploy.ModelInfo, got a dict"),
+        (thin, other_task, "the network predicts '.*', of which its description knows nothing: colour"),
+        (
+            thin,
+            dataclasses.replace(other_task, tasks=tuple(TASKS), input=gd.InputSpec(3, 9, 8)),
+            "its description says",
+        ),
+        (network, other_task, "the network predicts '.*', of which its description knows nothing: colour"),
+        (network, dataclasses.replace(other_task, tasks=tuple(TASKS), input=gd.InputSpec(3, 9, 8)), "the description"),
+    ):
+        with pytest.raises(gd.InputError, match=message):
+            gd.save(net, tmp_path / "file", info=info)  # type: ignore[arg-type]
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_collapsed_network_takes_batches() -> None:
+    thin = gd.collapse(gated(), example_input=EXAMPLE)
+    with pytest.raises(gd.InputError, match=r"the picture: expected a tensor \(batch, channels, height, width\), got"):
+        thin(EXAMPLE[0])

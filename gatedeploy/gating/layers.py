@@ -52,7 +52,10 @@ class ChannelGate(nn.Module):
 
     def choose(self, specific: Sequence[bool] | Tensor) -> None:
         """Set the gates by hand: one truth value per group, True takes the task's own feature."""
-        given = torch.as_tensor(specific)
+        try:
+            given = torch.as_tensor(specific)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"expected a truth value for each group, got {specific!r}") from error
         wanted = given.bool()
         if not torch.equal(given, wanted.to(given.dtype)):
             raise InputError(f"expected choices that are true or false, 1 or 0; got {given.tolist()}")

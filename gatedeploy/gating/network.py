@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -84,8 +84,10 @@ class GatedNetwork(nn.Module):
         if isinstance(site, str):
             sites = {found.name: found for found in self.sites}
             if site not in sites:
-                raise InputError(f"no site {site!r}{closest(site, list(sites))}")
+                raise InputError(f"no site {site!r}; there are {', '.join(sites)}{closest(site, list(sites))}")
             site = sites[site]
+        if not isinstance(site, Site):
+            raise InputError(f"expected a site or its name, got {site!r}; `sites` has them")
         try:
             return cast(ChannelGate, self.get_submodule(f"gates.{site.gate}.{task}"))
         except AttributeError:
@@ -118,11 +120,13 @@ class GatedNetwork(nn.Module):
         names = [*(task.name for task in self.tasks), SHARED]
         if branch not in names:
             raise InputError(f"no branch {branch!r}; there are {', '.join(names)}")
+        there = self.branches.get_submodule(branch)
         try:
-            self.branches.get_submodule(branch).load_state_dict(weights)
+            copy.deepcopy(there).load_state_dict(weights)  # which takes what fits before it says what does not
         except (RuntimeError, TypeError) as error:
             told = " ".join(str(error).split())
             raise InputError(f"branch {branch}: these are not the weights of its backbone: {told}") from None
+        there.load_state_dict(weights)
 
     def specific_share(self) -> dict[str, float]:
         """Share of task-specific channels per task, the mean over sites of the mean over channels."""
@@ -166,7 +170,7 @@ def gate(
     """
     backbone = getattr(backbone, "_orig_mod", backbone)  # that which torch.compile wrapped
     tasks, heads = _checked(backbone, tasks, heads, example_input)
-    _check_placing(sites, group, tie, gates)
+    _check_placing(sites, group, tie, gates, leaf_modules)
     try_out(backbone, [task.name for task in tasks], heads, example_input)
     template = trace(backbone, example_input, leaf_modules)
     found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
@@ -198,6 +202,10 @@ def _checked(
     check_pictures("example_input", example_input)
     if 0 in example_input.shape:
         raise InputError(f"example_input: there is nothing in it, its shape is {tuple(example_input.shape)}")
+    if not isinstance(tasks, Iterable):
+        raise InputError(f"tasks: expected a list of tasks, got a {type(tasks).__name__}")
+    if heads is not None and not isinstance(heads, Mapping):
+        raise InputError(f"heads: expected a dict of modules by task, got a {type(heads).__name__}")
     tasks, heads = check_tasks(tuple(tasks)), dict(heads or {})
     names = [task.name for task in tasks]
     for name, head in heads.items():
@@ -214,7 +222,9 @@ def _checked(
     return tasks, heads
 
 
-def _check_placing(sites: str | Sequence[str], group: int, tie: str | None, gates: str) -> None:
+def _check_placing(
+    sites: str | Sequence[str], group: int, tie: str | None, gates: str, leaves: Sequence[str | type[nn.Module]]
+) -> None:
     for argument, given, known in (("tie", tie, (None, "residual")), ("gates", gates, ("channel", "head"))):
         if given not in known:
             raise InputError(f"{argument} must be {known[0]!r} or {known[1]!r}, got {given!r}")
@@ -222,6 +232,11 @@ def _check_placing(sites: str | Sequence[str], group: int, tie: str | None, gate
         raise InputError(f"group must be a whole number, at least 1, got {group!r}")
     if isinstance(sites, str) and sites != "auto":
         raise InputError(f"sites must be 'auto' or a list of names, got {sites!r}")
+    if not all(isinstance(site, str) for site in sites):
+        raise InputError(f"sites must be names, as `site.name` has them, got {sites!r}")
+    listed = isinstance(leaves, Iterable) and not isinstance(leaves, str)
+    if not listed or not all(isinstance(leaf, (str, type)) for leaf in leaves):
+        raise InputError(f"leaf_modules must be a list of names or classes of modules, got {leaves!r}")
 
 
 def _require(graph: fx.Graph, sites: Sequence[Site]) -> None:

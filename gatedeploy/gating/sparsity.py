@@ -27,6 +27,8 @@ def sparsity_penalty(network: GatedNetwork, form: PenaltyForm = "hinge", scale: 
     Returns:
         A scalar, to be multiplied by λ_s.
     """
+    if not isinstance(network, GatedNetwork):
+        raise InputError(f"expected a gated network, as gatedeploy.gate makes it, got a {type(network).__name__}")
     if form not in ("hinge", "l1"):
         raise InputError(f"no such sparsity form {form!r}; there are hinge and l1")
     terms = []

@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gatedeploy.errors import InputError, first_line
-from gatedeploy.program import flat_predictions
+from gatedeploy.program import IMAGE, flat_predictions
 from gatedeploy.randomness import draws
 from gatedeploy.shapes import silent
 
@@ -66,7 +66,8 @@ def try_out(backbone: nn.Module, tasks: Sequence[str], heads: Mapping[str, nn.Mo
                 with _told(f"the head of {task!r}", f"what the backbone returns, {described(features)}"):
                     predictions[task] = head(features)
                 _check(f"the head of {task!r}", predictions[task], batch)
-            flat_predictions(predictions)
+            if IMAGE in flat_predictions(predictions):
+                raise InputError(f"the picture and a prediction would both be called {IMAGE!r}; rename the task")
 
 
 def place_of(error: BaseException) -> str:
@@ -123,6 +124,11 @@ def _check(who: str, prediction: Any, batch: int) -> None:
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
         raise InputError(f"{who} returns {described(prediction)}; a task's output must consist of tensors")
     for leaf in leaves:
+        if not leaf.is_floating_point():
+            raise InputError(
+                f"{who} returns a tensor of {str(leaf.dtype).removeprefix('torch.')}, which has no gradient; return "
+                "scores, and leave what follows them, such as an argmax, to whoever runs the network"
+            )
         if leaf.ndim == 0 or leaf.shape[0] != batch:
             raise InputError(
                 f"{who} returns a tensor of shape {tuple(leaf.shape)} for {batch} pictures; a task's output must have "

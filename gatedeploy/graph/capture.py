@@ -42,6 +42,8 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
     if not isinstance(module, nn.Module):
         raise InputError(f"expected a network, a torch.nn.Module; got a {type(module).__name__}")
     check_pictures("example input", example_input)
+    if spec is not None and spec.shape != tuple(example_input.shape[1:]):
+        raise InputError(f"the example is {tuple(example_input.shape)}, the description says {spec}")
     name = type(module).__name__
     exported = _export(module, example_input, name)
     with located(name):

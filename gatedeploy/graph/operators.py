@@ -106,9 +106,9 @@ def _normed(call: Call, constants: Sequence[str], block: int = 1, **changed: Any
 
 @rule(aten.layer_norm, aten.rms_norm)
 def layer_norm(call: Call) -> Value:
-    """Over other dimensions than the channels': each is normalised alike and apart. Over them: all are needed.
+    """Over other dimensions than the channels': each is normalised apart. Over them: all are needed, in any order.
 
-    Where it goes over the channels alone, these may come in any order: weights and results follow.
+    Weights and results follow the order in which the channels come, where it goes over these alone.
     """
     value, dims = call["input"], len(call["normalized_shape"])
     affine = [weight for weight in (call["weight"], call.arguments.get("bias")) if weight is not None]

@@ -215,8 +215,10 @@ class TestStartingWeights:
     def test_a_gate_by_name(self) -> None:
         network = gate(Plain())
         assert network.gate(network.sites[0].name, "depth") is network.gate(network.sites[0], "depth")
-        with pytest.raises(gd.InputError, match="no site 'stem'"):
+        with pytest.raises(gd.InputError, match=f"no site 'stem'; there are {network.sites[0].name}"):
             network.gate("stem", "depth")
+        with pytest.raises(gd.InputError, match="expected a site or its name, got 0; `sites` has them"):
+            network.gate(0, "depth")  # type: ignore[arg-type]
         with pytest.raises(gd.InputError, match="no task 'colour'; there are depth, normals"):
             network.gate(network.sites[0], "colour")
 
@@ -228,6 +230,15 @@ class TestStartingWeights:
             network.load_branch("shared", {})
         with pytest.raises(gd.InputError, match="not the weights of its backbone: Expected state_dict to be dict-like"):
             network.load_branch("shared", [])  # type: ignore[arg-type]
+
+    def test_weights_that_are_refused_change_nothing(self) -> None:
+        network = gate(Plain())
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        wrong = {name: torch.full_like(tensor, 7) for name, tensor in Plain().state_dict().items()}
+        last = list(wrong)[-1]
+        with pytest.raises(gd.InputError, match=f"size mismatch for {last}"):
+            network.load_branch("depth", {**wrong, last: torch.zeros(1, 99)})
+        assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 class TestRefusals:
@@ -241,6 +252,11 @@ class TestRefusals:
             ({"sites": ["layer_1"]}, "no site 'layer_1' in the backbone; did you mean 'layers_1'"),
             ({"sites": ["nowhere"]}, "no site 'nowhere' in the backbone; what 'auto' gates is "),
             ({"sites": []}, "sites: no names were given"),
+            ({"sites": [3]}, r"sites must be names, as `site.name` has them, got \[3\]"),
+            ({"heads": [nn.Identity()]}, "heads: expected a dict of modules by task, got a list"),
+            ({"leaf_modules": "layers"}, "leaf_modules must be a list of names or classes of modules, got 'layers'"),
+            ({"leaf_modules": nn.ReLU}, "leaf_modules must be a list of names or classes of modules, got <class"),
+            ({"leaf_modules": [nn.ReLU()]}, r"leaf_modules must be a list of names or classes of modules, got \[ReLU"),
             ({"heads": {"colour": nn.Identity()}}, "a head was given for 'colour', which is no task"),
             ({"heads": {"depth": nn.Identity()}}, "task 'normals' has no head, so it has no output"),
             ({"heads": {"depth": nn.Identity(), "normals": None}}, "the head of 'normals' is a NoneType"),
@@ -253,6 +269,8 @@ class TestRefusals:
     def test_of_tasks(self) -> None:
         with pytest.raises(gd.InputError, match="no tasks were given"):
             gd.gate(Plain(), [], example_input=EXAMPLE)
+        with pytest.raises(gd.InputError, match="tasks: expected a list of tasks, got a Task"):
+            gd.gate(Plain(), TASKS[0], example_input=EXAMPLE)  # type: ignore[arg-type]
         with pytest.raises(gd.InputError, match=r"tasks: expected a Task for each, got 'depth'; write Task\('depth'\)"):
             gd.gate(Plain(), ["depth"], example_input=EXAMPLE)  # type: ignore[list-item]
         with pytest.raises(gd.InputError, match="two tasks are called 'depth'"):

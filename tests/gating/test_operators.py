@@ -122,6 +122,8 @@ def test_errors_say_what_was_expected() -> None:
         gd.ChannelGate(0)
     with pytest.raises(gd.InputError, match="expected 3 choices, one per group, got shape"):
         gd.ChannelGate(5, group=2).choose([True])
+    with pytest.raises(gd.InputError, match="expected a truth value for each group, got 'abc'"):
+        gd.ChannelGate(5, group=2).choose("abc")  # type: ignore[arg-type]
     with pytest.raises(gd.InputError, match=r"choices that are true or false, 1 or 0; got \[0\.0, 1\.0, 0\.5"):
         gd.ChannelGate(5, group=2).choose(torch.tensor([0.0, 1.0, 0.5]))
     with pytest.raises(gd.InputError, match="over 2 tasks, got 1 features"):

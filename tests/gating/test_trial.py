@@ -48,6 +48,11 @@ class Nothing(nn.Module):
         return None
 
 
+class Largest(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.argmax(1)
+
+
 class Two(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, -x
@@ -74,6 +79,7 @@ OF_ITS_OUTPUT = [
     (ForTwo, r"does not take .*\(3, "),
     (OverTheBatch, r"returns a tensor of shape \(4, 8, 8\) for 2 pictures"),
     (Nothing, "returns None; a task's output must consist of tensors"),
+    (Largest, "returns a tensor of int64, which has no gradient; return scores, and leave what follows them"),
 ]
 
 
@@ -103,6 +109,13 @@ def test_two_predictions_of_one_name() -> None:
         gd.gate(layer(), tasks, example_input=PICTURE, heads=heads)
     several = {"depth": Two(), "depth_0": Two()}
     assert set(gd.gate(layer(), tasks, example_input=PICTURE, heads=several)(PICTURE)) == {"depth", "depth_0"}
+
+
+def test_a_prediction_that_is_called_as_the_picture() -> None:
+    with pytest.raises(
+        gd.InputError, match="the picture and a prediction would both be called 'image'; rename the task"
+    ):
+        gd.gate(layer(), [gd.Task("image")], example_input=PICTURE)
 
 
 def test_heads_that_read_something_else() -> None:
