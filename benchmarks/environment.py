@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from gatedeploy.doctor import installed
 
 LIBRARIES = ("gatedeploy", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy")
 
@@ -43,12 +44,8 @@ def environment(threads: int, load_before: float | None) -> Environment:
         threads: how many threads computed one request.
         load_before: what `load` said before it.
     """
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {library: version for library in LIBRARIES if (version := installed(library))}
+    versions = {"python": platform.python_version(), **versions}
     system = f"{platform.system()} {platform.machine()}"
     return Environment(processor(), cores(), threads, system, versions, load_before, load())
 

@@ -121,21 +121,27 @@ def _sweep(bench: _Bench, progress: Callable[[str], None]) -> _Sweep:
     for name, build in (("gather", partial(taken, Net, gathered)), ("turn", partial(turned, Net, gathered))):
         single[f"{name}_launch_ms"], single[f"{name}_ms"] = bench.slope(build, launch, WHOLE + PART)
     last, in_rows = _last(bench, launch)
-    cut = bench.slope(partial(taken, Tokens, sliced), launch, PART)
-    last |= {"last_cut_launch_ms": cut[0], "last_cut_ms": cut[1]}
     half = bench.layers(3, 24, columns, 16) / bench.layers(3, 32, columns, 16)
     return _Sweep(rates, last_rates, single | last, half, in_rows)
 
 
 def _last(bench: _Bench, launch: float) -> tuple[dict[str, float], float]:
-    """What gathering channels that lie last costs in the better of two ways, and the one's time over the other's."""
+    """What cutting channels that lie last costs, gathering them in the better of two ways, and the ways' ratio."""
+    cut_launch, cut = bench.slope(partial(taken, Tokens, sliced), launch, PART)
     ways = [
         [bench.slope(partial(build, Tokens, take), launch, WHOLE + PART) for build in (taken, turned)]
         for take in (gathered, gathered_in_rows)
     ]
     singly, in_rows = (each for (_, each), _ in ways)
     (gather_launch, gather), (turn_launch, turn) = ways[in_rows < singly]
-    named = {"gather_launch_ms": gather_launch, "gather_ms": gather, "turn_launch_ms": turn_launch, "turn_ms": turn}
+    named = {
+        "cut_launch_ms": cut_launch,
+        "cut_ms": cut,
+        "gather_launch_ms": gather_launch,
+        "gather_ms": gather,
+        "turn_launch_ms": turn_launch,
+        "turn_ms": turn,
+    }
     return {f"last_{name}": ms for name, ms in named.items()}, in_rows / max(singly, LEAST_MS**2)
 
 

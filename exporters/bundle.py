@@ -16,7 +16,6 @@ from gatedeploy.errors import CheckError, InputError, MissingExtraError, closest
 from gatedeploy.exporters.manifest import (
     MANIFEST,
     Costs,
-    Engine,
     FileEntry,
     Manifest,
     Reference,
@@ -27,7 +26,7 @@ from gatedeploy.exporters.manifest_json import manifest_to_json
 from gatedeploy.exporters.reading import MODEL, Bundle, read_bundle, read_manifest
 from gatedeploy.exporters.readme import readme
 from gatedeploy.exporters.reference import fingerprint, reference_picture
-from gatedeploy.exporters.tensorrt_library import Progress, library
+from gatedeploy.exporters.tensorrt_library import Progress, library, untold
 from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX, export_onnx
 from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
 from gatedeploy.files import replacing_folder, sha256
@@ -57,7 +56,7 @@ def export(
     precision: str = "fp32",
     info: ModelInfo | None = None,
     engine: EngineOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> Bundle:
     """Export a collapsed network as a bundle: a folder with the network, its description and a README.
 
@@ -110,7 +109,7 @@ def write_bundle(
     precision: str = "fp32",
     source: Path | None = None,
     engine: EngineOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> Bundle:
     """Write a bundle, verify it, and only then give it its name.
 
@@ -133,7 +132,7 @@ def write_bundle(
     _require_runtime()
     engine = engine or EngineOptions()
     if "trt" in formats:
-        library(engine.runtime)  # missing, it is told before the work
+        engine = replace(engine, runtime=library(engine.runtime)[0])  # missing, it is told before the work
     program = _float32(collapsed.program)
     info = _fitting(info, program)
     gated = asdict(collapsed.report.gated) if collapsed.report else info.report.get("gated", {})
@@ -144,8 +143,9 @@ def write_bundle(
                 _write_text(folder / labels, "".join(f"{name}\n" for name in task.classes))
         manifest = _describe(folder, program, info, gated, source)
         if "trt" in formats:
-            engines = _build(folder, info.input, engine, progress or _untold)
-            manifest = replace(manifest, formats=(*manifest.formats, "trt"), engines=engines)
+            name = f"engine/{engine.runtime}.plan"
+            built = build_engine(folder / MODEL, folder / name, info.input, engine, progress)
+            manifest = replace(manifest, formats=(*manifest.formats, "trt"), engines={name: built})
         _write_text(folder / "README.md", readme(manifest))
         manifest = replace(manifest, files=_entries(folder))
         _write_text(folder / MANIFEST, manifest_to_json(manifest))
@@ -182,17 +182,6 @@ def _describe(
         engines={},
         files={},
     )
-
-
-def _build(folder: Path, input: InputSpec, options: EngineOptions, progress: Progress) -> dict[str, Engine]:
-    """Build an engine of the ONNX file; returns what it is, by its path in the bundle."""
-    runtime, _ = library(options.runtime)
-    name = f"engine/{runtime}.plan"
-    return {name: build_engine(folder / MODEL, folder / name, input, options, progress)}
-
-
-def _untold(phase: str, done: int, steps: int) -> None:
-    pass
 
 
 def _verify(program: Program, spec: InputSpec, runner: OnnxRuntimeRunner) -> tuple[Verification, Reference]:

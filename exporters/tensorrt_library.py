@@ -18,6 +18,10 @@ Progress = Callable[[str, int, int], None]
 """Is told a phase, how many of its steps are done, and how many there are."""
 
 
+def untold(phase: str, done: int, steps: int) -> None:
+    """The progress of a build that nobody watches."""
+
+
 def library(runtime: str | None) -> tuple[str, Any]:
     """The runtime that shall build engines, and its library.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gatedeploy.errors import CheckError, InputError, located
 from gatedeploy.exporters.manifest import Engine
-from gatedeploy.exporters.tensorrt_library import Progress, library, messages_of, monitor_of
+from gatedeploy.exporters.tensorrt_library import Progress, library, messages_of, monitor_of, untold
 from gatedeploy.files import replacing_file
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec
@@ -69,7 +69,7 @@ def build_engine(
     path: Path,
     input: InputSpec,
     options: EngineOptions | None = None,
-    progress: Progress = lambda phase, done, steps: None,
+    progress: Progress = untold,
 ) -> Engine:
     """Build an engine of an ONNX file and write it; it is complete when it appears.
 

@@ -82,6 +82,14 @@ class Diagnosis:
     warnings: tuple[str, ...]
 
 
+def installed(distribution: str) -> str | None:
+    """The version of a distribution, by the name that pip knows; None where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def diagnose() -> Diagnosis:
     """Load every library that a command could need, and look for GPUs."""
     names = dict.fromkeys(["torch", *(name for names, _ in USES.values() for name in names)])
@@ -121,12 +129,9 @@ def _library(name: str) -> Library:
 
 
 def _version(name: str) -> str:
-    for distribution in importlib.metadata.packages_distributions().get(name, [name]):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "of an unknown version"
+    """Of the module `name`."""
+    distributions = importlib.metadata.packages_distributions().get(name, [name])
+    return next(filter(None, map(installed, distributions)), "of an unknown version")
 
 
 def _gpus() -> tuple[Gpu, ...]:
@@ -144,12 +149,7 @@ def _gpus() -> tuple[Gpu, ...]:
 
 
 def _clashes() -> list[str]:
-    there = []
-    for distribution in OWNERS:
-        try:
-            there.append(f"{distribution} {importlib.metadata.version(distribution)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    there = [f"{distribution} {version}" for distribution in OWNERS if (version := installed(distribution))]
     if len(there) < len(OWNERS):
         return []
     remedy = f"pip uninstall {' '.join(OWNERS)}, then install one of them"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 from gatedeploy.cli.screen import Json, note, print_json, say, table
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.bundle import export as write
-from gatedeploy.exporters.reading import verify_bundle
+from gatedeploy.exporters.reading import Bundle, verify_bundle
 from gatedeploy.exporters.tensorrt_library import Progress
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 
@@ -72,12 +72,23 @@ def export(
         bundle = write(
             file, out or file.parent / "bundle", formats=wanted, precision=precision, engine=engine, progress=progress
         )
-    checked = bundle.manifest.verification
     if json:
-        files = {name: asdict(entry) for name, entry in bundle.manifest.files.items()}
-        engines = {name: asdict(built) for name, built in bundle.manifest.engines.items()}
-        print_json({"bundle": str(bundle.path), "files": files, "engines": engines, "verification": asdict(checked)})
-        return
+        print_json(_document(bundle))
+    else:
+        _tell(bundle, file)
+
+
+def _document(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    listed = {
+        key: {name: asdict(entry) for name, entry in entries.items()}
+        for key, entries in (("files", manifest.files), ("engines", manifest.engines))
+    }
+    return {"bundle": str(bundle.path), **listed, "verification": asdict(manifest.verification)}
+
+
+def _tell(bundle: Bundle, file: Path) -> None:
+    """Say what was written, for people."""
     for name, built in bundle.manifest.engines.items():
         types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
         gpus = ", ".join(built.compute_capabilities) or "the library's choice of GPUs"
@@ -87,6 +98,7 @@ def export(
         )
     rows = [[name, f"{entry.size_bytes:,} bytes"] for name, entry in bundle.manifest.files.items()]
     table([str(bundle.path), "size"], rows)
+    checked = bundle.manifest.verification
     worst = max(error for errors in checked.error.values() for error in errors.values())
     say(
         f"Checked in {checked.runtime} against PyTorch at batch {' and '.join(checked.error)}: "

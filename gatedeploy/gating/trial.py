@@ -39,8 +39,8 @@ def try_out(backbone: nn.Module, tasks: Sequence[str], heads: Mapping[str, nn.Mo
 
     Raises:
         InputError: the example or a head does not fit; something but a tensor is predicted; two predictions would have
-            one name; or what is computed depends
-            on what the picture shows, on chance, or on the other pictures of the batch and their number.
+            one name; or what is computed depends on what the picture shows, on chance, or on the other pictures of the
+            batch and their number.
     """
     name = f"the backbone {type(backbone).__name__}"
     _refuse_forms(backbone, name)
