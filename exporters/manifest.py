@@ -64,25 +64,27 @@ class Reference:
 
 @dataclass(frozen=True)
 class Engine:
-    """A TensorRT engine that was built, and not run: that takes a GPU.
+    """The network compiled for one runtime.
 
     Args:
-        runtime: what runs it: "tensorrt" or "tensorrt-rtx".
-        version: of the library; an engine runs in no other one.
-        compute_capabilities: the GPUs it was built for, by name, e.g. ("SM86",); empty: the library's own choice.
+        runtime: what runs it: "tensorrt", "tensorrt-rtx", "openvino", "aoti", "executorch".
+        version: of the library; TensorRT's and AOTInductor's run in no other one.
+        targets: what it was built for, e.g. ("SM86",) or ("x86_64", "avx512"); empty: the library's own choice.
         batches: the smallest, the usual and the largest batch size that it takes.
         inputs: what it takes.
         outputs: what it returns, in order.
-        layers: how many layers compute in each type, e.g. {"float32": 61, "int64": 3}.
+        layers: how many layers compute in each type, e.g. {"float32": 61, "int64": 3}; empty when not known.
+        error: as in `Verification`; empty for one that was built and not run, which TensorRT's need a GPU for.
     """
 
     runtime: str
     version: str
-    compute_capabilities: tuple[str, ...]
+    targets: tuple[str, ...]
     batches: tuple[int, int, int]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: dict[str, int]
+    error: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)

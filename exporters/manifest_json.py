@@ -26,7 +26,7 @@ from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
 FORMAT = "gatedeploy.bundle"
-VERSION = 1
+VERSION = 2
 SEAL = "content_sha256"
 """The key of the manifest's own hash, see `sealed`."""
 
@@ -77,13 +77,13 @@ def manifest_to_json(manifest: Manifest) -> str:
 
 
 def sealed(content: Mapping[str, Any]) -> str:
-    """The text of a manifest with this content and, at its end, the SHA-256 of the content.
+    """The text of a manifest with this content and, on the line before the last, the SHA-256 of the text above it.
 
-    Hashed is everything but the hash itself, as JSON in ASCII with sorted keys and no spaces.
+    Whatever reads it in whatever language hashes the bytes before the comma that comes before the seal's line.
     """
-    own = {key: value for key, value in content.items() if key != SEAL}
-    canonical = json.dumps(own, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return json.dumps({**own, SEAL: hashlib.sha256(canonical.encode()).hexdigest()}, indent=2) + "\n"
+    text = json.dumps({key: value for key, value in content.items() if key != SEAL}, indent=2, allow_nan=False)
+    body = text.removesuffix("\n}")
+    return f'{body},\n  "{SEAL}": "{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
 
 
 def manifest_from_json(text: str) -> Manifest:
@@ -168,8 +168,13 @@ def _costs(item: Mapping[str, Any]) -> Costs:
 
 
 def _verification(item: Mapping[str, Any]) -> Verification:
-    error = {_text(batch): _numbers(errors) for batch, errors in item["error"].items()}
-    return Verification(_text(item["runtime"]), _number(item["tolerance"]), _count(item["seed"]), error)
+    return Verification(
+        _text(item["runtime"]), _number(item["tolerance"]), _count(item["seed"]), _errors(item["error"])
+    )
+
+
+def _errors(items: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {_text(batch): _numbers(errors) for batch, errors in items.items()}
 
 
 def _engine_to_plain(engine: Engine) -> dict[str, Any]:
@@ -181,11 +186,12 @@ def _engine(item: Mapping[str, Any]) -> Engine:
     return Engine(
         _text(item["runtime"]),
         _text(item["version"]),
-        tuple(_text(name) for name in item["compute_capabilities"]),
+        tuple(_text(name) for name in item["targets"]),
         (smallest, usual, largest),
         tuple(map(_port, item["inputs"])),
         tuple(map(_port, item["outputs"])),
         {_text(name): _count(layers) for name, layers in item["layers"].items()},
+        _errors(item["error"]),
     )
 
 

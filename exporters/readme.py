@@ -90,7 +90,7 @@ def _engines(manifest: Manifest) -> list[str]:
     if not manifest.engines:
         return []
     rows = [
-        f"| `{file}` | {engine.runtime} {engine.version} | {', '.join(engine.compute_capabilities) or 'its choice'} | "
+        f"| `{file}` | {engine.runtime} {engine.version} | {', '.join(engine.targets) or 'its choice'} | "
         f"{' / '.join(map(str, engine.batches))} |"
         for file, engine in manifest.engines.items()
     ]
@@ -131,7 +131,6 @@ output's largest value (at most {proof.tolerance:.0e} was allowed):
 {table}
 
 `gatedeploy verify .` (`pip install 'gatedeploy[cpu]'`) checks on your machine that no file has changed since, and that
-your runtime computes the same numbers. `manifest.json` holds the SHA-256 of every other file and, as `content_sha256`,
-of its own content (as JSON in ASCII, keys sorted, no spaces, without that key). Hashes show damage, not who wrote a
-file.
+your runtime computes the same numbers. `manifest.json` holds the SHA-256 of every other file and, as `content_sha256`
+in its last entry, of its own text up to the comma before that entry. Hashes show damage, not who wrote a file.
 """

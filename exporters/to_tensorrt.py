@@ -110,6 +110,7 @@ def build_engine(
         tuple(_port(trt, network.get_input(number)) for number in range(network.num_inputs)),
         tuple(_port(trt, network.get_output(number)) for number in range(network.num_outputs)),
         _types(trt, network),
+        {},
     )
 
 

@@ -91,7 +91,7 @@ def _tell(bundle: Bundle, file: Path) -> None:
     """Say what was written, for people."""
     for name, built in bundle.manifest.engines.items():
         types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
-        gpus = ", ".join(built.compute_capabilities) or "the library's choice of GPUs"
+        gpus = ", ".join(built.targets) or "the library's choice of GPUs"
         say(
             f"{name}: built with {built.runtime} {built.version} for {gpus}, batch "
             f"{' / '.join(map(str, built.batches))}; not run. Layers: {types}."

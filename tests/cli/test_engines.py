@@ -18,7 +18,7 @@ def test_an_engine_is_built(folder: Path, tmp_path: Path, capsys: pytest.Capture
     shapes = ["--min-shapes", "1", "--opt-shapes", "2x3x16x16", "--max-shapes", "4", "--sm", "86,89"]
     found = document(capsys, *words, *shapes, "--out", str(tmp_path / "bundle"))
     built = found["engines"][ENGINE]
-    assert (built["batches"], built["compute_capabilities"]) == ([1, 2, 4], ["SM86", "SM89"])
+    assert (built["batches"], built["targets"]) == ([1, 2, 4], ["SM86", "SM89"])
     assert found["files"][ENGINE]["size_bytes"] == (tmp_path / "bundle" / ENGINE).stat().st_size
     assert document(capsys, "verify", str(tmp_path / "bundle"))["files"] == 5
     said = output(capsys, *words, "--workspace", "64", "--optimization-level", "0", "--out", str(tmp_path / "bundle"))

@@ -39,7 +39,7 @@ def test_an_engine_is_built_and_told(exported: Bundle, tmp_path: Path) -> None:
     engine = build_engine(exported.model, tmp_path / "x.plan", INPUT, options, lambda *step: told.append(step))
     assert (tmp_path / "x.plan").stat().st_size > 1000
     assert (engine.runtime, engine.version) == ("tensorrt-rtx", tensorrt_rtx.__version__)
-    assert (engine.compute_capabilities, engine.batches) == (("SM86", "SM89"), (1, 2, 4))
+    assert (engine.targets, engine.batches) == (("SM86", "SM89"), (1, 2, 4))
     assert engine.inputs == (TensorSpec("image", ("batch", 3, 8, 8), "float32"),)
     assert engine.outputs == exported.manifest.outputs
     assert engine.layers["float32"] > 0
