@@ -15,7 +15,8 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.exporters.reading import verify_bundle
 from gatedeploy.exporters.reference import reference_picture
-from gatedeploy.exporters.to_onnx import OPSET, export_onnx, quiet
+from gatedeploy.exporters.to_onnx import OPSET, export_onnx
+from gatedeploy.modes import quiet
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.program import flat_predictions
 from gatedeploy.runners.base import Array, Runner

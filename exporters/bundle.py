@@ -12,40 +12,46 @@ import torch
 
 from gatedeploy.artifact import ModelInfo, check_fits, names_only, read_collapsed
 from gatedeploy.compiler import Collapsed
-from gatedeploy.errors import CheckError, InputError, MissingExtraError, closest
+from gatedeploy.errors import CheckError, InputError, MissingExtraError
+from gatedeploy.exporters.engines import Source, build, open_engine, runs_here
 from gatedeploy.exporters.manifest import (
     MANIFEST,
     Costs,
+    Engine,
     FileEntry,
     Manifest,
-    Reference,
+    Reduction,
     Verification,
     labels_file,
 )
 from gatedeploy.exporters.manifest_json import manifest_to_json
-from gatedeploy.exporters.reading import MODEL, Bundle, read_bundle, read_manifest
+from gatedeploy.exporters.precision import PrecisionOptions, reduce_precision
+from gatedeploy.exporters.progress import Progress, untold
+from gatedeploy.exporters.reading import MODEL, Bundle, open_model, read_bundle, read_manifest
 from gatedeploy.exporters.readme import readme
-from gatedeploy.exporters.reference import fingerprint, reference_picture
-from gatedeploy.exporters.tensorrt_library import Progress, library, untold
-from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX, export_onnx
-from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
+from gatedeploy.exporters.request import Request
+from gatedeploy.exporters.samples import Samples
+from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX, OPSET, export_onnx
+from gatedeploy.exporters.to_tensorrt import EngineOptions
+from gatedeploy.exporters.trust import remember
+from gatedeploy.exporters.verification import (
+    SEED,
+    TOLERANCE,
+    Case,
+    answered,
+    differences,
+    expected_cases,
+    for_batches,
+    reference_of,
+)
 from gatedeploy.files import replacing_folder, sha256
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.modules import network
-from gatedeploy.parity import FLOAT32, compare
-from gatedeploy.program import Program, evaluate, flat_predictions
-from gatedeploy.runners.base import Array
-from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
-from gatedeploy.specs import InputSpec
+from gatedeploy.parity import FLOAT32
+from gatedeploy.program import Program, flat_predictions
 
-FORMATS = ("onnx", "trt")
-PLANNED_FORMATS = ("openvino", "aoti", "executorch")
-PRECISIONS = ("fp32",)
-PLANNED_PRECISIONS = ("fp16", "bf16", "int8")
-BATCHES = (1, 3)
-"""Batch sizes that an exported network is verified at; neither is the one it was traced with."""
-
-SEED = 0
+OPSETS = {"bf16": 22}
+"""The first version of ONNX's operators in which convolutions know the type; else `OPSET`."""
 
 
 def export(
@@ -56,6 +62,8 @@ def export(
     precision: str = "fp32",
     info: ModelInfo | None = None,
     engine: EngineOptions | None = None,
+    reduction: PrecisionOptions | None = None,
+    samples: Samples | None = None,
     progress: Progress = untold,
 ) -> Bundle:
     """Export a collapsed network as a bundle: a folder with the network, its description and a README.
@@ -63,19 +71,23 @@ def export(
     Args:
         collapsed: the network, or the file that holds it (`collapsed.safetensors`).
         out: the folder; one that is there is replaced if it is a bundle and holds nothing of yours.
-        formats: what the bundle shall hold: "onnx", and "trt" for a TensorRT engine. ONNX is always there: it is what
-            is verified, and what engines are built of.
-        precision: of weights and arithmetic.
+        formats: what the bundle shall hold: "onnx", which is always there, for it is what the others are verified by;
+            "trt" for a TensorRT engine; "openvino", "aoti" (AOTInductor), "executorch".
+        precision: of weights and arithmetic: "fp32"; "tf32" in TensorRT; "fp16", "bf16", "int8", which are judged by
+            what the tasks lose.
         info: tasks, class names and preprocessing; those that the network or the file brings when None.
-        engine: how the engine shall be built.
-        progress: is told how far the engine's build is.
+        engine: how compiled forms shall be built.
+        reduction: how far reduced precision may go.
+        samples: what it is calibrated and judged by.
+        progress: is told how far long work is.
 
     Raises:
         InputError: the network cannot be exported, the folder holds something else, or the request cannot be met.
-        MissingExtraError: onnxruntime, which verifies the result, is not installed.
-        CheckError: the exported network computes something else. Nothing is written then.
+        MissingExtraError: onnxruntime, which verifies the result, or what writes a format is not installed.
+        CheckError: the exported network computes something else, or a task loses too much. Nothing is written then.
         GatedeployError: the disk refuses. Nothing is changed then.
     """
+    request = Request(formats, precision, engine or EngineOptions(), reduction or PrecisionOptions(), samples, progress)
     source = None
     if isinstance(collapsed, Collapsed):
         known = collapsed.info or names_only(collapsed.program)
@@ -88,28 +100,11 @@ def export(
             "expected a collapsed network, as gatedeploy.collapse and gatedeploy.load return it, or the file of one; "
             f"got a {type(collapsed).__name__}"
         )
-    return write_bundle(
-        collapsed,
-        info or known,
-        Path(out),
-        formats=formats,
-        precision=precision,
-        source=source,
-        engine=engine,
-        progress=progress,
-    )
+    return write_bundle(collapsed, info or known, Path(out), request, source)
 
 
 def write_bundle(
-    collapsed: Collapsed,
-    info: ModelInfo,
-    out: Path,
-    *,
-    formats: Sequence[str] = ("onnx",),
-    precision: str = "fp32",
-    source: Path | None = None,
-    engine: EngineOptions | None = None,
-    progress: Progress = untold,
+    collapsed: Collapsed, info: ModelInfo, out: Path, request: Request | None = None, source: Path | None = None
 ) -> Bundle:
     """Write a bundle, verify it, and only then give it its name.
 
@@ -117,57 +112,87 @@ def write_bundle(
         collapsed: the network.
         info: tasks, class names, preprocessing and metrics.
         out: the folder, see `export`.
-        formats: what it shall hold.
-        precision: of weights and arithmetic.
+        request: what it shall hold; ONNX in float32 when None.
         source: the file that the network was read from, for the manifest.
-        engine: how an engine shall be built.
-        progress: is told how far that is.
 
     Raises:
         GatedeployError: as `export`.
     """
-    _check_known("format", formats, FORMATS, PLANNED_FORMATS)
-    _check_known("precision", [precision], PRECISIONS, PLANNED_PRECISIONS)
+    request = request or Request()
     _check_place(out)
     _require_runtime()
-    engine = engine or EngineOptions()
-    if "trt" in formats:
-        engine = replace(engine, runtime=library(engine.runtime)[0])  # missing, it is told before the work
+    options = request.engine_options  # a library that is missing is told before the work
     program = _float32(collapsed.program)
     info = _fitting(info, program)
     gated = asdict(collapsed.report.gated) if collapsed.report else info.report.get("gated", {})
     with replacing_folder(out, MANIFEST) as folder:
-        export_onnx(network(program), info, folder / MODEL)
+        plain = network(program)
+        export_onnx(plain, info, folder / MODEL, opset=OPSETS.get(request.precision, OPSET))
         for task in info.tasks:
             if labels := labels_file(task):
                 _write_text(folder / labels, "".join(f"{name}\n" for name in task.classes))
-        manifest = _describe(folder, program, info, gated, source)
-        if "trt" in formats:
-            name = f"engine/{engine.runtime}.plan"
-            built = build_engine(folder / MODEL, folder / name, info.input, engine, progress)
-            manifest = replace(manifest, formats=(*manifest.formats, "trt"), engines={name: built})
+        reduction, cases = None, expected_cases(program, info.input)
+        if request.reduced:
+            reduction = _reduced(folder / MODEL, info, cases, request)
+        manifest, cases = _describe(folder, program, info, gated, source, request, reduction, cases)
+        built = dict(
+            _compiled(
+                kind, Source(plain, folder / MODEL, info.input, manifest.outputs), folder, options, cases, request
+            )
+            for kind in request.compiled
+        )
+        manifest = replace(manifest, formats=("onnx", *request.compiled), engines=built)
         _write_text(folder / "README.md", readme(manifest))
         manifest = replace(manifest, files=_entries(folder))
         _write_text(folder / MANIFEST, manifest_to_json(manifest))
         written = read_bundle(folder)
+    for name in built:
+        remember(written.manifest.files[name].sha256)
     return Bundle(out, written.manifest)
 
 
+def _reduced(model: Path, info: ModelInfo, cases: Sequence[Case], request: Request) -> Reduction:
+    """Verify the network in float32, then reduce its precision and have that judged."""
+    with open_model(model, "fp32") as runner:
+        differences(cases, runner, info.input, FLOAT32, "the ONNX network in float32")
+    assert request.samples is not None  # `Request` sees to it
+    return reduce_precision(model, info.input, request.precision, request.reduction, request.samples, request.progress)
+
+
 def _describe(
-    folder: Path, program: Program, info: ModelInfo, gated: Mapping[str, int], source: Path | None
-) -> Manifest:
-    """Run the exported network beside PyTorch and write down all that is known of it."""
-    with OnnxRuntimeRunner(folder / MODEL) as runner:
-        verification, reference = _verify(program, info.input, runner)
+    folder: Path,
+    program: Program,
+    info: ModelInfo,
+    gated: Mapping[str, int],
+    source: Path | None,
+    request: Request,
+    reduction: Reduction | None,
+    cases: tuple[Case, ...],
+) -> tuple[Manifest, tuple[Case, ...]]:
+    """Run the exported network beside PyTorch and write down all that is known of it.
+
+    Returns:
+        The manifest, and what other runtimes shall compute: in reduced precision what this one does.
+    """
+    import onnxruntime
+
+    tolerance = None if reduction else FLOAT32
+    with open_model(folder / MODEL, request.precision) as runner:
+        errors = differences(cases, runner, info.input, tolerance, "the ONNX network")
         outputs = runner.outputs
+        runtime = f"onnxruntime {onnxruntime.__version__} {runner.providers[0]}"
+        if reduction:
+            cases = answered(cases, runner, info.input)
+    if request.precision == "bf16":
+        runtime += ", bfloat16 emulated"
     owners = {task: flat_predictions({task: prediction}) for task, prediction in program.outputs.items()}
     counted = cost(program)
     weights = sum(
         file.stat().st_size for file in (folder / MODEL, folder / f"{MODEL}{EXTERNAL_DATA_SUFFIX}") if file.exists()
     )
     return Manifest(
-        formats=FORMATS[:1],
-        precision=PRECISIONS[0],
+        formats=("onnx",),
+        precision=request.precision,
         input=info.input,
         tasks=info.tasks,
         outputs=outputs,
@@ -177,43 +202,25 @@ def _describe(
         flipped_gates=info.flipped_gates,
         tools=_tools(),
         source={"file": source.name, "sha256": sha256(source)} if source else {},
-        verification=verification,
-        reference=reference,
+        reduction=reduction,
+        verification=Verification(runtime, tolerance, SEED, errors),
+        reference=reference_of(cases, request.precision),
         engines={},
         files={},
-    )
+    ), cases
 
 
-def _verify(program: Program, spec: InputSpec, runner: OnnxRuntimeRunner) -> tuple[Verification, Reference]:
-    """Compare ONNX Runtime with PyTorch in float64; `CheckError` unless they agree to rounding."""
-    import onnxruntime
-
-    errors: dict[str, dict[str, float]] = {}
-    expected: dict[int, dict[str, Array]] = {}
-    for batch in BATCHES:
-        picture = reference_picture(spec, batch, SEED)
-        exact = flat_predictions(evaluate(program, torch.from_numpy(picture)))
-        expected[batch] = {name: tensor.numpy() for name, tensor in exact.items()}
-        for name, values in expected[batch].items():
-            if not math.isfinite(values.sum()):
-                raise CheckError(f"prediction {name!r} is not finite for a picture of noise; train the network again")
-        parity = compare(exact, runner.infer({spec.name: picture}), FLOAT32)
-        parity.check(f"the ONNX network at batch size {batch}")
-        errors[str(batch)] = dict(parity.error)
-    runtime = f"onnxruntime {onnxruntime.__version__} {runner.providers[0]}"
-    fingerprints = {name: fingerprint(values) for name, values in expected[BATCHES[0]].items()}
-    return Verification(runtime, FLOAT32, SEED, errors), Reference(SEED, BATCHES[0], fingerprints)
-
-
-def _check_known(what: str, asked: Sequence[str], known: Sequence[str], planned: Sequence[str]) -> None:
-    if isinstance(asked, str) or not asked:
-        raise InputError(f"{what}s: expected a list such as {list(known)}, got {asked!r}")
-    for name in asked:
-        if name in planned:
-            raise InputError(f"the {what} {name!r} is planned; this version of gatedeploy writes {', '.join(known)}")
-        if name not in known:
-            names = (*known, *planned)
-            raise InputError(f"there is no {what} {name!r}; known are {', '.join(names)}{closest(name, names)}")
+def _compiled(
+    kind: str, source: Source, folder: Path, options: EngineOptions, cases: Sequence[Case], request: Request
+) -> tuple[str, Engine]:
+    """Build a compiled form, and compare it with the ONNX network where it runs here."""
+    name, engine = build(kind, source, folder, options, request.progress)
+    if not runs_here(engine):
+        return name, engine
+    with open_engine(folder / name, engine) as runner:
+        fitting = for_batches(cases, engine.batches)
+        errors = differences(fitting, runner, source.input, TOLERANCE[request.precision], f"the network in {kind}")
+    return name, replace(engine, error=errors)
 
 
 def _check_place(out: Path) -> None:

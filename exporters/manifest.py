@@ -42,24 +42,61 @@ class Verification:
 
     Args:
         runtime: what ran it, with its version.
-        tolerance: the largest error that was allowed.
+        tolerance: the largest error that was allowed; None for reduced precision, which is judged by metrics instead.
         seed: of the pictures, see `reference_picture`.
         error: batch size to output to largest difference, relative to the output's scale.
     """
 
     runtime: str
-    tolerance: float
+    tolerance: float | None
     seed: int
     error: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the network answers to the picture that `seed` and `batch` make (see `gatedeploy.exporters.reference`)."""
+    """What the network answers to the picture that `seed` and `batch` make (see `gatedeploy.exporters.reference`).
+
+    Args:
+        seed: of the picture.
+        batch: how many pictures.
+        tolerance: how far another machine may be off, relative to an output's largest value.
+        outputs: by output, in float64; of a network of reduced precision, as it was computed where it was written.
+    """
 
     seed: int
     batch: int
+    tolerance: float
     outputs: dict[str, Fingerprint]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What reduced precision costs, judged by the tasks' own metrics.
+
+    Args:
+        calibration: how int8's ranges were chosen; "" for other precisions.
+        calibrated_on: how many pictures ranges were taken from.
+        judged_on: how many pictures the metrics were measured on.
+        data: where both come from.
+        float32: what the network reached in float32, by task and metric.
+        reduced: what it reaches now.
+        lost: by task, what its headline metric lost in percent; negative where it gained.
+        max_drop: what a task was allowed to lose.
+        kept: nodes that stayed in float32, for their values are too large for the type or their errors too costly.
+        layer_errors: by node, ‖output − exact‖ / ‖exact‖ where that node alone is reduced; empty when not measured.
+    """
+
+    calibration: str
+    calibrated_on: int
+    judged_on: int
+    data: str
+    float32: dict[str, dict[str, float]]
+    reduced: dict[str, dict[str, float]]
+    lost: dict[str, float]
+    max_drop: float
+    kept: tuple[str, ...]
+    layer_errors: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,7 +107,7 @@ class Engine:
         runtime: what runs it: "tensorrt", "tensorrt-rtx", "openvino", "aoti", "executorch".
         version: of the library; TensorRT's and AOTInductor's run in no other one.
         targets: what it was built for, e.g. ("SM86",) or ("x86_64", "avx512"); empty: the library's own choice.
-        batches: the smallest, the usual and the largest batch size that it takes.
+        batches: the smallest, the usual and the largest batch size that it takes; None: any.
         inputs: what it takes.
         outputs: what it returns, in order.
         layers: how many layers compute in each type, e.g. {"float32": 61, "int64": 3}; empty when not known.
@@ -80,7 +117,7 @@ class Engine:
     runtime: str
     version: str
     targets: tuple[str, ...]
-    batches: tuple[int, int, int]
+    batches: tuple[int, int, int] | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: dict[str, int]
@@ -103,9 +140,10 @@ class Manifest:
         tools: versions of what made it.
         flipped_gates: how many choices of gates were flipped after training, which makes another network of it.
         source: "file" and "sha256" of what it was made of; empty when that was no file.
+        reduction: what reduced precision costs; None for float32.
         verification: the comparison with PyTorch when it was written.
         reference: what to compare with where there is no PyTorch network.
-        engines: by file, the engines that were built of the ONNX file.
+        engines: by file, the compiled forms of the network.
         files: every other file of the folder, by its path with forward slashes.
     """
 
@@ -120,6 +158,7 @@ class Manifest:
     flipped_gates: int
     tools: dict[str, str]
     source: dict[str, str]
+    reduction: Reduction | None
     verification: Verification
     reference: Reference
     engines: dict[str, Engine]

@@ -17,6 +17,7 @@ from gatedeploy.exporters.manifest import (
     Engine,
     FileEntry,
     Manifest,
+    Reduction,
     Reference,
     Verification,
     labels_file,
@@ -70,6 +71,7 @@ def manifest_to_json(manifest: Manifest) -> str:
         ],
         **{key: asdict(getattr(manifest, key)) for key in ("costs", "verification", "reference")},
         **{key: getattr(manifest, key) for key in ("metrics", "flipped_gates", "tools", "source")},
+        "reduction": asdict(manifest.reduction) if manifest.reduction else None,
         "engines": {name: _engine_to_plain(engine) for name, engine in sorted(manifest.engines.items())},
         "files": {name: asdict(entry) for name, entry in sorted(manifest.files.items())},
     }
@@ -141,8 +143,11 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         flipped_gates=_count(document.get("flipped_gates", 0)),
         tools=_texts(document["tools"]),
         source=_texts(document["source"]),
+        reduction=None if document["reduction"] is None else _reduction(document["reduction"]),
         verification=_verification(document["verification"]),
-        reference=Reference(_count(reference["seed"]), _batch(reference["batch"]), fingerprints),
+        reference=Reference(
+            _count(reference["seed"]), _batch(reference["batch"]), _number(reference["tolerance"]), fingerprints
+        ),
         engines=engines,
         files={_file_name(name): _file_entry(item) for name, item in document["files"].items()},
     )
@@ -169,30 +174,55 @@ def _costs(item: Mapping[str, Any]) -> Costs:
 
 def _verification(item: Mapping[str, Any]) -> Verification:
     return Verification(
-        _text(item["runtime"]), _number(item["tolerance"]), _count(item["seed"]), _errors(item["error"])
+        _text(item["runtime"]),
+        None if item["tolerance"] is None else _number(item["tolerance"]),
+        _count(item["seed"]),
+        _errors(item["error"]),
+    )
+
+
+def _reduction(item: Mapping[str, Any]) -> Reduction:
+    return Reduction(
+        calibration=_text(item["calibration"]),
+        calibrated_on=_count(item["calibrated_on"]),
+        judged_on=_count(item["judged_on"]),
+        data=_text(item["data"]),
+        float32=_errors(item["float32"]),
+        reduced=_errors(item["reduced"]),
+        lost=_numbers(item["lost"]),
+        max_drop=_number(item["max_drop"]),
+        kept=tuple(map(_text, item["kept"])),
+        layer_errors=_numbers(item["layer_errors"]),
     )
 
 
 def _errors(items: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Numbers by batch size and output, or by task and metric."""
     return {_text(batch): _numbers(errors) for batch, errors in items.items()}
 
 
 def _engine_to_plain(engine: Engine) -> dict[str, Any]:
-    return {**asdict(engine), "batches": dict(zip(BATCHES, engine.batches, strict=True))}
+    return {**asdict(engine), "batches": dict(zip(BATCHES, engine.batches, strict=True)) if engine.batches else None}
 
 
 def _engine(item: Mapping[str, Any]) -> Engine:
-    smallest, usual, largest = (_count(item["batches"][name]) for name in BATCHES)
     return Engine(
         _text(item["runtime"]),
         _text(item["version"]),
         tuple(_text(name) for name in item["targets"]),
-        (smallest, usual, largest),
+        None if item["batches"] is None else _batches(item["batches"]),
         tuple(map(_port, item["inputs"])),
         tuple(map(_port, item["outputs"])),
         {_text(name): _count(layers) for name, layers in item["layers"].items()},
         _errors(item["error"]),
     )
+
+
+def _batches(item: Mapping[str, Any]) -> tuple[int, int, int]:
+    smallest, usual, largest = (_count(item[name]) for name in BATCHES)
+    if not 1 <= smallest <= usual <= largest:
+        raise ValueError(f"batch sizes {smallest}, {usual}, {largest}")
+    return smallest, usual, largest
 
 
 def _port(item: Mapping[str, Any]) -> TensorSpec:

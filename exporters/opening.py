@@ -7,50 +7,92 @@ from pathlib import Path
 
 from gatedeploy.artifact import is_checkpoint, read_checkpoint, read_collapsed
 from gatedeploy.errors import InputError, closest
-from gatedeploy.exporters.reading import read_bundle
+from gatedeploy.exporters.engines import CODE, open_engine
+from gatedeploy.exporters.reading import Bundle, read_bundle
+from gatedeploy.exporters.trust import check_trusted
 from gatedeploy.graph.modules import network
 from gatedeploy.runners.base import Runner
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
+from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.runners.in_torch import TorchRunner
 
-RUNTIMES = ("torch", "onnxruntime")
-PLANNED_RUNTIMES = ("onnxruntime-cuda", "openvino", "tensorrt", "tensorrt-rtx", "aoti", "executorch")
+RUNTIMES = ("torch", "onnxruntime", "onnxruntime-cuda", "openvino", *CODE)
+PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
+FORMAT_OF = {"tensorrt": "trt", "tensorrt-rtx": "trt"}
+"""How the format of a runtime's engines is called, where that is not the runtime's name."""
 
 
-def open_runner(path: Path | str, runtime: str = "onnxruntime", threads: int | None = None) -> Runner:
+def open_runner(
+    path: Path | str, runtime: str = "onnxruntime", threads: int | None = None, *, trust: bool = False
+) -> Runner:
     """Open a network so that it answers: `open_runner(path).infer({"image": array})`.
 
     Args:
-        path: the folder of a bundle or an ONNX file for `onnxruntime`; a collapsed network or a checkpoint for `torch`.
-        runtime: what shall run it.
+        path: the folder of a bundle, or an ONNX file for ONNX Runtime and OpenVINO; a collapsed network or a checkpoint
+            for `torch`.
+        runtime: what shall run it, of `RUNTIMES`.
         threads: how many threads compute one request; None leaves it to the runtime.
+        trust: open engines that somebody else built: they are machine code, and opening one runs it.
 
     Returns:
         A runner, which is a context manager.
 
     Raises:
-        InputError: no such runtime, or one that this version does not have, or the file is not for it or not whole.
+        InputError: no such runtime, the file is not for it or not whole, or it is machine code of somebody else's.
         MissingExtraError: the runtime is not installed.
         CheckError: the bundle is damaged.
     """
-    _check_runtime(runtime)
+    if runtime not in RUNTIMES:
+        raise InputError(
+            f"there is no runtime {runtime!r}; known are {', '.join(RUNTIMES)}{closest(runtime, RUNTIMES)}"
+        )
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected a bundle, an ONNX file or a collapsed network")
-    for_onnx = path.is_dir() or path.suffix == ".onnx"
+    exported = path.is_dir() or path.suffix == ".onnx"
     if runtime == "torch":
-        if for_onnx:
+        if exported:
             raise InputError(
                 f"{path}: PyTorch runs no ONNX; open the collapsed.safetensors it was made of, or take the runtime "
                 "onnxruntime"
             )
         return _torch(path, threads)
-    if not for_onnx:
+    if not exported:
         raise InputError(
             f"{path}: {runtime} runs bundles and ONNX files; take the runtime torch, or export this first: "
             f"gatedeploy export {shlex.quote(str(path))} --onnx"
         )
-    return OnnxRuntimeRunner(read_bundle(path).model if path.is_dir() else path, threads=threads)
+    if path.is_dir():
+        return _of_bundle(read_bundle(path), runtime, threads, trust)
+    return _of_onnx(path, runtime, threads)
+
+
+def _of_bundle(bundle: Bundle, runtime: str, threads: int | None, trust: bool) -> Runner:
+    for name, engine in bundle.manifest.engines.items():
+        if engine.runtime == runtime:
+            if runtime in CODE:
+                check_trusted(bundle.path / name, bundle.manifest.files[name].sha256, trust)
+            return open_engine(bundle.path / name, engine, threads)
+    if runtime in CODE:
+        asked = FORMAT_OF.get(runtime, runtime)
+        raise InputError(
+            f"{bundle.path}: holds no engine for {runtime}; it holds {', '.join(bundle.manifest.formats)}: export it "
+            f"with --format {asked}"
+        )
+    if bundle.manifest.precision == "bf16" and runtime == "onnxruntime":
+        raise InputError(
+            f"{bundle.path}: is bf16, for which onnxruntime has no kernels on processors; take openvino, a GPU, or "
+            "export it in fp32"
+        )
+    return _of_onnx(bundle.model, runtime, threads)
+
+
+def _of_onnx(file: Path, runtime: str, threads: int | None) -> Runner:
+    if runtime == "openvino":
+        return OpenVinoRunner(file, threads=threads)
+    if runtime in PROVIDERS:
+        return OnnxRuntimeRunner(file, threads=threads, providers=[PROVIDERS[runtime]], name=runtime)
+    raise InputError(f"{file}: {runtime} runs the engines of bundles, and no ONNX file")
 
 
 def _torch(path: Path, threads: int | None) -> Runner:
@@ -59,15 +101,3 @@ def _torch(path: Path, threads: int | None) -> Runner:
         return TorchRunner(network(checkpoint.program), checkpoint.info.input, threads=threads)
     program, info = read_collapsed(path)
     return TorchRunner(network(program), info.input, threads=threads)
-
-
-def _check_runtime(runtime: str) -> None:
-    if runtime in RUNTIMES:
-        return
-    if runtime in PLANNED_RUNTIMES:
-        raise InputError(
-            f"the runtime {runtime!r} is planned; this version of gatedeploy has {', '.join(RUNTIMES)}. Bundles hold "
-            "plain ONNX, which other runtimes load by themselves"
-        )
-    known = (*RUNTIMES, *PLANNED_RUNTIMES)
-    raise InputError(f"there is no runtime {runtime!r}; known are {', '.join(known)}{closest(runtime, known)}")

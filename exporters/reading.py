@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatedeploy.errors import CheckError, InputError, located
+from gatedeploy.exporters.emulation import emulated
 from gatedeploy.exporters.manifest import MANIFEST, Manifest
 from gatedeploy.exporters.manifest_json import manifest_from_json
 from gatedeploy.exporters.reference import difference, fingerprint, reference_picture
+from gatedeploy.exporters.surgery import opened
 from gatedeploy.exporters.to_onnx import check_onnx
+from gatedeploy.exporters.verification import TOLERANCE
 from gatedeploy.files import sha256
 from gatedeploy.parity import FLOAT32, Parity
 from gatedeploy.runners.base import Array, Runner
@@ -136,7 +139,7 @@ def verify_bundle(path: Path | str, *, threads: int | None = None) -> BundleChec
     manifest = bundle.manifest
     with located(str(bundle.model)):
         _check_model(bundle.model)
-    with OnnxRuntimeRunner(bundle.model, threads=threads) as runner, located(str(bundle.model)):
+    with open_model(bundle.model, manifest.precision, threads) as runner, located(str(bundle.model)):
         _check_ports(manifest, runner)
         reference = manifest.reference
         picture = reference_picture(manifest.input, reference.batch, reference.seed)
@@ -158,7 +161,20 @@ def compare_with_reference(manifest: Manifest, got: Mapping[str, Array]) -> Pari
         if seen.shape != expected.shape:
             raise CheckError(f"output {name!r}: expected the shape {expected.shape}, got {seen.shape}")
         error[name] = difference(expected, seen)
-    return Parity(error, min(FLOAT32, manifest.verification.tolerance))
+    return Parity(error, min(TOLERANCE.get(manifest.precision, FLOAT32), manifest.reference.tolerance))
+
+
+@contextmanager
+def open_model(file: Path, precision: str, threads: int | None = None) -> Iterator[OnnxRuntimeRunner]:
+    """The network of a bundle in ONNX Runtime on the CPU; bfloat16, for which that has no kernels, is emulated."""
+    if precision != "bf16":
+        with OnnxRuntimeRunner(file, threads=threads) as runner:
+            yield runner
+        return
+    import onnx
+
+    with opened(emulated(onnx.load(str(file)), precision), threads) as runner:
+        yield runner
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatedeploy.exporters.manifest import Manifest
+from gatedeploy.exporters.manifest import Engine, Manifest
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
@@ -32,7 +32,7 @@ MEANING = {
 def readme(manifest: Manifest) -> str:
     """The text; everything in it is said by `manifest`, so it needs no file but that."""
     sections = [_title(manifest), _input(manifest.input), _outputs(manifest), _example(manifest.input)]
-    return "\n".join([*sections, *_engines(manifest), _costs(manifest), _check(manifest)])
+    return "\n".join([*sections, *_precision(manifest), *_engines(manifest), _costs(manifest), _check(manifest)])
 
 
 def _title(manifest: Manifest) -> str:
@@ -91,15 +91,48 @@ def _engines(manifest: Manifest) -> list[str]:
         return []
     rows = [
         f"| `{file}` | {engine.runtime} {engine.version} | {', '.join(engine.targets) or 'its choice'} | "
-        f"{' / '.join(map(str, engine.batches))} |"
+        f"{' / '.join(map(str, engine.batches)) if engine.batches else 'any'} | {_proof(engine)} |"
         for file, engine in manifest.engines.items()
     ]
-    table = ["| file | library | GPUs | batch, smallest / usual / largest |", "|---|---|---|---|", *rows]
+    table = [
+        "| file | library | made for | batch, smallest / usual / largest | error |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
     told = (
-        "Built of `model.onnx`, and not run when this was written. An engine is code, made for one version of its\n"
+        "The same network, compiled. The error is the largest difference from the network it was made of, relative to\n"
+        "the output's largest value. All but OpenVINO's are machine code, and most are made for one version of their\n"
         "library: run only those whose maker you trust."
     )
     return ["\n".join(["## Engines", "", told, "", *table, ""])]
+
+
+def _proof(engine: Engine) -> str:
+    errors = [error for outputs in engine.error.values() for error in outputs.values()]
+    return f"{max(errors):.1e}" if errors else "built, not run"
+
+
+def _precision(manifest: Manifest) -> list[str]:
+    found = manifest.reduction
+    if found is None:
+        return []
+    rows = [
+        f"| {task} | {metric} | {value:.4g} | {found.reduced[task][metric]:.4g} |"
+        for task, metrics in found.float32.items()
+        for metric, value in metrics.items()
+    ]
+    table = [f"| task | metric | fp32 | {manifest.precision} |", "|---|---|---|---|", *rows]
+    ranges = f" Ranges of values were taken from {found.calibrated_on} others ({found.calibration})." * bool(
+        found.calibration
+    )
+    twin = "" if manifest.precision == "int8" else " Every value was rounded to the type, sums were kept in float32."
+    lost = ", ".join(f"{task} {drop:+.2f} %" for task, drop in found.lost.items())
+    kept = f"\n\nIn float32 stayed: {', '.join(f'`{name}`' for name in found.kept)}." if found.kept else ""
+    return [
+        f"## Precision\n\n{manifest.precision}, measured on {found.judged_on} pictures ({found.data}).{ranges}{twin}\n"
+        f"Lost of what each task is judged by: {lost} (at most {found.max_drop:g} % was allowed).{kept}\n\n"
+        + "\n".join([*table, ""])
+    ]
 
 
 def _costs(manifest: Manifest) -> str:
@@ -123,10 +156,15 @@ def _check(manifest: Manifest) -> str:
         for output, error in errors.items()
     ]
     table = "\n".join(["| batch | output | error |", "|---|---|---|", *rows])
+    allowed = (
+        f"at most {proof.tolerance:.0e} was allowed"
+        if proof.tolerance is not None
+        else "on a picture of noise, which says little of reduced precision: that is judged above"
+    )
     return f"""## Verification
 
 Compared with PyTorch in float64 when it was written, run by {proof.runtime}; the largest difference relative to the
-output's largest value (at most {proof.tolerance:.0e} was allowed):
+output's largest value ({allowed}):
 
 {table}
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,7 @@ from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import CheckError, InputError, first_line, located
 from gatedeploy.exporters.onnx_graph import describe, tidy
 from gatedeploy.files import replacing_file
-from gatedeploy.modes import evaluating
+from gatedeploy.modes import evaluating, quiet
 from gatedeploy.program import flat_predictions
 from gatedeploy.runners.base import BATCH
 from gatedeploy.specs import InputSpec
@@ -60,7 +58,7 @@ def export_onnx(network: nn.Module, info: ModelInfo, path: Path | str, *, opset:
     tidy(model, info.input.name, outputs, {*exported.state_dict, *exported.constants})
     describe(model, info)
     _check_interface(model, info.input)
-    _write(model, path)
+    write_model(model, path)
 
 
 def check_onnx(path: Path) -> None:
@@ -71,19 +69,6 @@ def check_onnx(path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # the checker's and shape inference's own types, and protobuf's
         raise CheckError(f"not valid ONNX: {first_line(error)}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep warnings and log messages of the exporters to themselves."""
-    before = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(max(before, logging.ERROR))
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def _trace(network: nn.Module, spec: InputSpec) -> torch.export.ExportedProgram:
@@ -205,7 +190,12 @@ def _check_interface(model: Any, spec: InputSpec) -> None:
             )
 
 
-def _write(model: Any, path: Path) -> None:
+def write_model(model: Any, path: Path) -> None:
+    """Write an `onnx_ir.Model`; its weights stand in a second file where they are many.
+
+    Raises:
+        CheckError: it is not valid ONNX.
+    """
     import onnx_ir
 
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())

@@ -14,9 +14,10 @@ from typing import Any
 
 from gatedeploy.errors import CheckError, InputError, located
 from gatedeploy.exporters.manifest import Engine
-from gatedeploy.exporters.tensorrt_library import Progress, library, messages_of, monitor_of, untold
+from gatedeploy.exporters.progress import Progress, untold
 from gatedeploy.files import replacing_file
 from gatedeploy.runners.base import TensorSpec
+from gatedeploy.runners.tensorrt_library import library, messages_of, type_name
 from gatedeploy.specs import InputSpec
 
 LEVELS = range(6)
@@ -37,6 +38,7 @@ class EngineOptions:
             every GPU it knows (TensorRT for RTX) or the one of this machine (TensorRT).
         optimization_level: 0 builds fastest, 5 searches longest; None leaves it to the library.
         workspace_bytes: what the engine's kernels may use besides; None: all of the GPU's memory.
+        tf32: whether products of float32 may be rounded to TensorFloat-32.
     """
 
     runtime: str | None = None
@@ -44,6 +46,7 @@ class EngineOptions:
     compute_capabilities: tuple[int, ...] = ()
     optimization_level: int | None = None
     workspace_bytes: int | None = None
+    tf32: bool = False
 
     @property
     def batches(self) -> tuple[int, int, int]:
@@ -147,6 +150,8 @@ def _told(error: Any) -> str:
 def _configure(trt: Any, config: Any, runtime: str, options: EngineOptions) -> tuple[str, ...]:
     """Apply the options; returns the names of the GPUs that were asked for."""
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    # The library's own choice is to round; float32 is float32 here, unless asked otherwise.
+    (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.workspace_bytes is not None:
@@ -189,7 +194,7 @@ def _build(trt: Any, builder: Any, network: Any, config: Any, progress: Progress
     The library builds in a thread of its own: so Ctrl-C reaches us meanwhile, and the monitor hands it on.
     """
     messages, built, failed = messages_of(trt), [], []
-    config.progress_monitor = monitor = monitor_of(trt, progress)
+    config.progress_monitor = monitor = _monitor(trt, progress)
 
     def build() -> None:
         try:
@@ -219,15 +224,34 @@ def _port(trt: Any, tensor: Any) -> TensorSpec:
     shape = tuple(
         size if size >= 0 else ("batch" if axis == 0 else f"axis_{axis}") for axis, size in enumerate(tensor.shape)
     )
-    return TensorSpec(tensor.name, shape, _type_name(trt, tensor.dtype))
+    return TensorSpec(tensor.name, shape, type_name(tensor.dtype))
 
 
 def _types(trt: Any, network: Any) -> dict[str, int]:
     layers = (network.get_layer(number) for number in range(network.num_layers))
     outputs = (layer.get_output(0) for layer in layers)
-    return dict(Counter(_type_name(trt, output.dtype) for output in outputs if output is not None).most_common())
+    return dict(Counter(type_name(output.dtype) for output in outputs if output is not None).most_common())
 
 
-def _type_name(trt: Any, dtype: Any) -> str:
-    names = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
-    return names.get(dtype.name, str(dtype.name).lower())
+def _monitor(trt: Any, progress: Progress) -> Any:
+    """What a build tells its progress to; once its `cancelled` is set, the build ends."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.cancelled = False
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            progress(phase_name, 0, num_steps)
+
+        def phase_finish(self, phase_name: str) -> None:
+            steps = self._steps.pop(phase_name, 0)
+            progress(phase_name, steps, steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            return not self.cancelled
+
+    return Monitor()

@@ -1,7 +1,9 @@
-"""Looking at a network as it predicts, and leaving it as it was found."""
+"""What holds while a block runs and is put back behind it: a network predicts, libraries keep quiet."""
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,3 +20,16 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep warnings and log messages of PyTorch's exporters and compilers to themselves."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(max(before, logging.ERROR))
+        try:
+            yield
+        finally:
+            logging.disable(before)

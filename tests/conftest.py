@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gatedeploy import price_tables
+from gatedeploy.exporters import trust
 
 # Two test processes with two threads each would only wait for one another.
 torch.set_num_threads(1)
@@ -22,3 +23,10 @@ def _seeded() -> None:
 def _no_prices_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layouts follow from the tables that come with gatedeploy, on every machine alike."""
     monkeypatch.setattr(price_tables, "user_cache_path", lambda name: tmp_path / name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_built_by_this_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests build is not remembered as this user's."""
+    state = tmp_path_factory.getbasetemp() / "state"
+    monkeypatch.setattr(trust, "user_state_path", lambda name: state / name)

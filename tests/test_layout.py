@@ -36,7 +36,7 @@ FLOORS: list[set[str]] = [
     {"compiler"},
     {"storage"},
     {"exporters", "models", "training", "data"},
-    {"assembly", "doctor", "recipe_reference", "operator_reference", "api"},
+    {"assembly", "judging", "doctor", "recipe_reference", "operator_reference", "api"},
     {"benchmarks"},
     {"cli"},
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
+from gatedeploy.models import hrnet, vit
 from gatedeploy.parity import FLOAT32, FLOAT64, compare
 from gatedeploy.program import Program, evaluate, flat_predictions
 
@@ -25,27 +29,64 @@ TRUNKS = {
     "resnet18, ASPP": Trunk("resnet18", {"output_stride": 8}, "aspp", (32, 48)),
     "resnet50, ASPP": Trunk("resnet50", {"output_stride": 8}, "aspp", (32, 48)),
     "hrnet18": Trunk("hrnet18", {}, "hrnet", (64, 64)),
-    "ViT-S, DPT": Trunk("vit_s16", {"size": (32, 48), "taps": (3, 6, 9, 12)}, "dpt", (32, 48)),
+    "ViT-S, DPT": Trunk("vit_s16", {"size": (32, 48), "taps": (1, 2, 3, 4)}, "dpt", (32, 48)),
     "ViT-S, class token": Trunk("vit_s16", {"size": 32, "class_token": True}, "linear", (32, 32)),
 }
 SHARE = 0.2
 
+SHALLOW = {(hrnet, "MODULES"): (1, 1, 1), (hrnet, "BLOCKS"): 1, (vit, "DEPTH"): 4}
+"""Every kind of layer and of connection is there, and fewer of each, for all of HRNet takes minutes. The whole ones
+are run by `python -m gatedeploy.benchmarks.full_size`."""
 
-@pytest.fixture(scope="module", params=[(name, tasks) for tasks in (2, 3) for name in TRUNKS], ids=str)
-def asked(request: pytest.FixtureRequest) -> tuple[str, int]:
-    """A network and its number of tasks."""
-    return request.param
+Asked = tuple[str, int]
 
 
-@pytest.fixture(scope="module")
-def gated(asked: tuple[str, int]) -> Program:
+@cache  # one worker runs all tests of a network, and asks for it several times
+def gated_network(asked: Asked) -> Program:
     trunk = TRUNKS[asked[0]]
-    return capture(random_gates(trunk, asked[1], SHARE), torch.zeros(2, 3, *trunk.size))
+    with pytest.MonkeyPatch.context() as patch:
+        for (module, name), value in SHALLOW.items():
+            patch.setattr(module, name, value)
+        return capture(random_gates(trunk, asked[1], SHARE), torch.zeros(2, 3, *trunk.size))
 
 
-@pytest.fixture(scope="module")
-def thin(gated: Program) -> Program:
-    return lower(gated).program
+@cache
+def collapsed_network(asked: Asked) -> Program:
+    return lower(gated_network(asked)).program
+
+
+@cache
+def onnx_file(asked: Asked) -> bytes:
+    thin = collapsed_network(asked)
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(Collapsed(thin).float().network, names_only(thin), Path(folder) / "model.onnx")
+        return (Path(folder) / "model.onnx").read_bytes()
+
+
+def for_networks(tasks: Sequence[int]) -> pytest.MarkDecorator:
+    """Run a test for each network, gated for each of these numbers of tasks."""
+    return pytest.mark.parametrize(
+        "asked",
+        [pytest.param((name, count), marks=pytest.mark.xdist_group(name)) for name in TRUNKS for count in tasks],
+        ids=str,
+    )
+
+
+@pytest.fixture
+def gated(asked: Asked) -> Program:
+    return gated_network(asked)
+
+
+@pytest.fixture
+def thin(asked: Asked) -> Program:
+    return collapsed_network(asked)
+
+
+@pytest.fixture
+def model(asked: Asked, tmp_path: Path) -> Path:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(onnx_file(asked))
+    return file
 
 
 def picture(program: Program, dtype: torch.dtype) -> torch.Tensor:
@@ -54,25 +95,15 @@ def picture(program: Program, dtype: torch.dtype) -> torch.Tensor:
 
 
 @pytest.mark.slow
+@for_networks([2, 3])
 def test_collapsed_equals_gated(gated: Program, thin: Program) -> None:
     image = picture(gated, torch.float64)
     expected = flat_predictions(evaluate(gated, image))
     compare(expected, flat_predictions(evaluate(thin, image)), FLOAT64).check("the collapsed network")
 
 
-@pytest.fixture(scope="module")
-def model(thin: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ONNX file; writing it takes a minute for the largest, so it is asked for with two tasks alone."""
-    file = tmp_path_factory.mktemp("model") / "model.onnx"
-    export_onnx(Collapsed(thin).float().network, names_only(thin), file)
-    return file
-
-
-with_two_tasks = pytest.mark.parametrize("asked", [(name, 2) for name in TRUNKS], ids=str, indirect=True)
-
-
 @pytest.mark.slow
-@with_two_tasks
+@for_networks([2])
 def test_it_runs_in_onnx_runtime(thin: Program, model: Path) -> None:
     image = picture(thin, torch.float32)
     expected = flat_predictions(evaluate(thin, image.double()))
@@ -83,7 +114,7 @@ def test_it_runs_in_onnx_runtime(thin: Program, model: Path) -> None:
 
 
 @pytest.mark.slow
-@with_two_tasks
+@for_networks([2])
 def test_tensorrt_builds_an_engine_of_it(thin: Program, model: Path, tmp_path: Path) -> None:
     """Every node is taken, for batches of 1, 8 and 32; without a GPU nothing is run."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: there is none for this system")
@@ -94,7 +125,8 @@ def test_tensorrt_builds_an_engine_of_it(thin: Program, model: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_multiply_adds_follow_the_gates(asked: tuple[str, int], gated: Program, thin: Program) -> None:
+@for_networks([2, 3])
+def test_multiply_adds_follow_the_gates(asked: Asked, gated: Program, thin: Program) -> None:
     """Each row that somebody reads is computed once, from all channels that its layer reads.
 
     A task's own row is read where its gate is open, a share p of the rows; the shared row where any of T gates is

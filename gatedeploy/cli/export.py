@@ -14,12 +14,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
+from gatedeploy.artifact import read_collapsed
 from gatedeploy.cli.screen import Json, note, print_json, say, table
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.bundle import export as write
+from gatedeploy.exporters.int8 import METHODS
+from gatedeploy.exporters.manifest import Engine, Reduction
+from gatedeploy.exporters.precision import MAX_DROP, REDUCED, PrecisionOptions
+from gatedeploy.exporters.progress import Progress
 from gatedeploy.exporters.reading import Bundle, verify_bundle
-from gatedeploy.exporters.tensorrt_library import Progress
+from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
+from gatedeploy.judging import recipe_of, samples_of
+
+WORST = 10
+"""How many of the layers that err most are shown; `--json` has all."""
 
 
 def export(
@@ -27,7 +36,26 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX; the same as --format onnx.")] = False,
     formats: Annotated[list[str] | None, typer.Option("--format", help="A format to write; may be repeated.")] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Build a TensorRT engine, too; the same as --format trt.")] = False,
-    precision: Annotated[str, typer.Option(help="Of weights and arithmetic.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, tf32 (TensorRT), or judged by the tasks' metrics: fp16, bf16, int8.")
+    ] = "fp32",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="The recipe by whose pictures reduced precision is calibrated and judged.",
+            show_default="the one the network was trained by",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str, typer.Option(help="How int8's ranges of values are chosen: entropy or min-max.")
+    ] = METHODS[0],
+    max_drop: Annotated[
+        float, typer.Option(help="What a task may lose of its headline metric, in percent; else nothing is written.")
+    ] = MAX_DROP,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Keep in fp32 the layers that err most, until no task loses more.")
+    ] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Measure the error that each layer makes alone.")] = False,
     min_shapes: Annotated[
         str, typer.Option(help="The smallest batch that an engine takes: 1, or sizes, 1x3x128x128.")
     ] = "1",
@@ -67,15 +95,34 @@ def export(
         optimization_level,
         None if workspace is None else workspace << 20,
     )
+    reduction = PrecisionOptions(calibration, max_drop, mixed, layers)
     note(f"Exporting {file}")
-    with _building() as progress:
+    samples = _samples(file, data) if precision in REDUCED else None
+    with _working() as progress:
         bundle = write(
-            file, out or file.parent / "bundle", formats=wanted, precision=precision, engine=engine, progress=progress
+            file,
+            out or file.parent / "bundle",
+            formats=wanted,
+            precision=precision,
+            engine=engine,
+            reduction=reduction,
+            samples=samples,
+            progress=progress,
         )
     if json:
         print_json(_document(bundle))
     else:
         _tell(bundle, file)
+
+
+def _samples(file: Path, data: str | None) -> Samples:
+    """The pictures to judge by; what they are is told."""
+    _, info = read_collapsed(file)
+    recipe, source = recipe_of(info.recipe, data, str(file))
+    samples = samples_of(recipe, source, info.tasks, info.input)
+    count = sum(map(len, samples.calibration))
+    note(f"Judged by {samples.pictures} pictures of {samples.source}; {count} others tell how large values become")
+    return samples
 
 
 def _document(bundle: Bundle) -> dict[str, Any]:
@@ -84,18 +131,19 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         key: {name: asdict(entry) for name, entry in entries.items()}
         for key, entries in (("files", manifest.files), ("engines", manifest.engines))
     }
-    return {"bundle": str(bundle.path), **listed, "verification": asdict(manifest.verification)}
+    proof = {
+        "verification": asdict(manifest.verification),
+        "reduction": asdict(manifest.reduction) if manifest.reduction else None,
+    }
+    return {"bundle": str(bundle.path), "precision": manifest.precision, **listed, **proof}
 
 
 def _tell(bundle: Bundle, file: Path) -> None:
     """Say what was written, for people."""
+    if bundle.manifest.reduction:
+        _tell_reduction(bundle.manifest.precision, bundle.manifest.reduction)
     for name, built in bundle.manifest.engines.items():
-        types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
-        gpus = ", ".join(built.targets) or "the library's choice of GPUs"
-        say(
-            f"{name}: built with {built.runtime} {built.version} for {gpus}, batch "
-            f"{' / '.join(map(str, built.batches))}; not run. Layers: {types}."
-        )
+        say(f"{name}: {_engine(built)}")
     rows = [[name, f"{entry.size_bytes:,} bytes"] for name, entry in bundle.manifest.files.items()]
     table([str(bundle.path), "size"], rows)
     checked = bundle.manifest.verification
@@ -107,6 +155,33 @@ def _tell(bundle: Bundle, file: Path) -> None:
     say(f"Next: gatedeploy verify {shlex.quote(str(bundle.path))}, or gatedeploy bench {shlex.quote(str(file))}")
 
 
+def _engine(built: Engine) -> str:
+    """What was built, in a sentence or two."""
+    what = f"built with {built.runtime} {built.version} for {', '.join(built.targets) or 'the targets of its choice'}"
+    batches = f"batch {' / '.join(map(str, built.batches))}" if built.batches else "any batch"
+    errors = [error for outputs in built.error.values() for error in outputs.values()]
+    proof = f"run, and the same to {max(errors):.1e} of the outputs' scale" if errors else "not run"
+    types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
+    return f"{what}, {batches}; {proof}.{f' Layers: {types}.' if types else ''}"
+
+
+def _tell_reduction(precision: str, found: Reduction) -> None:
+    """What each task reaches now, which layers stayed in float32, and which err most."""
+    rows = [
+        [task, metric, f"{value:.4g}", f"{found.reduced[task][metric]:.4g}"]
+        for task, metrics in found.float32.items()
+        for metric, value in metrics.items()
+    ]
+    table(["task", "metric", "fp32", precision], rows)
+    lost = ", ".join(f"{task} {drop:+.2f} %" for task, drop in found.lost.items())
+    say(f"Lost of what each task is judged by: {lost} (at most {found.max_drop:g} % allowed).")
+    if found.kept:
+        say(f"In fp32 stayed: {', '.join(found.kept)}.")
+    if found.layer_errors:
+        worst = [[name, f"{error:.1e}"] for name, error in list(found.layer_errors.items())[:WORST]]
+        table(["layer", f"error, that layer alone in {precision}"], worst)
+
+
 def _numbers(option: str, text: str, between: str) -> tuple[int, ...]:
     """Whole numbers of an option, e.g. 8x3x128x128."""
     parts = text.split(between)
@@ -116,8 +191,8 @@ def _numbers(option: str, text: str, between: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def _building() -> Iterator[Progress]:
-    """A bar for each phase of an engine's build, on a terminal."""
+def _working() -> Iterator[Progress]:
+    """A bar for each phase of long work, on a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:

@@ -118,6 +118,17 @@ def _check_shape(shape: tuple[int, ...], spec: TensorSpec) -> None:
         raise InputError(f"input {spec.name!r}: {what} {size}, expected {least}: got {shape}, expected {spec}{remedy}")
 
 
+def check_batch(feed: Mapping[str, Array], image: TensorSpec, batches: tuple[int, int]) -> None:
+    """Raise `InputError` for a batch that a compiled network was not made for: smaller or larger than `batches`."""
+    smallest, largest = batches
+    size = len(feed[image.name])
+    if not smallest <= size <= largest:
+        raise InputError(
+            f"input {image.name!r}: a batch of {size}; this engine takes {smallest} to {largest}: ask in parts, or "
+            "export with other --min-shapes and --max-shapes"
+        )
+
+
 def still_open(resource: Any, name: str) -> Any:
     """`resource`; `InputError` once the runner is closed and has let go of it."""
     if resource is not None:

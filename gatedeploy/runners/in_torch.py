@@ -17,9 +17,9 @@ from gatedeploy.runners.base import (
     Runner,
     TensorSpec,
     check_feed,
-    check_threads,
     still_open,
 )
+from gatedeploy.runners.torch_threads import TorchThreads
 from gatedeploy.specs import InputSpec
 
 
@@ -39,9 +39,7 @@ class TorchRunner(Runner):
     """
 
     def __init__(self, network: nn.Module, input: InputSpec, threads: int | None = None, name: str = "torch") -> None:
-        check_threads(threads)
-        self.name, self.threads = name, threads
-        self._threads_before = torch.get_num_threads()
+        self.name, self.threads, self._torch_threads = name, threads, TorchThreads(threads)
         self._network: nn.Module | None = network.eval()
         weights = [*network.parameters(), *network.buffers()]
         self._device = weights[0].device if weights else torch.device("cpu")
@@ -62,15 +60,12 @@ class TorchRunner(Runner):
 
     def close(self) -> None:
         """See `Runner`."""
-        if self._network is not None and self.threads is not None:
-            torch.set_num_threads(self._threads_before)
+        self._torch_threads.give_back()
         self._network = None
 
     def _predict(self, image: torch.Tensor) -> dict[str, Any]:
         network = still_open(self._network, self.name)
-        # The number belongs to the process, so another runner may have changed it.
-        if self.threads is not None and torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
+        self._torch_threads.take()
         try:
             with torch.inference_mode():
                 return flat_predictions(network(image))

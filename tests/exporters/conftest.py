@@ -38,7 +38,7 @@ def bundle(exported: Bundle, tmp_path: Path) -> Bundle:
 def quick_export(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing a bundle takes the ONNX file that is already there."""
 
-    def copy(network: nn.Module, info: ModelInfo, path: Path) -> None:
+    def copy(network: nn.Module, info: ModelInfo, path: Path, opset: int) -> None:
         shutil.copy(exported.model, path)
 
     monkeypatch.setattr(bundle_module, "export_onnx", copy)

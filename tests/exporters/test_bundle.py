@@ -241,12 +241,17 @@ def test_a_network_that_computes_something_else_is_not_written(thin: gd.Collapse
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"formats": ["openvino"]}, "the format 'openvino' is planned; this version of gatedeploy writes onnx, trt"),
         ({"formats": ["onx"]}, "there is no format 'onx'; known are onnx, trt, .*; did you mean 'onnx'"),
-        ({"formats": "onnx"}, r"formats: expected a list such as \['onnx', 'trt'\], got 'onnx'"),
+        ({"formats": "onnx"}, r"formats: expected a list such as \['onnx', 'trt', .*\], got 'onnx'"),
         ({"formats": []}, "formats: expected a list"),
-        ({"precision": "fp16"}, "the precision 'fp16' is planned; this version of gatedeploy writes fp32"),
-        ({"precision": "fp31"}, "there is no precision 'fp31'; known are fp32, fp16, .*; did you mean"),
+        ({"precision": "fp8"}, "the precision 'fp8' is planned; this version of gatedeploy writes fp32, tf32, fp16"),
+        ({"precision": "fp31"}, "there is no precision 'fp31'; known are fp32, tf32, fp16, .*; did you mean"),
+        ({"precision": "tf32"}, r"tf32 is how GPUs multiply in an engine of TensorRT; ask for one \(--trt\), or"),
+        ({"precision": "fp16"}, "fp16 is judged by the tasks' metrics on real pictures, and there are none: name the"),
+        (
+            {"precision": "int8", "formats": ["onnx", "aoti", "executorch"]},
+            "aoti and executorch are written in fp32 alone; ask for int8 with other formats: onnx, trt, openvino",
+        ),
         ({"info": ModelInfo((SCENE,), INPUT)}, "the network predicts 'parts', of which its description knows nothing"),
         ({"info": ModelInfo((SCENE, PARTS), gd.InputSpec(3, 9, 8))}, "the network takes .*, its description says"),
         (

@@ -42,16 +42,20 @@ def test_a_damaged_bundle_is_not_opened(bundle: Bundle) -> None:
         open_runner(bundle.path)
 
 
-def test_runtimes_that_do_not_exist_or_not_yet(exported: Bundle) -> None:
+def test_runtimes_that_are_not_there(exported: Bundle) -> None:
     with pytest.raises(
         InputError, match=r"there is no runtime 'onnxruntim'; known are torch, .*; did you mean 'onnxrun"
     ):
         open_runner(exported.path, "onnxruntim")
-    for planned in ("openvino", "tensorrt", "onnxruntime-cuda"):
+    for runtime, asked in (("aoti", "aoti"), ("tensorrt", "trt"), ("executorch", "executorch")):
         with pytest.raises(
-            InputError, match=f"the runtime '{planned}' is planned; this version of gatedeploy has torch"
+            InputError, match=f"holds no engine for {runtime}; it holds onnx: export it with --format {asked}"
         ):
-            open_runner(exported.path, planned)
+            open_runner(exported.path, runtime)
+        with pytest.raises(InputError, match=f"model.onnx: {runtime} runs the engines of bundles, and no ONNX file"):
+            open_runner(exported.model, runtime)
+    with pytest.raises(InputError, match="the installed onnxruntime has no CUDAExecutionProvider; it has"):
+        open_runner(exported.path, "onnxruntime-cuda")
 
 
 def test_files_that_a_runtime_cannot_run(exported: Bundle, tmp_path: Path) -> None:

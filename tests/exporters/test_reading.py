@@ -214,7 +214,7 @@ def test_verify_finds_a_network_that_computes_something_else(bundle: Bundle) -> 
 
 
 def test_verify_is_never_looser_than_float32(bundle: Bundle) -> None:
-    edit(bundle, put("verification.tolerance", 1e9))
+    edit(bundle, put("reference.tolerance", 1e9))
     assert verify_bundle(bundle.path).parity.tolerance == 1e-4
 
 

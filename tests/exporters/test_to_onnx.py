@@ -171,7 +171,7 @@ def test_large_weights_stand_in_one_file_beside(
     import onnx_ir
 
     monkeypatch.setattr(to_onnx, "EXTERNAL_DATA_ABOVE", 100)
-    to_onnx._write(onnx_ir.load(exported.model), tmp_path / "net.onnx")
+    to_onnx.write_model(onnx_ir.load(exported.model), tmp_path / "net.onnx")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.onnx.data"]
     with OnnxRuntimeRunner(tmp_path / "net.onnx") as runner, torch.no_grad():
         compare(thin(example()), runner.infer({"image": example().numpy()}), FLOAT32).check("the ONNX file")
@@ -286,7 +286,7 @@ def test_a_full_disk_leaves_nothing_behind(exported: Bundle, tmp_path: Path, mon
     monkeypatch.setattr(to_onnx, "EXTERNAL_DATA_ABOVE", 100)
     monkeypatch.setattr(onnx_ir, "save", full)
     with pytest.raises(GatedeployError, match=r"model.onnx: could not be written: No space left on device"):
-        to_onnx._write(model, tmp_path / "model.onnx")
+        to_onnx.write_model(model, tmp_path / "model.onnx")
     assert not any(tmp_path.iterdir())
 
 

@@ -1,0 +1,54 @@
+"""Which layer is to blame: what the network's outputs would be off if that layer alone were of reduced precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatedeploy.exporters.progress import Progress
+from gatedeploy.exporters.surgery import run_model
+from gatedeploy.runners.base import Array
+
+
+def layer_errors(
+    original: Any,
+    layers: Sequence[str],
+    keeping: Callable[[Collection[str]], Any],
+    image: str,
+    pictures: Array,
+    progress: Progress,
+) -> dict[str, float]:
+    """The error that each layer makes alone, the largest first.
+
+    Args:
+        original: the network in float32, an `onnx.ModelProto`.
+        layers: the names of the nodes that can be reduced.
+        keeping: makes the network in which all layers but those that it is given are of reduced precision.
+        image: what its input is called.
+        pictures: (batch, channels, height, width) float32.
+        progress: is told how many layers are done.
+
+    Returns:
+        For each layer ‖output − exact‖ / ‖exact‖ of the output that is off most.
+    """
+    exact = run_model(original, {image: pictures})
+    errors = {}
+    for number, layer in enumerate(layers):
+        progress("layer by layer", number, len(layers))
+        alone = keeping([other for other in layers if other != layer])
+        errors[layer] = largest_error(exact, run_model(alone, {image: pictures}))
+    progress("layer by layer", len(layers), len(layers))
+    return dict(sorted(errors.items(), key=lambda item: item[1], reverse=True))
+
+
+def largest_error(exact: Mapping[str, Array], got: Mapping[str, Array]) -> float:
+    """‖got − exact‖ / ‖exact‖ of the output that is off most."""
+    return max(_relative(values.astype(np.float64), got[name]) for name, values in exact.items())
+
+
+def _relative(exact: Array, got: Array) -> float:
+    norm = float(np.linalg.norm(exact))
+    difference = float(np.linalg.norm(got.astype(np.float64) - exact))
+    return difference / norm if norm else difference
