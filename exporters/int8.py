@@ -6,19 +6,30 @@ symmetric, weights channel by channel, biases left in float32.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Sequence
+import io
+import tempfile
+from collections.abc import Collection, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from gatedeploy.errors import CheckError, check_known, first_line
 from gatedeploy.exporters.half import DELICATE
 from gatedeploy.exporters.surgery import exported, silent
+from gatedeploy.modes import quiet
 from gatedeploy.runners.base import Array
 
 METHODS = ("entropy", "min-max")
 """How a range of values is chosen: so that their distribution is told best (the Kullback-Leibler divergence, as in
 TensorRT's calibration), or whole."""
+
+
+BINS = {"num_bins": 512, "num_quantized_bins": 128}
+"""The histogram that entropy is taken of, and what it is rounded to: ranges from a quarter of the largest value up to
+all of it are tried. The library's own 128 bins leave nothing to try."""
+
+LARGE = 1 << 30
+"""Bytes above which weights go into a second file."""
 
 
 def to_int8(model: Path, out: Path, image: str, pictures: Sequence[Array], method: str) -> None:
@@ -36,27 +47,54 @@ def to_int8(model: Path, out: Path, image: str, pictures: Sequence[Array], metho
         CheckError: the quantiser does not take the network.
     """
     check_known("the calibration", method, METHODS)
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)  # it recommends steps that `tidy` has taken
     try:
-        quantize_static(
-            str(model),
-            str(out),
-            _Reader(image, pictures),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Entropy if method == "entropy" else CalibrationMethod.MinMax,
-            nodes_to_exclude=_delicate(model),
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-        )
+        # The library prints how far it is, and recommends steps that `tidy` has taken.
+        with quiet(), redirect_stdout(io.StringIO()):
+            _quantise(model, out, _ranges(model, image, pictures, method))
     except Exception as error:  # the quantiser raises what numpy, onnx and onnxruntime raise
         raise CheckError(f"the network cannot be quantised: {first_line(error)}") from error
-    finally:
-        logging.disable(before)
+
+
+def _ranges(model: Path, image: str, pictures: Sequence[Array], method: str) -> Any:
+    """How large every value of the network becomes."""
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization.calibrate import create_calibrator
+
+    with tempfile.TemporaryDirectory(prefix="gatedeploy-") as folder:
+        calibrator = create_calibrator(
+            model,
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.Entropy if method == "entropy" else CalibrationMethod.MinMax,
+            use_external_data_format=model.stat().st_size > LARGE,
+            extra_options={"symmetric": True, **BINS},
+        )
+        for batch in pictures:
+            for number in range(len(batch)):  # it keeps all values of all pictures that it is given at once
+                calibrator.collect_data(_Reader(image, batch[number : number + 1]))
+        return calibrator.compute_data()
+
+
+def _quantise(model: Path, out: Path, ranges: Any) -> None:
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    network = load_model_with_shape_infer(model)
+    quantizer = QDQQuantizer(
+        network,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=ranges,
+        nodes_to_quantize=[],
+        nodes_to_exclude=[node.name for node in network.graph.node if node.op_type in DELICATE],
+        op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    )
+    quantizer.quantize_model()
+    quantizer.model.save_model_to_file(str(out), model.stat().st_size > LARGE)
 
 
 def quantised_nodes(quantised: Any) -> list[str]:
@@ -71,7 +109,9 @@ def quantised_nodes(quantised: Any) -> list[str]:
 
 @silent()
 def with_float32(quantised: Any, original: Any, keep: Collection[str]) -> Any:
-    """A copy of a quantised network in which some nodes compute in float32 again.
+    """A copy of a quantised network in which some nodes compute in float32 again, and whose outputs are not rounded.
+
+    The quantiser rounds outputs too, a depth to 256 distances, though nobody computes with them in 8 bits.
 
     Args:
         quantised: what `to_int8` wrote, an `onnx.ModelProto`.
@@ -97,25 +137,30 @@ def with_float32(quantised: Any, original: Any, keep: Collection[str]) -> Any:
             if name not in restored:
                 restored[name] = gs.Constant(name, weights[name].values)
             node.inputs[place] = restored[name]
-    graph.cleanup()
+    _leave_outputs(graph)
+    graph.cleanup().toposort()
     return exported(gs, graph, quantised)
 
 
-class _Reader:
-    """Pictures, in the form in which ONNX Runtime's calibration asks for them."""
+def _leave_outputs(graph: Any) -> None:
+    """Let what the last pairs of a network round be its outputs."""
+    for output in graph.outputs:
+        rounding = output.inputs[0]
+        if rounding.op != "DequantizeLinear":
+            continue
+        exact = rounding.inputs[0].inputs[0].inputs[0]
+        (maker,) = exact.inputs
+        rounding.outputs.clear()
+        for reader in list(exact.outputs):
+            reader.inputs = [output if value is exact else value for value in reader.inputs]
+        maker.outputs = [output if value is exact else value for value in maker.outputs]
 
-    def __init__(self, image: str, pictures: Sequence[Array]) -> None:
-        self._image, self._pictures = image, pictures
-        self.rewind()
+
+class _Reader:
+    """One batch, in the form in which ONNX Runtime's calibration asks for pictures."""
+
+    def __init__(self, image: str, batch: Array) -> None:
+        self._feeds = iter([{image: batch}])
 
     def get_next(self) -> dict[str, Array] | None:
         return next(self._feeds, None)
-
-    def rewind(self) -> None:
-        self._feeds: Iterator[dict[str, Array]] = ({self._image: batch} for batch in self._pictures)
-
-
-def _delicate(model: Path) -> list[str]:
-    import onnx
-
-    return [node.name for node in onnx.load(model, load_external_data=False).graph.node if node.op_type in DELICATE]

@@ -132,7 +132,7 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
     if not set(engines) <= set(document["files"]):
         raise ValueError("an engine that is not listed among the files")
     return Manifest(
-        formats=tuple(_text(item) for item in document["formats"]),
+        formats=_names(document["formats"]),
         precision=_text(document["precision"]),
         input=_input(document["inputs"]),
         tasks=tasks,
@@ -164,7 +164,7 @@ def _input(items: Any) -> InputSpec:
 
 
 def _task(item: Mapping[str, Any]) -> Task:
-    return Task(_text(item["name"]), item["kind"], tuple(_text(name) for name in item["classes"]))
+    return Task(_text(item["name"]), item["kind"], _names(item["classes"]))
 
 
 def _costs(item: Mapping[str, Any]) -> Costs:
@@ -191,7 +191,7 @@ def _reduction(item: Mapping[str, Any]) -> Reduction:
         reduced=_errors(item["reduced"]),
         lost=_numbers(item["lost"]),
         max_drop=_number(item["max_drop"]),
-        kept=tuple(map(_text, item["kept"])),
+        kept=_names(item["kept"]),
         layer_errors=_numbers(item["layer_errors"]),
     )
 
@@ -209,7 +209,7 @@ def _engine(item: Mapping[str, Any]) -> Engine:
     return Engine(
         _text(item["runtime"]),
         _text(item["version"]),
-        tuple(_text(name) for name in item["targets"]),
+        _names(item["targets"]),
         None if item["batches"] is None else _batches(item["batches"]),
         tuple(map(_port, item["inputs"])),
         tuple(map(_port, item["outputs"])),
@@ -264,6 +264,12 @@ def _text(item: Any) -> str:
     if not isinstance(item, str):
         raise TypeError(f"expected text, got {type(item).__name__}")
     return item
+
+
+def _names(items: Any) -> tuple[str, ...]:
+    if not isinstance(items, list):
+        raise TypeError(f"expected a list, got {type(items).__name__}")
+    return tuple(map(_text, items))
 
 
 def _texts(items: Mapping[str, Any]) -> dict[str, str]:

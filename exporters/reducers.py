@@ -17,7 +17,7 @@ from gatedeploy.exporters.surgery import opened
 from gatedeploy.runners.base import Array
 from gatedeploy.specs import InputSpec
 
-LOOKED_AT = 16
+LOOKED_AT = 8
 """How many of the pictures to calibrate by the largest values are looked for in."""
 
 Reduce = Callable[[Collection[str]], Any]
@@ -84,7 +84,7 @@ def int8_reducer(model: Path, original: Any, input: InputSpec, method: str, samp
     quantised.metadata_props.extend(original.metadata_props)
 
     def reduce(keep: Collection[str]) -> Any:
-        return with_float32(quantised, original, keep) if keep else quantised
+        return with_float32(quantised, original, keep)
 
     return Reducer(reduce, reduce, tuple(quantised_nodes(quantised)), ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,10 @@ def _no_prices_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(price_tables, "user_cache_path", lambda name: tmp_path / name)
 
 
-@pytest.fixture(autouse=True)
-def _nothing_built_by_this_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_built_by_this_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What tests build is not remembered as this user's."""
-    state = tmp_path_factory.getbasetemp() / "state"
-    monkeypatch.setattr(trust, "user_state_path", lambda name: state / name)
+    state = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trust, "user_state_path", lambda name: state / name)
+        yield

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -16,6 +18,8 @@ from gatedeploy.artifact import names_only
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.compiler import Collapsed
+from gatedeploy.exporters.half import to_half
+from gatedeploy.exporters.int8 import to_int8, with_float32
 from gatedeploy.exporters.to_onnx import export_onnx
 from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
 from gatedeploy.graph.capture import capture
@@ -63,11 +67,11 @@ def onnx_file(asked: Asked) -> bytes:
         return (Path(folder) / "model.onnx").read_bytes()
 
 
-def for_networks(tasks: Sequence[int]) -> pytest.MarkDecorator:
+def for_networks(tasks: Sequence[int], names: Collection[str] = TRUNKS) -> pytest.MarkDecorator:
     """Run a test for each network, gated for each of these numbers of tasks."""
     return pytest.mark.parametrize(
         "asked",
-        [pytest.param((name, count), marks=pytest.mark.xdist_group(name)) for name in TRUNKS for count in tasks],
+        [pytest.param((name, count), marks=pytest.mark.xdist_group(name)) for name in names for count in tasks],
         ids=str,
     )
 
@@ -113,15 +117,33 @@ def test_it_runs_in_onnx_runtime(thin: Program, model: Path) -> None:
     compare(expected, got, FLOAT32).check("ONNX Runtime")
 
 
+def reduced(model: Path, thin: Program, precision: str) -> Path:
+    """The same network of another precision; its ranges come from two pictures of noise, which is enough to build."""
+    original, file = onnx.load(str(model)), model.with_name(f"{precision}.onnx")
+    if precision == "int8":
+        pictures = np.concatenate([picture(thin, torch.float32).numpy()] * 2)
+        to_int8(model, file, thin.input.name, [pictures], "min-max")
+        onnx.save(with_float32(onnx.load(str(file)), original, ()), str(file))
+    elif precision == "fp16":
+        onnx.save(to_half(original, precision), str(file))
+    return model if precision == "fp32" else file
+
+
 @pytest.mark.slow
-@for_networks([2])
-def test_tensorrt_builds_an_engine_of_it(thin: Program, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@for_networks([2], [name for name in TRUNKS if name != "ViT-S, class token"])
+def test_tensorrt_builds_an_engine_of_it(thin: Program, model: Path, precision: str, tmp_path: Path) -> None:
     """Every node is taken, for batches of 1, 8 and 32; without a GPU nothing is run."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: there is none for this system")
-    engine = build_engine(model, tmp_path / "engine.plan", thin.input, EngineOptions("tensorrt-rtx"))
-    assert (tmp_path / "engine.plan").stat().st_size > cost(thin).params, "a byte for each parameter, at least"
+    made = reduced(model, thin, precision)
+    engine = build_engine(made, tmp_path / "engine.plan", thin.input, EngineOptions("tensorrt-rtx"))
+    bytes_each = {"fp32": 4, "fp16": 2, "int8": 1}[precision]
+    assert (tmp_path / "engine.plan").stat().st_size > bytes_each * cost(thin).params
     assert engine.batches == (1, 8, 32)
     assert [output.name for output in engine.outputs] == list(thin.outputs)
+    assert {output.dtype for output in engine.outputs} == {"float32"}
+    low = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision]
+    assert engine.layers[low] > len(engine.outputs)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from gatedeploy.exporters.reading import Bundle, verify_bundle
 from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.judging import recipe_of, samples_of
+from gatedeploy.parity import FLOAT32
 
 WORST = 10
 """How many of the layers that err most are shown; `--json` has all."""
@@ -148,10 +149,11 @@ def _tell(bundle: Bundle, file: Path) -> None:
     table([str(bundle.path), "size"], rows)
     checked = bundle.manifest.verification
     worst = max(error for errors in checked.error.values() for error in errors.values())
-    say(
-        f"Checked in {checked.runtime} against PyTorch at batch {' and '.join(checked.error)}: "
-        f"the same to {worst:.1e} of the outputs' scale."
-    )
+    where = f"in {checked.runtime} against PyTorch at batch {' and '.join(checked.error)}"
+    if checked.tolerance is None:
+        say(f"Before it was reduced it was checked {where}: the same to {FLOAT32:.0e} of the outputs' scale.")
+    else:
+        say(f"Checked {where}: the same to {worst:.1e} of the outputs' scale.")
     say(f"Next: gatedeploy verify {shlex.quote(str(bundle.path))}, or gatedeploy bench {shlex.quote(str(file))}")
 
 

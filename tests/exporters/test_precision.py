@@ -1,0 +1,224 @@
+"""Reduced precision is judged by what tasks lose, and refused or mixed where that is too much."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import gatedeploy as gd
+from gatedeploy.artifact import ModelInfo
+from gatedeploy.errors import CheckError, InputError
+from gatedeploy.exporters import bundle as bundle_module
+from gatedeploy.exporters import export, read_bundle, verify_bundle
+from gatedeploy.exporters.int8 import quantised_nodes
+from gatedeploy.exporters.opening import open_runner
+from gatedeploy.exporters.precision import PrecisionOptions, reduce_precision
+from gatedeploy.exporters.progress import untold
+from gatedeploy.exporters.samples import Headline, Metrics, Predict, Samples, drops
+from gatedeploy.exporters.surgery import run_model
+from gatedeploy.runners.base import Array
+from gatedeploy.specs import InputSpec
+from tests.exporters.nets import conv, kernels, onnx_net, pictures
+from tests.exporters.networks import INPUT, PARTS, SCENE
+
+SPEC = InputSpec(2, 4, 4)
+HEADLINES = {"scores": Headline("error", lower_is_better=True)}
+
+
+def samples_of(model: onnx.ModelProto, calibration: Sequence[Array] | None = None) -> Samples:
+    """Judges by the distance from what the network answers in float32, plus one, so that percents mean something."""
+    image = pictures(8)
+    exact = run_model(model, {"image": image})["scores"]
+
+    def measure(predict: Predict) -> Metrics:
+        apart = np.linalg.norm(predict(image)["scores"] - exact) / np.linalg.norm(exact)
+        return {"scores": {"error": 1 + float(apart)}}
+
+    return Samples([image] if calibration is None else calibration, measure, HEADLINES, "made-up pictures", len(image))
+
+
+def culprit() -> onnx.ModelProto:
+    """Three layers. The middle one makes channels of ten thousand and of one, and the last one reads the small one.
+
+    In int8 all channels of a feature map share a scale, so nothing of the small one is left.
+    """
+    weights = {
+        "w1": kernels(4, 2, 1, 1, seed=1),
+        "w2": kernels(4, 4, 1, 1, seed=2) * np.array([1e4, 1, 1, 1], np.float32).reshape(4, 1, 1, 1),
+        "w3": kernels(3, 4, 1, 1, seed=3) * np.array([1e-6, 1, 1, 1], np.float32).reshape(1, 4, 1, 1),
+    }
+    nodes = [
+        conv("first", "image", "a", "w1"),
+        conv("middle", "a", "b", "w2"),
+        conv("last", "b", "scores", "w3"),
+    ]
+    return onnx_net(nodes, weights, ["scores"], opset=20)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    onnx.save(culprit(), str(tmp_path / "model.onnx"))
+    return tmp_path / "model.onnx"
+
+
+def test_too_much_loss_is_refused_and_the_file_stays(model: Path) -> None:
+    before = model.read_bytes()
+    message = (
+        r"int8, measured on 8 pictures of made-up pictures: scores loses \d+\.\d\d % \(error 1 → \d[\d.]*\)\. Refused, "
+        r"for a task may lose 1 %\. To go on, keep the layers that err most in float32 \(--mixed\), or allow more "
+        r"\(--max-drop\), or choose ranges otherwise \(--calibration entropy\)"
+    )
+    options = PrecisionOptions("min-max")
+    with pytest.raises(CheckError, match=message):
+        reduce_precision(model, SPEC, "int8", options, samples_of(culprit()), untold)
+    assert model.read_bytes() == before
+    assert [file.name for file in model.parent.iterdir()] == ["model.onnx"]
+
+
+def test_the_layer_that_errs_most_is_found_and_stays_in_float32(model: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    options = PrecisionOptions("min-max", max_drop=3, mixed=True)
+    found = reduce_precision(model, SPEC, "int8", options, samples_of(culprit()), lambda *step: told.append(step))
+    assert found.kept == ("last",), "it reads the map whose small channels are rounded away"
+    assert next(iter(found.layer_errors)) == "last"
+    assert found.layer_errors["last"] > 10 * found.layer_errors["first"]
+    assert set(found.layer_errors) == {"first", "middle", "last"}
+    assert quantised_nodes(onnx.load(str(model))) == ["first", "middle"]
+    assert found.lost["scores"] == pytest.approx(100 * (found.reduced["scores"]["error"] - 1))
+    assert 0 < found.lost["scores"] <= 3
+    assert told == [("layer by layer", done, 3) for done in range(4)]
+
+
+def test_float16_keeps_what_it_does_not_hold_in_float32(tmp_path: Path) -> None:
+    """A hundred thousand is more than float16 has numbers for; bfloat16 has."""
+    nodes = [
+        conv("first", "image", "a", "large"),
+        helper.make_node("Mul", ["a", "small"], ["b"], "mul"),
+        conv("last", "b", "scores", "w"),
+    ]
+    weights = {"large": kernels(4, 2, 1, 1) * 1e5, "small": np.float32(1e-5), "w": kernels(3, 4, 1, 1)}
+    for precision, kept in (("fp16", ("first", "mul")), ("bf16", ())):
+        file = tmp_path / f"{precision}.onnx"
+        onnx.save(onnx_net(nodes, weights, ["scores"]), str(file))
+        samples = samples_of(onnx.load(str(file)))
+        found = reduce_precision(file, SPEC, precision, PrecisionOptions(max_drop=2), samples, untold)
+        assert found.kept == kept
+        assert (found.calibration, found.layer_errors) == ("", {})
+
+
+def test_the_error_of_every_layer_when_it_is_asked_for(model: Path) -> None:
+    found = reduce_precision(model, SPEC, "fp16", PrecisionOptions(layers=True), samples_of(culprit()), untold)
+    assert set(found.layer_errors) == {"first", "middle", "last"}
+    # Rounding to eleven bits is off by at most 2⁻¹¹, and by half of that on average.
+    assert all(1e-5 < error < 2e-3 for error in found.layer_errors.values())
+    assert list(found.layer_errors.values()) == sorted(found.layer_errors.values(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (np.where(np.arange(96).reshape(3, 2, 4, 4) == 70, np.nan, 1).astype(np.float32), "picture 6 to calibrate by"),
+        (
+            np.full((1, 2, 4, 4), np.inf, np.float32),
+            "picture 4 to calibrate by holds NaN or infinity; mend it or leave",
+        ),
+        (np.zeros((1, 2, 4, 5), np.float32), r"float32 \(1, 2, 4, 5\); expected float32 \(batch, 2, 4, 4\)"),
+        (np.zeros((1, 2, 4, 4)), r"a batch to calibrate by is float64 \(1, 2, 4, 4\); expected float32"),
+    ],
+)
+def test_pictures_that_cannot_be_used(model: Path, batch: Array, message: str) -> None:
+    samples = samples_of(culprit(), [pictures(4), batch])
+    for precision in ("int8", "fp16"):
+        with pytest.raises(InputError, match=f"made-up pictures: .*{message}"):
+            reduce_precision(model, SPEC, precision, PrecisionOptions(), samples, untold)
+    with pytest.raises(InputError, match="made-up pictures: no pictures to calibrate by"):
+        reduce_precision(model, SPEC, "int8", PrecisionOptions(), samples_of(culprit(), []), untold)
+
+
+def test_options_that_make_no_sense() -> None:
+    for drop in (-1, float("nan")):
+        with pytest.raises(InputError, match=r"a drop of at most .* %: expected 0 or more"):
+            PrecisionOptions(max_drop=drop)
+    with pytest.raises(InputError, match="the calibration minmax: expected entropy or min-max; did you mean"):
+        PrecisionOptions("minmax")
+
+
+def test_what_a_task_loses() -> None:
+    headlines = {"depth": Headline("rmse", lower_is_better=True), "kind": Headline("accuracy", lower_is_better=False)}
+    before = {"depth": {"rmse": 2.0}, "kind": {"accuracy": 0.8}}
+    after = {"depth": {"rmse": 2.1}, "kind": {"accuracy": 0.6}}
+    assert drops(headlines, before, after) == pytest.approx({"depth": 5.0, "kind": 25.0})
+    assert drops(headlines, after, before) == pytest.approx({"depth": -100 / 21, "kind": -100 / 3})
+    zero = {"depth": {"rmse": 0.0}, "kind": {"accuracy": 0.0}}
+    assert drops(headlines, zero, zero) == {"depth": 0.0, "kind": 0.0}
+    assert drops(headlines, zero, after) == {"depth": float("inf"), "kind": 0.0}, "whatever was perfect cannot lose"
+    with pytest.raises(CheckError, match="task kind: accuracy was not measured"):
+        drops(headlines, before, {"depth": {"rmse": 2.0}, "kind": {}})
+
+
+def judged(accuracy: float = 0.9) -> Samples:
+    image = np.random.default_rng(1).standard_normal((4, *INPUT.shape)).astype(np.float32)
+
+    def measure(predict: Predict) -> Metrics:
+        found = predict(image)
+        assert set(found) == {"scene", "parts"}
+        return {"scene": {"accuracy": accuracy}, "parts": {"mean_iou": 0.5, "pixel_accuracy": 0.6}}
+
+    headlines = {"scene": Headline("accuracy", False), "parts": Headline("mean_iou", False)}
+    return Samples([image], measure, headlines, "noise", len(image))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_a_bundle_of_reduced_precision(precision: str, thin: gd.Collapsed, tmp_path: Path) -> None:
+    info = ModelInfo((SCENE, PARTS), INPUT)
+    bundle = export(
+        thin, tmp_path / "out", formats=["onnx", "openvino"], precision=precision, info=info, samples=judged()
+    )
+    assert read_bundle(bundle.path) == bundle
+    said = json.loads((bundle.path / "manifest.json").read_text())
+    assert said["precision"] == precision
+    assert said["reduction"]["float32"] == said["reduction"]["reduced"]
+    assert said["reduction"]["lost"] == {"scene": 0, "parts": 0}
+    assert (said["reduction"]["judged_on"], said["reduction"]["calibrated_on"]) == (4, 4)
+    assert said["verification"]["tolerance"] is None
+    check = verify_bundle(bundle.path)
+    assert check.parity.holds
+    text = (bundle.path / "README.md").read_text()
+    assert "| scene | accuracy | 0.9 | 0.9 |" in text
+    assert f"{precision}, measured on 4 pictures (noise)." in text
+    types = {weight.data_type for weight in onnx.load(str(bundle.model)).graph.initializer}
+    low = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16, "int8": TensorProto.INT8}
+    assert low[precision] in types
+    picture = {"image": np.zeros((2, *INPUT.shape), np.float32)}
+    with open_runner(bundle.path, "openvino") as runner:
+        assert {name: values.dtype for name, values in runner.infer(picture).items()} == {
+            "scene": np.float32,
+            "parts": np.float32,
+        }
+    if precision == "bf16":
+        with pytest.raises(InputError, match="is bf16, for which onnxruntime has no kernels on processors; take open"):
+            open_runner(bundle.path)
+
+
+def test_a_network_that_was_wrong_before_is_not_blamed_on_its_precision(
+    thin: gd.Collapsed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(network: Any, info: ModelInfo, path: Path, opset: int) -> None:
+        write(network, info, path, opset=opset)
+        model = onnx.load(str(path))
+        (bias,) = (weight for weight in model.graph.initializer if weight.name == "heads.scene.scores.bias")
+        bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, bias.name))
+        onnx.save(model, str(path))
+
+    write = bundle_module.export_onnx
+    monkeypatch.setattr(bundle_module, "export_onnx", spoiled)
+    with pytest.raises(CheckError, match="the ONNX network in float32 at batch size 1 differs in task 'scene'"):
+        export(thin, tmp_path / "out", precision="int8", samples=judged(), info=ModelInfo((SCENE, PARTS), INPUT))
+    assert not any(tmp_path.iterdir())
