@@ -13,7 +13,7 @@ from torch import nn
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
-from gatedeploy.exporters.reading import verify_bundle
+from gatedeploy.exporters.checking import verify_bundle
 from gatedeploy.exporters.reference import reference_picture
 from gatedeploy.exporters.to_onnx import OPSET, export_onnx
 from gatedeploy.modes import quiet

@@ -16,7 +16,8 @@ from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.runners.in_torch import TorchRunner
 
-RUNTIMES = ("torch", "onnxruntime", "onnxruntime-cuda", "openvino", *CODE)
+BUNDLE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "openvino", *CODE)
+RUNTIMES = ("torch", *BUNDLE_RUNTIMES)
 PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
 FORMAT_OF = {"tensorrt": "trt", "tensorrt-rtx": "trt"}
 """How the format of a runtime's engines is called, where that is not the runtime's name."""

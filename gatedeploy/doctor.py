@@ -17,14 +17,21 @@ from gatedeploy.errors import first_line
 USES: dict[str, tuple[tuple[str, ...], str]] = {
     "gatedeploy train": (("lightning_fabric", "torchmetrics", "tensorboard"), "train"),
     "gatedeploy export --onnx": (("onnx", "onnxscript", "onnxruntime"), "cpu"),
+    "gatedeploy export --precision, judged": (("onnxruntime", "onnx_graphsurgeon", "torchmetrics"), "cpu,train"),
     "gatedeploy export --trt, with TensorRT": (("onnxruntime", "tensorrt"), "cpu,tensorrt"),
     "gatedeploy export --trt, with TensorRT for RTX": (("onnxruntime", "tensorrt_rtx"), "cpu,tensorrt-rtx"),
+    "gatedeploy export --format openvino": (("onnxruntime", "openvino"), "cpu,openvino"),
+    "gatedeploy export --format aoti": (("onnxruntime",), "cpu"),
+    "gatedeploy export --format executorch": (("onnxruntime", "executorch"), "cpu,executorch"),
     "gatedeploy tune --runtime openvino": (("openvino",), "openvino"),
 }
 """What can be done here, the libraries that it takes, and the extras that bring these."""
 
 OWNERS = ("onnxruntime", "onnxruntime-gpu")
 """Distributions that overwrite each other: both bring the module `onnxruntime`."""
+
+COMPILER = "g++"
+"""What AOTInductor compiles with."""
 
 TIMEOUT_S = 10
 
@@ -99,6 +106,8 @@ def diagnose() -> Diagnosis:
         for use, (needed, extra) in USES.items()
     }
     gpus = _gpus()
+    if shutil.which(COMPILER) is None:
+        uses["gatedeploy export --format aoti"] = uses["gatedeploy export --format aoti"] or f"install {COMPILER}"
     broken = [f"{each.name} {each.version} does not load: {each.problem}" for each in found.values() if each.problem]
     return Diagnosis(
         platform.python_version(),

@@ -18,11 +18,13 @@ from gatedeploy.artifact import read_collapsed
 from gatedeploy.cli.screen import Json, note, print_json, say, table
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.bundle import export as write
+from gatedeploy.exporters.checking import verify_bundle
 from gatedeploy.exporters.int8 import METHODS
 from gatedeploy.exporters.manifest import Engine, Reduction
+from gatedeploy.exporters.opening import BUNDLE_RUNTIMES
 from gatedeploy.exporters.precision import MAX_DROP, REDUCED, PrecisionOptions
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.reading import Bundle, verify_bundle
+from gatedeploy.exporters.reading import Bundle
 from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.judging import recipe_of, samples_of
@@ -209,13 +211,18 @@ def _working() -> Iterator[Progress]:
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle that `gatedeploy export` wrote.")], json: Json = False
+    bundle: Annotated[Path, typer.Argument(help="A bundle that `gatedeploy export` wrote.")],
+    runtime: Annotated[str, typer.Option(help=f"What shall compute: {', '.join(BUNDLE_RUNTIMES)}.")] = "onnxruntime",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run an engine that somebody else built: it is a program.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Check a bundle on this machine: every file's hash, and that the network computes here what it should.
 
     The manifest remembers what the network answered to a made-up picture. Exit code 1 when something differs.
     """
-    check = verify_bundle(bundle)
+    check = verify_bundle(bundle, runtime=runtime, trust=trust)
     if json:
         print_json({"bundle": str(bundle), **asdict(check)})
         return

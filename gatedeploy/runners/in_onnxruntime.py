@@ -9,6 +9,9 @@ from typing import Any, final
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError, located
 from gatedeploy.runners.base import Array, Runner, TensorSpec, check_feed, check_threads, still_open
 
+OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+"""Unless told otherwise, the library rounds what float32 multiplies on GPUs to TensorFloat-32."""
+
 
 @final
 class OnnxRuntimeRunner(Runner):
@@ -78,7 +81,8 @@ def _session(path: Path, threads: int | None, providers: list[str]) -> Any:
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        chosen = [(name, OPTIONS.get(name, {})) for name in providers]
+        return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # see infer
         raise InputError(f"onnxruntime cannot load it ({error}); write or copy it again") from error
 

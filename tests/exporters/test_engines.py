@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import platform
 import shutil
 import sys
 from collections.abc import Callable
@@ -143,7 +144,7 @@ def test_an_engine_of_another_version_or_chip(built: Bundle, change: dict[str, A
 
 def test_instructions_that_this_processor_lacks(built: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: False)
-    engine = replace(built.manifest.engines[FILES["aoti"]], targets=(engines.platform.machine(), "avx2", "unheard_of"))
+    engine = replace(built.manifest.engines[FILES["aoti"]], targets=(platform.machine(), "avx2", "unheard_of"))
     with pytest.raises(InputError, match=r"was compiled for a .* with avx2, unheard_of; this machine is without avx2"):
         open_engine(built.path / FILES["aoti"], engine)
 
@@ -214,7 +215,7 @@ def test_without_a_compiler_it_is_told(thin: gd.Collapsed, tmp_path: Path, monke
 
 
 def test_what_is_built_is_remembered(built: Bundle) -> None:
-    found = {file.name for file in (trust.user_state_path("gatedeploy") / "built").iterdir()}
+    found = {file.name for file in (trust._folder()).iterdir()}
     for kind in KINDS:
         assert sha256(built.path / FILES[kind]) in found
 

@@ -23,6 +23,7 @@ from gatedeploy.exporters.precision import PrecisionOptions, reduce_precision
 from gatedeploy.exporters.progress import untold
 from gatedeploy.exporters.samples import Headline, Metrics, Predict, Samples, drops
 from gatedeploy.exporters.surgery import run_model
+from gatedeploy.exporters.to_onnx import export_onnx
 from gatedeploy.runners.base import Array
 from gatedeploy.specs import InputSpec
 from tests.exporters.nets import conv, kernels, onnx_net, pictures
@@ -103,7 +104,7 @@ def test_float16_keeps_what_it_does_not_hold_in_float32(tmp_path: Path) -> None:
         helper.make_node("Mul", ["a", "small"], ["b"], "mul"),
         conv("last", "b", "scores", "w"),
     ]
-    weights = {"large": kernels(4, 2, 1, 1) * 1e5, "small": np.float32(1e-5), "w": kernels(3, 4, 1, 1)}
+    weights = {"large": kernels(4, 2, 1, 1) * 1e5, "small": np.array(1e-5, np.float32), "w": kernels(3, 4, 1, 1)}
     for precision, kept in (("fp16", ("first", "mul")), ("bf16", ())):
         file = tmp_path / f"{precision}.onnx"
         onnx.save(onnx_net(nodes, weights, ["scores"]), str(file))
@@ -217,7 +218,7 @@ def test_a_network_that_was_wrong_before_is_not_blamed_on_its_precision(
         bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, bias.name))
         onnx.save(model, str(path))
 
-    write = bundle_module.export_onnx
+    write = export_onnx
     monkeypatch.setattr(bundle_module, "export_onnx", spoiled)
     with pytest.raises(CheckError, match="the ONNX network in float32 at batch size 1 differs in task 'scene'"):
         export(thin, tmp_path / "out", precision="int8", samples=judged(), info=ModelInfo((SCENE, PARTS), INPUT))
