@@ -14,6 +14,9 @@ import torch
 from gatedeploy import __version__
 from gatedeploy.errors import first_line
 
+COMPILED, COMPILER = "gatedeploy export --format aoti", "g++"
+"""What takes a compiler, and which."""
+
 USES: dict[str, tuple[tuple[str, ...], str]] = {
     "gatedeploy train": (("lightning_fabric", "torchmetrics", "tensorboard"), "train"),
     "gatedeploy export --onnx": (("onnx", "onnxscript", "onnxruntime"), "cpu"),
@@ -21,7 +24,7 @@ USES: dict[str, tuple[tuple[str, ...], str]] = {
     "gatedeploy export --trt, with TensorRT": (("onnxruntime", "tensorrt"), "cpu,tensorrt"),
     "gatedeploy export --trt, with TensorRT for RTX": (("onnxruntime", "tensorrt_rtx"), "cpu,tensorrt-rtx"),
     "gatedeploy export --format openvino": (("onnxruntime", "openvino"), "cpu,openvino"),
-    "gatedeploy export --format aoti": (("onnxruntime",), "cpu"),
+    COMPILED: (("onnxruntime",), "cpu"),
     "gatedeploy export --format executorch": (("onnxruntime", "executorch"), "cpu,executorch"),
     "gatedeploy tune --runtime openvino": (("openvino",), "openvino"),
 }
@@ -29,9 +32,6 @@ USES: dict[str, tuple[tuple[str, ...], str]] = {
 
 OWNERS = ("onnxruntime", "onnxruntime-gpu")
 """Distributions that overwrite each other: both bring the module `onnxruntime`."""
-
-COMPILER = "g++"
-"""What AOTInductor compiles with."""
 
 TIMEOUT_S = 10
 
@@ -106,8 +106,8 @@ def diagnose() -> Diagnosis:
         for use, (needed, extra) in USES.items()
     }
     gpus = _gpus()
-    if shutil.which(COMPILER) is None:
-        uses["gatedeploy export --format aoti"] = uses["gatedeploy export --format aoti"] or f"install {COMPILER}"
+    if uses.get(COMPILED) == "" and shutil.which(COMPILER) is None:
+        uses[COMPILED] = f"install {COMPILER}"
     broken = [f"{each.name} {each.version} does not load: {each.problem}" for each in found.values() if each.problem]
     return Diagnosis(
         platform.python_version(),

@@ -50,6 +50,11 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.uses == {"export": "pip install 'gatedeploy[cpu]'", "no": "pip install 'gatedeploy[no]'"}
 
 
+def test_a_compiler_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert diagnose().uses[doctor.COMPILED] == "install g++"
+
+
 @pytest.mark.parametrize(
     ("code", "problem"),
     [

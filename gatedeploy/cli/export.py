@@ -19,6 +19,7 @@ from gatedeploy.cli.screen import Json, note, print_json, say, table
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.bundle import export as write
 from gatedeploy.exporters.checking import verify_bundle
+from gatedeploy.exporters.cpp_project import check_cpp_place, write_cpp_project
 from gatedeploy.exporters.int8 import METHODS
 from gatedeploy.exporters.manifest import Engine, Reduction
 from gatedeploy.exporters.opening import BUNDLE_RUNTIMES
@@ -77,6 +78,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The folder to write.", show_default="bundle/ beside the file")
     ] = None,
+    cpp: Annotated[Path | None, typer.Option(help="A folder for a CMake project that runs the bundle.")] = None,
     json: Json = False,
 ) -> None:
     """Export a collapsed network as a bundle: the network, its description, class names and a README.
@@ -99,6 +101,8 @@ def export(
         None if workspace is None else workspace << 20,
     )
     reduction = PrecisionOptions(calibration, max_drop, mixed, layers)
+    if cpp:
+        check_cpp_place(cpp)  # told before the work
     note(f"Exporting {file}")
     samples = _samples(file, data) if precision in REDUCED else None
     with _working() as progress:
@@ -112,6 +116,8 @@ def export(
             samples=samples,
             progress=progress,
         )
+    if cpp:
+        note(f"Wrote {write_cpp_project(cpp)}, a CMake project; its README.md says how to build it")
     if json:
         print_json(_document(bundle))
     else:
