@@ -15,13 +15,15 @@ from typing import Any
 from gatedeploy.errors import CheckError, InputError, located
 from gatedeploy.exporters.manifest import Engine
 from gatedeploy.exporters.progress import Progress, untold
-from gatedeploy.files import replacing_file
+from gatedeploy.files import replacing_file, write_text
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.runners.tensorrt_library import library, messages_of, type_name
 from gatedeploy.specs import InputSpec
 
 LEVELS = range(6)
 """Optimisation levels; the library's own choice is 3."""
+
+LISTING = ".layers.txt"
 
 REMEDY = "replace that layer by one that TensorRT takes, or export for another runtime"
 
@@ -76,6 +78,9 @@ def build_engine(
 ) -> Engine:
     """Build an engine of an ONNX file and write it; it is complete when it appears.
 
+    Beside it goes a list of its layers, `.layers.txt`: the type that each computes in, its kind and its name. TensorRT
+    may join layers further when it builds; the types are binding.
+
     Args:
         model: the ONNX file, with a free batch size.
         path: the engine.
@@ -105,6 +110,8 @@ def build_engine(
     del keep
     with replacing_file(path) as temporary:
         temporary.write_bytes(engine)
+    layers = _layers(network)
+    write_text(path.with_suffix(LISTING), "".join(f"{dtype}\t{kind}\t{name}\n" for name, kind, dtype in layers))
     return Engine(
         runtime,
         str(trt.__version__),
@@ -112,7 +119,7 @@ def build_engine(
         options.batches,
         tuple(_port(trt, network.get_input(number)) for number in range(network.num_inputs)),
         tuple(_port(trt, network.get_output(number)) for number in range(network.num_outputs)),
-        _types(trt, network),
+        dict(Counter(dtype for _, _, dtype in layers).most_common()),
         {},
     )
 
@@ -227,10 +234,13 @@ def _port(trt: Any, tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, shape, type_name(tensor.dtype))
 
 
-def _types(trt: Any, network: Any) -> dict[str, int]:
-    layers = (network.get_layer(number) for number in range(network.num_layers))
-    outputs = (layer.get_output(0) for layer in layers)
-    return dict(Counter(type_name(output.dtype) for output in outputs if output is not None).most_common())
+def _layers(network: Any) -> list[tuple[str, str, str]]:
+    """Name, kind and type of what it computes, of every layer that computes something."""
+    layers = [network.get_layer(number) for number in range(network.num_layers)]
+    outputs = [(layer, layer.get_output(0)) for layer in layers]
+    return [
+        (str(layer.name), str(layer.type.name).lower(), type_name(output.dtype)) for layer, output in outputs if output
+    ]
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 @pytest.mark.slow
@@ -26,7 +25,8 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 LINES = "\n".join(blocks("sh")).splitlines()
-COMMANDS = [line.partition("#")[0].split()[1:] for line in LINES if line.startswith("gatedeploy ")]
+DEPLOYMENT = "\n".join(blocks("sh", "docs/deployment.md")).splitlines()
+COMMANDS = [line.partition("#")[0].split()[1:] for line in LINES + DEPLOYMENT if line.startswith("gatedeploy ")]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -28,6 +28,7 @@ from gatedeploy.exporters.progress import Progress
 from gatedeploy.exporters.reading import Bundle
 from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
+from gatedeploy.exporters.triton import write_triton
 from gatedeploy.judging import recipe_of, samples_of
 from gatedeploy.parity import FLOAT32
 
@@ -78,6 +79,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The folder to write.", show_default="bundle/ beside the file")
     ] = None,
+    triton: Annotated[Path | None, typer.Option(help="A model repository of Triton's to add the network to.")] = None,
     cpp: Annotated[Path | None, typer.Option(help="A folder for a CMake project that runs the bundle.")] = None,
     json: Json = False,
 ) -> None:
@@ -116,6 +118,8 @@ def export(
             samples=samples,
             progress=progress,
         )
+    if triton:
+        note(f"Wrote {write_triton(bundle, triton)}, a model of Triton's; docs/serving.md says how to serve it")
     if cpp:
         note(f"Wrote {write_cpp_project(cpp)}, a CMake project; its README.md says how to build it")
     if json:

@@ -20,7 +20,7 @@ def test_an_engine_is_built(folder: Path, tmp_path: Path, capsys: pytest.Capture
     built = found["engines"][ENGINE]
     assert (built["batches"], built["targets"]) == ([1, 2, 4], ["SM86", "SM89"])
     assert found["files"][ENGINE]["size_bytes"] == (tmp_path / "bundle" / ENGINE).stat().st_size
-    assert document(capsys, "verify", str(tmp_path / "bundle"))["files"] == 5
+    assert document(capsys, "verify", str(tmp_path / "bundle"))["files"] == 6
     said = output(capsys, *words, "--workspace", "64", "--optimization-level", "0", "--out", str(tmp_path / "bundle"))
     assert f"{ENGINE}: built with tensorrt-rtx {trt.__version__} for the targets of its choice" in said
     assert "batch 1 / 8 / 32; not run. Layers: " in said

@@ -53,9 +53,13 @@ def test_a_bundle_with_an_engine(thin: gd.Collapsed, tmp_path: Path) -> None:
     assert bundle.manifest.formats == ("onnx", "trt")
     assert set(bundle.manifest.engines) == {"engine/tensorrt-rtx.plan"}
     assert read_bundle(bundle.path).manifest == bundle.manifest
-    assert verify_bundle(bundle.path).files == len({"model.onnx", "manifest.json", "README.md", "engine"})
+    assert verify_bundle(bundle.path).files == len({"model.onnx", "manifest.json", "README.md", "engine", "its layers"})
     text = (bundle.path / "README.md").read_text()
     assert f"| `engine/tensorrt-rtx.plan` | tensorrt-rtx {tensorrt_rtx.__version__} | its choice | 1 / 8 / 32 |" in text
+    listed = [line.split("\t") for line in (bundle.path / "engine/tensorrt-rtx.layers.txt").read_text().splitlines()]
+    (engine,) = bundle.manifest.engines.values()
+    assert len(listed) == sum(engine.layers.values())
+    assert ["float32", "convolution", "parts.first.0/Conv"] in [[dtype, kind, name] for dtype, kind, name in listed]
     (bundle.path / "engine/tensorrt-rtx.plan").write_bytes(b"another engine")
     with pytest.raises(CheckError, match=r"engine/tensorrt-rtx.plan has 14 bytes, expected"):
         read_bundle(bundle.path)
