@@ -10,8 +10,9 @@ the validation split of the recipe that the network was trained by.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from gatedeploy.artifact import read_collapsed
 from gatedeploy.benchmarks.collapse_cost import row
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import FULL, Latency, Plan, measure
+from gatedeploy.benchmarks.latency import FULL, QUICK, Latency, Plan, measure
 from gatedeploy.exporters.bundle import export
 from gatedeploy.exporters.int8 import METHODS
 from gatedeploy.exporters.precision import PrecisionOptions
@@ -36,7 +37,10 @@ ANY = 1e9
 WAYS = (("fp32", ""), ("fp16", ""), ("bf16", ""), *(("int8", method) for method in METHODS))
 """Precisions, and how int8's ranges are chosen."""
 
-RUNTIMES = {"onnxruntime": OnnxRuntimeRunner, "openvino": OpenVinoRunner}
+RUNTIMES: dict[str, Callable[[Path], Runner]] = {
+    "onnxruntime": partial(OnnxRuntimeRunner, threads=1),
+    "openvino": partial(OpenVinoRunner, threads=1, batch=1),  # with a free batch size it compiles slower code
+}
 
 
 def compare(file: Path, data: str | None, out: Path, plan: Plan = FULL) -> str:
@@ -72,7 +76,7 @@ def _timed(bundles: dict[str, Bundle], runtime: str, plan: Plan) -> Latency:
         for name, bundle in bundles.items():
             if name == "bf16" and runtime == "onnxruntime":  # it has no kernels for it on processors
                 continue
-            runners[name] = [stack.enter_context(RUNTIMES[runtime](bundle.model, threads=1))]
+            runners[name] = [stack.enter_context(RUNTIMES[runtime](bundle.model))]
         spec = next(iter(bundles.values())).manifest.input
         return measure(runners, reference_picture(spec, 1, 0), next(iter(bundles)), plan)
 
@@ -108,11 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--data", help="the recipe by whose pictures all are judged")
+    parser.add_argument("--quick", action="store_true", help="measure latencies for seconds, not minutes")
     parser.add_argument("--out", type=Path, default=Path("precision"))
     asked = parser.parse_args(arguments)
     before = load()
     for number, file in enumerate(asked.files):
-        print(f"{file}\n\n{compare(file, asked.data, asked.out / str(number))}\n", flush=True)
+        print(
+            f"{file}\n\n{compare(file, asked.data, asked.out / str(number), QUICK if asked.quick else FULL)}\n",
+            flush=True,
+        )
     found = environment(1, before)
     print(f"{found.cpu}; load {found.load_before} to {found.load_after}; {found.versions}")
 

@@ -19,9 +19,9 @@ from gatedeploy.exporters.surgery import exported, silent
 from gatedeploy.modes import quiet
 from gatedeploy.runners.base import Array
 
-METHODS = ("entropy", "min-max")
-"""How a range of values is chosen: so that their distribution is told best (the Kullback-Leibler divergence, as in
-TensorRT's calibration), or whole."""
+METHODS = ("min-max", "entropy")
+"""How a range of values is chosen: whole, or so that their distribution is told best (the Kullback-Leibler divergence,
+as in TensorRT's calibration)."""
 
 
 BINS = {"num_bins": 512, "num_quantized_bins": 128}

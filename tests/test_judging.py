@@ -106,7 +106,7 @@ def test_the_command(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_wrong_words(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     words = ["export", str(file), "--onnx", "--out", str(tmp_path / "out"), "--precision"]
-    assert "expected entropy or min-max" in refused(capsys, *words, "int8", "--calibration", "mean")
+    assert "expected min-max or entropy" in refused(capsys, *words, "int8", "--calibration", "mean")
     assert "a drop of at most -1.0 %: expected 0 or more" in refused(capsys, *words, "fp16", "--max-drop", "-1")
     assert "there is no precision 'int4'" in refused(capsys, *words, "int4")
     assert "tf32 is how GPUs multiply in an engine of TensorRT" in refused(capsys, *words, "tf32")

@@ -52,7 +52,7 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="How int8's ranges of values are chosen: entropy or min-max.")
+        str, typer.Option(help="How int8's ranges of values are chosen: min-max or entropy.")
     ] = METHODS[0],
     max_drop: Annotated[
         float, typer.Option(help="What a task may lose of its headline metric, in percent; else nothing is written.")

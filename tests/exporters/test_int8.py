@@ -124,7 +124,7 @@ def test_nothing_is_printed(files: tuple[Path, Path], capfd: pytest.CaptureFixtu
 
 
 def test_what_cannot_be_quantised(files: tuple[Path, Path]) -> None:
-    with pytest.raises(InputError, match="the calibration max: expected entropy or min-max; did you mean 'min-max'"):
+    with pytest.raises(InputError, match="the calibration max: expected min-max or entropy; did you mean 'min-max'"):
         to_int8(*files, "image", [pictures()], "max")
     with pytest.raises(CheckError, match="the network cannot be quantised: "):
         to_int8(*files, "picture", [pictures()], "min-max")

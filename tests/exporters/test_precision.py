@@ -147,7 +147,7 @@ def test_options_that_make_no_sense() -> None:
     for drop in (-1, float("nan")):
         with pytest.raises(InputError, match=r"a drop of at most .* %: expected 0 or more"):
             PrecisionOptions(max_drop=drop)
-    with pytest.raises(InputError, match="the calibration minmax: expected entropy or min-max; did you mean"):
+    with pytest.raises(InputError, match="the calibration minmax: expected min-max or entropy; did you mean"):
         PrecisionOptions("minmax")
 
 
