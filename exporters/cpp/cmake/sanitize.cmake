@@ -1,0 +1,12 @@
+# Everything is built with it, tests and examples too. Runtimes that come ready-made are not: see tests/CMakeLists.txt.
+if(GATEDEPLOY_SANITIZE STREQUAL "address")
+    set(flags -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+elseif(GATEDEPLOY_SANITIZE STREQUAL "thread")
+    set(flags -fsanitize=thread)
+elseif(NOT GATEDEPLOY_SANITIZE STREQUAL "")
+    message(FATAL_ERROR "GATEDEPLOY_SANITIZE is '${GATEDEPLOY_SANITIZE}'; expected address, thread or nothing")
+endif()
+if(GATEDEPLOY_SANITIZE)
+    add_compile_options(${flags} -g -fno-omit-frame-pointer)
+    add_link_options(${flags})
+endif()
