@@ -23,13 +23,13 @@ def emulated(model: Any, precision: str) -> Any:
     graph = gs.import_onnx(model)
     low = TYPES[precision]
     nodes: list[Any] = []
-    wide: dict[int, Any] = {}
+    wide: dict[str, Any] = {}
     for node in graph.nodes:
         for place, value in enumerate(node.inputs):
             if isinstance(value, gs.Constant) and is_of(value, low):
-                if id(value) not in wide:
-                    wide[id(value)] = gs.Constant(f"{value.name}:wide", value.values.astype(np.float32))
-                node.inputs[place] = wide[id(value)]
+                if value.name not in wide:
+                    wide[value.name] = gs.Constant(f"{value.name}:wide", value.values.astype(np.float32))
+                node.inputs[place] = wide[value.name]
         nodes.append(node)
         for place, value in enumerate(node.outputs):
             if not is_of(value, low):

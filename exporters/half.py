@@ -44,8 +44,8 @@ def to_half(model: Any, precision: str, keep: Collection[str] = ()) -> Any:
 
     graph = gs.import_onnx(model)
     low = TYPES[precision]
-    casts: dict[tuple[int, str], Any] = {}
-    types: dict[int, str] = {id(tensor): "float32" for tensor in graph.inputs}
+    casts: dict[tuple[str, str], Any] = {}
+    types: dict[str, str] = {}  # of values that a node has made
     nodes: list[Any] = []
     for node in graph.nodes:
         if any(isinstance(value, gs.Graph) for value in node.attrs.values()):
@@ -60,14 +60,14 @@ def to_half(model: Any, precision: str, keep: Collection[str] = ()) -> Any:
                     node.inputs[position] = _constant(gs, value, low, casts)
                 continue
             need = wanted if position in reads or not lowered else "float32"
-            node.inputs[position] = _cast(gs, value, types.get(id(value), "float32"), need, casts, nodes)
+            node.inputs[position] = _cast(gs, value, types.get(value.name, "float32"), need, casts, nodes)
         nodes.append(node)
         for position, value in enumerate(node.outputs):
             if _is_float(value):
-                types[id(value)] = low if lowered and position in makes else "float32"
+                types[value.name] = low if lowered and position in makes else "float32"
     _restore_outputs(gs, graph, types, nodes)
     for value in graph.tensors().values():
-        if isinstance(value, gs.Variable) and types.get(id(value)) == low:
+        if isinstance(value, gs.Variable) and types.get(value.name) == low:
             value.dtype = dtype_of(low)
     graph.nodes = nodes
     graph.cleanup().toposort()
@@ -100,34 +100,34 @@ def _is_float(value: Any) -> bool:
     return getattr(value, "dtype", None) == np.float32
 
 
-def _constant(gs: Any, value: Any, low: str, made: dict[tuple[int, str], Any]) -> Any:
+def _constant(gs: Any, value: Any, low: str, made: dict[tuple[str, str], Any]) -> Any:
     """The constant in the lower type, made once for all its readers."""
-    key = (id(value), low)
+    key = (value.name, low)
     if key not in made:
         with np.errstate(over="ignore"):
             made[key] = gs.Constant(f"{value.name}:{low}", value.values.astype(dtype_of(low)))
     return made[key]
 
 
-def _cast(gs: Any, value: Any, has: str, needs: str, made: dict[tuple[int, str], Any], nodes: list[Any]) -> Any:
+def _cast(gs: Any, value: Any, has: str, needs: str, made: dict[tuple[str, str], Any], nodes: list[Any]) -> Any:
     """`value` in the type that is needed, cast once for all its readers."""
     if has == needs:
         return value
-    key = (id(value), needs)
+    key = (value.name, needs)
     if key not in made:
         made[key] = gs.Variable(f"{value.name}:{needs}", dtype_of(needs), value.shape)
         nodes.append(cast_node(gs, value, made[key], needs))
     return made[key]
 
 
-def _restore_outputs(gs: Any, graph: Any, types: dict[int, str], nodes: list[Any]) -> None:
+def _restore_outputs(gs: Any, graph: Any, types: dict[str, str], nodes: list[Any]) -> None:
     """The network's outputs are float32 and keep their names."""
     for output in graph.outputs:
-        low = types.get(id(output), "float32")
+        low = types.get(output.name, "float32")
         if low == "float32":
             continue
         inner = gs.Variable(f"{output.name}:{low}", dtype_of(low), output.shape)
-        types[id(output)] = "float32"
+        types[output.name] = "float32"
         for node in nodes:
             node.outputs = [inner if value is output else value for value in node.outputs]
             node.inputs = [inner if value is output else value for value in node.inputs]
