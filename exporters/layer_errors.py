@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gatedeploy.exporters.progress import Progress
+from gatedeploy.exporters.reducers import Reducer
 from gatedeploy.exporters.surgery import run_model
 from gatedeploy.runners.base import Array
 
 
-def layer_errors(
-    original: Any,
-    layers: Sequence[str],
-    keeping: Callable[[Collection[str]], Any],
-    image: str,
-    pictures: Array,
-    progress: Progress,
-) -> dict[str, float]:
+def layer_errors(original: Any, reducer: Reducer, feed: Mapping[str, Array], progress: Progress) -> dict[str, float]:
     """The error that each layer makes alone, the largest first.
 
     Args:
         original: the network in float32, an `onnx.ModelProto`.
-        layers: the names of the nodes that can be reduced.
-        keeping: makes the network in which all layers but those that it is given are of reduced precision.
-        image: what its input is called.
-        pictures: (batch, channels, height, width) float32.
+        reducer: makes networks in which some layers are of reduced precision.
+        feed: pictures, by the input's name.
         progress: is told how many layers are done.
 
     Returns:
         For each layer ‖output − exact‖ / ‖exact‖ of the output that is off most.
     """
-    exact = run_model(original, {image: pictures})
+    exact = run_model(original, feed)
     errors = {}
-    for number, layer in enumerate(layers):
-        progress("layer by layer", number, len(layers))
-        alone = keeping([other for other in layers if other != layer])
-        errors[layer] = largest_error(exact, run_model(alone, {image: pictures}))
-    progress("layer by layer", len(layers), len(layers))
+    for number, layer in enumerate(reducer.layers):
+        progress("layer by layer", number, len(reducer.layers))
+        alone = reducer.twin([other for other in reducer.layers if other != layer])
+        errors[layer] = largest_error(exact, run_model(alone, feed, optimized=reducer.optimized))
+    progress("layer by layer", len(reducer.layers), len(reducer.layers))
     return dict(sorted(errors.items(), key=lambda item: item[1], reverse=True))
 
 

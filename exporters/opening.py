@@ -19,6 +19,12 @@ from gatedeploy.runners.in_torch import TorchRunner
 BUNDLE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "openvino", *CODE)
 RUNTIMES = ("torch", *BUNDLE_RUNTIMES)
 PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
+UNFIT = {
+    "bf16": "for which onnxruntime has no kernels on processors",
+    "fp8": "of which onnxruntime's optimiser makes something else on processors",
+}
+"""Precisions that ONNX Runtime cannot be given on a processor, and why."""
+
 FORMAT_OF = {"tensorrt": "trt", "tensorrt-rtx": "trt"}
 """How the format of a runtime's engines is called, where that is not the runtime's name."""
 
@@ -80,10 +86,10 @@ def _of_bundle(bundle: Bundle, runtime: str, threads: int | None, trust: bool) -
             f"{bundle.path}: holds no engine for {runtime}; it holds {', '.join(bundle.manifest.formats)}: export it "
             f"with --format {asked}"
         )
-    if bundle.manifest.precision == "bf16" and runtime == "onnxruntime":
+    if runtime == "onnxruntime" and bundle.manifest.precision in UNFIT:
         raise InputError(
-            f"{bundle.path}: is bf16, for which onnxruntime has no kernels on processors; take openvino, a GPU, or "
-            "export it in fp32"
+            f"{bundle.path}: is {bundle.manifest.precision}, {UNFIT[bundle.manifest.precision]}; take openvino, a GPU, "
+            "or export it in fp32"
         )
     return _of_onnx(bundle.model, runtime, threads)
 

@@ -15,13 +15,14 @@ from gatedeploy.exporters.int8 import METHODS
 from gatedeploy.exporters.layer_errors import layer_errors
 from gatedeploy.exporters.manifest import Reduction
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.reducers import LOOKED_AT, Reducer, half_reducer, int8_reducer
+from gatedeploy.exporters.reducers import LOOKED_AT, Reducer, eight_bit_reducer, half_reducer
 from gatedeploy.exporters.samples import Metrics, Samples, drops
 from gatedeploy.exporters.surgery import opened
 from gatedeploy.exporters.to_onnx import write_model
 from gatedeploy.specs import InputSpec
 
-REDUCED = (*TYPES, "int8")
+EIGHT_BITS = ("int8", "fp8")
+REDUCED = (*TYPES, *EIGHT_BITS)
 MAX_DROP = 1.0
 
 
@@ -30,7 +31,7 @@ class PrecisionOptions:
     """How far a network may be reduced.
 
     Args:
-        calibration: how int8's ranges are chosen, of `METHODS`.
+        calibration: how the ranges of 8 bits are chosen, of `METHODS`.
         max_drop: what a task may lose of its headline metric, in percent.
         mixed: keep in float32 as few layers as it takes to lose no more than that, those first that err most.
         layers: measure the error that every layer makes alone.
@@ -81,8 +82,8 @@ def reduce_precision(
 
     samples.check(input)
     original = onnx.load(str(model))
-    if precision == "int8":
-        reducer = int8_reducer(model, original, input, options.calibration, samples)
+    if precision in EIGHT_BITS:
+        reducer = eight_bit_reducer(model, original, input, precision, options.calibration, samples)
     else:
         reducer = half_reducer(original, input, precision, samples)
     before = _measured(original, input, samples)
@@ -90,7 +91,7 @@ def reduce_precision(
     errors: dict[str, float] = {}
     if options.layers or (options.mixed and not _holds(judged.lost, options)):
         some = np.concatenate(samples.calibration)[:LOOKED_AT]
-        errors = layer_errors(original, reducer.layers, reducer.twin, input.name, some, progress)
+        errors = layer_errors(original, reducer, {input.name: some}, progress)
     while options.mixed and not _holds(judged.lost, options) and len(judged.kept) < len(reducer.layers) - 1:
         # Twice as many each time: a network is judged some seven times for a hundred layers.
         count = min(max(1, 2 * len(judged.kept)), len(reducer.layers) - 1)
@@ -99,7 +100,7 @@ def reduce_precision(
         raise CheckError(_refused(precision, judged, before, options, samples, errors))
     write_model(onnx_ir.from_proto(reducer.reduce(judged.kept)), model)
     return Reduction(
-        calibration=options.calibration if precision == "int8" else "",
+        calibration=options.calibration if precision in EIGHT_BITS else "",
         calibrated_on=sum(map(len, samples.calibration)),
         judged_on=samples.pictures,
         data=samples.source,
@@ -112,13 +113,13 @@ def reduce_precision(
     )
 
 
-def _measured(model: Any, input: InputSpec, samples: Samples) -> Metrics:
-    with opened(model) as runner:
+def _measured(model: Any, input: InputSpec, samples: Samples, optimized: bool = True) -> Metrics:
+    with opened(model, optimized=optimized) as runner:
         return samples.measure(lambda pictures: runner.infer({input.name: pictures}))
 
 
 def _judge(reducer: Reducer, kept: Collection[str], before: Metrics, input: InputSpec, samples: Samples) -> _Judged:
-    metrics = _measured(reducer.twin(kept), input, samples)
+    metrics = _measured(reducer.twin(kept), input, samples, reducer.optimized)
     return _Judged(tuple(kept), metrics, drops(samples.headlines, before, metrics))
 
 
@@ -143,7 +144,7 @@ def _refused(
     remedies = ["allow more (--max-drop)"]
     if not options.mixed:
         remedies.insert(0, "keep the layers that err most in float32 (--mixed)")
-    if precision == "int8":
+    if precision in EIGHT_BITS:
         other = next(method for method in METHODS if method != options.calibration)
         remedies.append(f"choose ranges otherwise (--calibration {other})")
     return (

@@ -12,7 +12,7 @@ from gatedeploy.errors import CheckError, InputError, located
 from gatedeploy.exporters.emulation import emulated
 from gatedeploy.exporters.manifest import MANIFEST, Manifest
 from gatedeploy.exporters.manifest_json import manifest_from_json
-from gatedeploy.exporters.surgery import opened
+from gatedeploy.exporters.surgery import opened, optimized_in_onnxruntime
 from gatedeploy.files import sha256
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 
@@ -103,7 +103,8 @@ def read_manifest(path: Path) -> Manifest:
 def open_model(file: Path, precision: str, threads: int | None = None) -> Iterator[OnnxRuntimeRunner]:
     """The network of a bundle in ONNX Runtime on the CPU; bfloat16, for which that has no kernels, is emulated."""
     if precision != "bf16":
-        with OnnxRuntimeRunner(file, threads=threads) as runner:
+        optimized = optimized_in_onnxruntime(precision)
+        with OnnxRuntimeRunner(file, threads=threads, optimized=optimized) as runner:
             yield runner
         return
     import onnx

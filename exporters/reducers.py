@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from gatedeploy.exporters.emulation import emulated
+from gatedeploy.exporters.fp8 import to_fp8
 from gatedeploy.exporters.half import LARGEST, TYPES, to_half
 from gatedeploy.exporters.int8 import quantised_nodes, to_int8, with_float32
 from gatedeploy.exporters.samples import Samples
-from gatedeploy.exporters.surgery import opened
+from gatedeploy.exporters.surgery import opened, optimized_in_onnxruntime
 from gatedeploy.runners.base import Array
 from gatedeploy.specs import InputSpec
 
@@ -33,12 +34,14 @@ class Reducer:
         twin: what computes the same in ONNX Runtime on a processor.
         layers: the names of the nodes that can be reduced, in order.
         never: those that could and are not, for the type does not hold their values.
+        optimized: whether ONNX Runtime may optimise the twin.
     """
 
     reduce: Reduce
     twin: Reduce
     layers: tuple[str, ...]
     never: tuple[str, ...]
+    optimized: bool = True
 
 
 def half_reducer(original: Any, input: InputSpec, precision: str, samples: Samples) -> Reducer:
@@ -61,13 +64,16 @@ def half_reducer(original: Any, input: InputSpec, precision: str, samples: Sampl
     return Reducer(reduce, twin, _of_type(reduce(()), original, precision), never)
 
 
-def int8_reducer(model: Path, original: Any, input: InputSpec, method: str, samples: Samples) -> Reducer:
-    """For int8, calibrated once.
+def eight_bit_reducer(
+    model: Path, original: Any, input: InputSpec, precision: str, method: str, samples: Samples
+) -> Reducer:
+    """For int8 and float8, calibrated once.
 
     Args:
         model: the file of `original`; the quantised network is made beside it.
         original: the network in float32, an `onnx.ModelProto`.
         input: the picture.
+        precision: "int8" or "fp8".
         method: how ranges are chosen.
         samples: what they are chosen by.
     """
@@ -84,9 +90,10 @@ def int8_reducer(model: Path, original: Any, input: InputSpec, method: str, samp
     quantised.metadata_props.extend(original.metadata_props)
 
     def reduce(keep: Collection[str]) -> Any:
-        return with_float32(quantised, original, keep)
+        mixed = with_float32(quantised, original, keep)
+        return to_fp8(mixed, original) if precision == "fp8" else mixed
 
-    return Reducer(reduce, reduce, tuple(quantised_nodes(quantised)), ())
+    return Reducer(reduce, reduce, tuple(quantised_nodes(quantised)), (), optimized_in_onnxruntime(precision))
 
 
 def _of_type(reduced: Any, original: Any, precision: str) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from gatedeploy.runners.tensorrt_library import library
 
 FORMATS = ("onnx", *engines.FORMATS)
 PRECISIONS = ("fp32", "tf32", *REDUCED)
-PLANNED_PRECISIONS = ("fp8",)
 LIBRARIES = {"openvino": "openvino", "executorch": "executorch"}
 """What writes a format, and the extra that brings it."""
 
@@ -46,8 +45,8 @@ class Request:
     progress: Progress = untold
 
     def __post_init__(self) -> None:
-        _check_known("format", self.formats, FORMATS, ())
-        _check_known("precision", [self.precision], PRECISIONS, PLANNED_PRECISIONS)
+        _check_known("format", self.formats, FORMATS)
+        _check_known("precision", [self.precision], PRECISIONS)
         if self.precision == "tf32" and "trt" not in self.formats:
             raise InputError("tf32 is how GPUs multiply in an engine of TensorRT; ask for one (--trt), or for fp32")
         whole = [name for name in self.formats if name in engines.FLOAT32_ONLY]
@@ -83,12 +82,9 @@ class Request:
         return replace(self.engine, runtime=library(self.engine.runtime)[0], tf32=self.precision == "tf32")
 
 
-def _check_known(what: str, asked: Sequence[str], known: Sequence[str], planned: Sequence[str]) -> None:
+def _check_known(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
     if isinstance(asked, str) or not asked:
         raise InputError(f"{what}s: expected a list such as {list(known)}, got {asked!r}")
     for name in asked:
-        if name in planned:
-            raise InputError(f"the {what} {name!r} is planned; this version of gatedeploy writes {', '.join(known)}")
         if name not in known:
-            names = (*known, *planned)
-            raise InputError(f"there is no {what} {name!r}; known are {', '.join(names)}{closest(name, names)}")
+            raise InputError(f"there is no {what} {name!r}; known are {', '.join(known)}{closest(name, tuple(known))}")

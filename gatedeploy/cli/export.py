@@ -42,7 +42,7 @@ def export(
     formats: Annotated[list[str] | None, typer.Option("--format", help="A format to write; may be repeated.")] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Build a TensorRT engine, too; the same as --format trt.")] = False,
     precision: Annotated[
-        str, typer.Option(help="fp32, tf32 (TensorRT), or judged by the tasks' metrics: fp16, bf16, int8.")
+        str, typer.Option(help="fp32, tf32 (TensorRT), or judged by the tasks' metrics: fp16, bf16, int8, fp8.")
     ] = "fp32",
     data: Annotated[
         str | None,
@@ -52,7 +52,7 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="How int8's ranges of values are chosen: min-max or entropy.")
+        str, typer.Option(help="How the ranges of 8 bits are chosen: min-max or entropy.")
     ] = METHODS[0],
     max_drop: Annotated[
         float, typer.Option(help="What a task may lose of its headline metric, in percent; else nothing is written.")

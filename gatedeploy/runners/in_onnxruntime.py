@@ -21,6 +21,7 @@ class OnnxRuntimeRunner(Runner):
         path: the file; external data is looked for beside it.
         threads: threads within an operator; operators run one after the other. None: one per physical core.
         providers: which of the library's back ends to use, the preferred one first.
+        optimized: whether the library may join and replace operators. Of float8 it makes something else when it does.
         name: what reports call it.
 
     Attributes:
@@ -37,12 +38,13 @@ class OnnxRuntimeRunner(Runner):
         *,
         threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
+        optimized: bool = True,
         name: str = "onnxruntime",
     ) -> None:
         check_threads(threads)
         self.name, self.threads = name, threads
         with located(str(path)):
-            self._session = _session(Path(path), threads, list(providers))
+            self._session = _session(Path(path), threads, list(providers), optimized)
             self.providers = tuple(self._session.get_providers())
             if self.providers[0] != providers[0]:
                 fallen = f"{providers[0]} could not be used here, onnxruntime fell back to {self.providers[0]}"
@@ -66,7 +68,7 @@ class OnnxRuntimeRunner(Runner):
         self._session = None
 
 
-def _session(path: Path, threads: int | None, providers: list[str]) -> Any:
+def _session(path: Path, threads: int | None, providers: list[str], optimized: bool) -> Any:
     try:
         import onnxruntime
     except ImportError:
@@ -78,6 +80,8 @@ def _session(path: Path, threads: int | None, providers: list[str]) -> Any:
         raise InputError(f"the installed onnxruntime has no {providers[0]}; it has {', '.join(available)}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only; what it has to say about a file is raised
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     try:

@@ -1,4 +1,4 @@
-"""int8, held against the rounding that its scales say."""
+"""int8 and float8, held against the rounding that their scales say."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from gatedeploy.errors import CheckError, InputError
+from gatedeploy.exporters.fp8 import to_fp8
 from gatedeploy.exporters.int8 import quantised_nodes, to_int8, with_float32
 from gatedeploy.exporters.surgery import run_model
 from tests.exporters.nets import Floats, conv, kernels, onnx_net, pictures
@@ -70,6 +71,39 @@ def test_it_computes_what_its_scales_say(files: tuple[Path, Path]) -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=1.01 * step)
     for other, most in ((expected, True), (unrounded, False)):
         assert (np.isclose(got, other, rtol=0, atol=step / 1000).mean() > 0.8) == most, "it is this rounding, no other"
+
+
+def test_float8_computes_what_its_scales_say(files: tuple[Path, Path]) -> None:
+    image = pictures()
+    model = to_fp8(with_float32(quantised(files, image), two_layers(), ()), two_layers())
+    onnx.checker.check_model(model, full_check=True)
+    (got,) = run_model(model, {"image": image}, optimized=False).values()
+
+    def low(values: torch.Tensor, largest: torch.Tensor | None = None) -> torch.Tensor:
+        scale = (values.abs().max() if largest is None else largest) / 448
+        return (values / scale).to(torch.float8_e4m3fn).float() * scale
+
+    w1, b1, w2 = (torch.from_numpy(WEIGHTS[name]) for name in ("w1", "b1", "w2"))
+    x = torch.from_numpy(image)
+    exact = F.conv2d(x, w1, b1, padding=1)
+    low1, low2 = (low(w, w.abs().amax((1, 2, 3), keepdim=True)) for w in (w1, w2))
+    a = low(F.conv2d(low(x), low1, b1, padding=1), exact.abs().max())
+    expected = F.conv2d(low(a.relu(), exact.relu().max()), low2).numpy()
+    unrounded = F.conv2d(exact.relu(), w2).numpy()
+    # A value on the border of two steps may fall to either side; a step is an eighth of the value or less.
+    assert np.isclose(got, expected, rtol=1e-4, atol=1e-6).mean() > 0.6
+    assert np.isclose(got, unrounded, rtol=1e-4, atol=1e-6).mean() < 0.3, "where both are zero"
+    np.testing.assert_allclose(got, expected, rtol=0.13, atol=0.01 * np.abs(expected).max())
+    points = {weight.data_type for weight in model.graph.initializer}
+    assert points == {TensorProto.FLOAT, TensorProto.FLOAT8E4M3FN}
+
+
+def test_onnx_runtimes_optimiser_still_has_to_be_kept_from_float8(files: tuple[Path, Path]) -> None:
+    """Once this fails, `optimized_in_onnxruntime` can go."""
+    image = pictures()
+    model = to_fp8(with_float32(quantised(files, image), two_layers(), ()), two_layers())
+    left, changed = (run_model(model, {"image": image}, optimized=each)["scores"] for each in (False, True))
+    assert np.abs(left - changed).max() > 0.1 * np.abs(left).max()
 
 
 def test_the_form_that_tensorrt_takes(files: tuple[Path, Path]) -> None:

@@ -15,13 +15,15 @@ import pytest
 from onnx import TensorProto, helper
 
 import gatedeploy as gd
+from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError, MissingExtraError
 from gatedeploy.exporters import Bundle, export, read_bundle, verify_bundle
 from gatedeploy.exporters import to_tensorrt as module
 from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.runners.tensorrt_library import library, messages_of
-from tests.exporters.networks import INPUT
+from tests.exporters.networks import INPUT, PARTS, SCENE
+from tests.exporters.test_precision import judged
 
 try:
     import tensorrt_rtx
@@ -45,6 +47,25 @@ def test_an_engine_is_built_and_told(exported: Bundle, tmp_path: Path) -> None:
     assert engine.layers["float32"] > 0
     assert told[0][1] == 0
     assert told[-1][1] == told[-1][2] > 0
+
+
+@rtx
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp16", "float16"), ("bf16", "bfloat16"), ("int8", "int8"), ("fp8", "float8")]
+)
+def test_an_engine_of_reduced_precision(precision: str, dtype: str, thin: gd.Collapsed, tmp_path: Path) -> None:
+    options = EngineOptions("tensorrt-rtx", compute_capabilities=(89,))
+    info = ModelInfo((SCENE, PARTS), INPUT)
+    bundle = export(
+        thin, tmp_path / "out", formats=["trt"], precision=precision, engine=options, samples=judged(), info=info
+    )
+    (engine,) = bundle.manifest.engines.values()
+    assert engine.layers[dtype] >= len(engine.outputs)
+    assert [(port.name, port.dtype) for port in (*engine.inputs, *engine.outputs)] == [
+        ("image", "float32"),
+        ("scene", "float32"),
+        ("parts", "float32"),
+    ]
 
 
 @rtx
