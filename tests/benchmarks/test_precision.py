@@ -50,8 +50,8 @@ def test_a_row_for_each_precision(file: Path, tmp_path: Path) -> None:
         "fp32",
         "fp16",
         "bf16",
-        "int8 entropy",
         "int8 min-max",
+        "int8 entropy",
     ]
     cells = [line.split(" | ") for line in rows]
     assert cells[0][6] == "", "float32 loses nothing"
