@@ -139,7 +139,7 @@ def with_float32(quantised: Any, original: Any, keep: Collection[str]) -> Any:
             node.inputs[place] = restored[name]
     _leave_outputs(graph)
     graph.cleanup().toposort()
-    return exported(gs, graph, quantised)
+    return exported(gs, graph, original)
 
 
 def _leave_outputs(graph: Any) -> None:

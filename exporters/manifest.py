@@ -36,6 +36,15 @@ class Costs:
     gated: dict[str, int]
 
 
+Errors = dict[str, dict[str, float]]
+"""Largest differences relative to an output's scale, by batch size and output."""
+
+
+def largest(errors: Errors) -> float | None:
+    """The largest of all; None where nothing was compared."""
+    return max((error for outputs in errors.values() for error in outputs.values()), default=None)
+
+
 @dataclass(frozen=True)
 class Verification:
     """How far the exported network was from PyTorch in float64 when it was written.
@@ -50,7 +59,7 @@ class Verification:
     runtime: str
     tolerance: float | None
     seed: int
-    error: dict[str, dict[str, float]]
+    error: Errors
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,15 @@ class Reduction:
     kept: tuple[str, ...]
     layer_errors: dict[str, float]
 
+    @property
+    def rows(self) -> list[list[str]]:
+        """Task, metric, what it was in float32 and what it is now, for a table."""
+        return [
+            [task, metric, f"{value:.4g}", f"{self.reduced[task][metric]:.4g}"]
+            for task, metrics in self.float32.items()
+            for metric, value in metrics.items()
+        ]
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -121,7 +139,7 @@ class Engine:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: dict[str, int]
-    error: dict[str, dict[str, float]]
+    error: Errors
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gatedeploy.errors import CheckError, InputError, check_known
 from gatedeploy.exporters.half import TYPES
 from gatedeploy.exporters.int8 import METHODS
@@ -90,8 +88,7 @@ def reduce_precision(
     judged = _judge(reducer, (), before, input, samples)
     errors: dict[str, float] = {}
     if options.layers or (options.mixed and not _holds(judged.lost, options)):
-        some = np.concatenate(samples.calibration)[:LOOKED_AT]
-        errors = layer_errors(original, reducer, {input.name: some}, progress)
+        errors = layer_errors(original, reducer, {input.name: samples.some(LOOKED_AT)}, progress)
     while options.mixed and not _holds(judged.lost, options) and len(judged.kept) < len(reducer.layers) - 1:
         # Twice as many each time: a network is judged some seven times for a hundred layers.
         count = min(max(1, 2 * len(judged.kept)), len(reducer.layers) - 1)

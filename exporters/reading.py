@@ -53,7 +53,7 @@ def read_bundle(path: Path | str) -> Bundle:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    with located(str(path)), _readable():
+    with located(str(path)), readable(path):
         found = dict(_files(path, path))
         del found[MANIFEST]
         missing, added = sorted(set(manifest.files) - set(found)), sorted(set(found) - set(manifest.files))
@@ -88,7 +88,7 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if file.is_symlink() or not file.is_file():
         raise InputError(f"{path}: not a bundle (no {MANIFEST} in it); gatedeploy export writes one")
-    with located(str(file)), _readable():
+    with located(str(file)), readable(file):
         size = file.stat().st_size
         if size > MAX_MANIFEST_BYTES:
             raise InputError(f"has {size:,} bytes; no bundle's manifest is that large")
@@ -114,11 +114,12 @@ def open_model(file: Path, precision: str, threads: int | None = None) -> Iterat
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Tell, naming `path`, what the file system refuses inside."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _files(folder: Path, root: Path) -> Iterator[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatedeploy.exporters.manifest import Engine, Manifest
+from gatedeploy.exporters.manifest import Engine, Manifest, largest
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
@@ -108,19 +108,15 @@ def _engines(manifest: Manifest) -> list[str]:
 
 
 def _proof(engine: Engine) -> str:
-    errors = [error for outputs in engine.error.values() for error in outputs.values()]
-    return f"{max(errors):.1e}" if errors else "built, not run"
+    error = largest(engine.error)
+    return "built, not run" if error is None else f"{error:.1e}"
 
 
 def _precision(manifest: Manifest) -> list[str]:
     found = manifest.reduction
     if found is None:
         return []
-    rows = [
-        f"| {task} | {metric} | {value:.4g} | {found.reduced[task][metric]:.4g} |"
-        for task, metrics in found.float32.items()
-        for metric, value in metrics.items()
-    ]
+    rows = [f"| {' | '.join(cells)} |" for cells in found.rows]
     table = [f"| task | metric | fp32 | {manifest.precision} |", "|---|---|---|---|", *rows]
     ranges = f" Ranges of values were taken from {found.calibrated_on} others ({found.calibration})." * bool(
         found.calibration

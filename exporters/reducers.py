@@ -85,9 +85,6 @@ def eight_bit_reducer(
         quantised = onnx.load(str(file))
     finally:
         file.unlink(missing_ok=True)
-    quantised.producer_name, quantised.producer_version = original.producer_name, original.producer_version
-    del quantised.metadata_props[:]
-    quantised.metadata_props.extend(original.metadata_props)
 
     def reduce(keep: Collection[str]) -> Any:
         mixed = with_float32(quantised, original, keep)
@@ -120,7 +117,7 @@ def _out_of_range(original: Any, input: InputSpec, samples: Samples, largest: fl
         if weight.data_type == onnx.TensorProto.FLOAT:
             note(weight.name, numpy_helper.to_array(weight))
     with opened(_telling_all(original)) as runner:
-        for picture in np.concatenate(samples.calibration)[:LOOKED_AT]:
+        for picture in samples.some(LOOKED_AT):
             for name, values in runner.infer({input.name: picture[None]}).items():
                 note(name, values)
     return tuple(

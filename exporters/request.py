@@ -16,8 +16,8 @@ from gatedeploy.runners.tensorrt_library import library
 
 FORMATS = ("onnx", *engines.FORMATS)
 PRECISIONS = ("fp32", "tf32", *REDUCED)
-LIBRARIES = {"openvino": "openvino", "executorch": "executorch"}
-"""What writes a format, and the extra that brings it."""
+LIBRARIES = ("openvino", "executorch")
+"""Formats that are called as the library that writes them, and as the extra that brings it."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Request:
                 "recipe whose data to take (--data; in Python, samples=)"
             )
         for name in self.formats:
-            if name in LIBRARIES and importlib.util.find_spec(LIBRARIES[name]) is None:
-                raise MissingExtraError(f"the format {name}", LIBRARIES[name], name)
+            if name in LIBRARIES and importlib.util.find_spec(name) is None:
+                raise MissingExtraError(f"the format {name}", name, name)
 
     @property
     def reduced(self) -> bool:

@@ -45,6 +45,13 @@ class Samples:
     source: str
     pictures: int
 
+    def some(self, count: int) -> Array:
+        """The first `count` pictures to calibrate by, or all where there are fewer."""
+        chosen: list[Array] = []
+        for batch in self.calibration:
+            chosen.append(batch[: count - sum(map(len, chosen))])
+        return np.concatenate(chosen)
+
     def check(self, input: InputSpec) -> None:
         """Raise `InputError` unless there are pictures to calibrate by and all of them are numbers and fit."""
         if not self.calibration:

@@ -12,7 +12,7 @@ from gatedeploy.errors import CheckError, InputError, first_line
 from gatedeploy.exporters.manifest import Engine
 from gatedeploy.modes import quiet
 from gatedeploy.program import flat_predictions
-from gatedeploy.runners.base import BATCH, TensorSpec
+from gatedeploy.runners.base import BATCH, TensorSpec, picture_of
 from gatedeploy.specs import InputSpec
 
 
@@ -82,6 +82,5 @@ def build_aoti(
         raise CheckError(
             f"AOTInductor cannot compile the network here: {first_line(error)}; it needs a C++ compiler (g++)"
         ) from error
-    image = TensorSpec(input.name, (BATCH, *input.shape), "float32")
     targets = (said["AOTI_MACHINE"], *said["AOTI_CPU_ISA"].lower().split())
-    return Engine("aoti", str(torch.__version__), targets, batches, (image,), tuple(outputs), {}, {})
+    return Engine("aoti", str(torch.__version__), targets, batches, (picture_of(input),), tuple(outputs), {}, {})

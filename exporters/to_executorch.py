@@ -11,7 +11,7 @@ from gatedeploy.errors import CheckError, MissingExtraError, first_line
 from gatedeploy.exporters.manifest import Engine
 from gatedeploy.exporters.to_aoti import traced
 from gatedeploy.modes import quiet
-from gatedeploy.runners.base import BATCH, TensorSpec
+from gatedeploy.runners.base import TensorSpec, picture_of
 from gatedeploy.specs import InputSpec
 
 THRESHOLD = 16
@@ -52,5 +52,4 @@ def build_executorch(
     except Exception as error:  # of any of the library's stages
         raise CheckError(f"ExecuTorch cannot take the network: {first_line(error)}") from error
     path.write_bytes(lowered.buffer)
-    image = TensorSpec(input.name, (BATCH, *input.shape), "float32")
-    return Engine("executorch", __version__, (), batches, (image,), tuple(outputs), {}, {})
+    return Engine("executorch", __version__, (), batches, (picture_of(input),), tuple(outputs), {}, {})

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from gatedeploy.errors import CheckError, MissingExtraError, first_line
 from gatedeploy.exporters.manifest import Engine
-from gatedeploy.runners.base import BATCH, TensorSpec
+from gatedeploy.runners.base import TensorSpec, picture_of
 from gatedeploy.specs import InputSpec
-
-DTYPE = "float32"
 
 
 def build_openvino(model: Path, path: Path, input: InputSpec, outputs: Sequence[TensorSpec]) -> Engine:
@@ -35,5 +33,6 @@ def build_openvino(model: Path, path: Path, input: InputSpec, outputs: Sequence[
         openvino.save_model(network, path, compress_to_fp16=False)
     except RuntimeError as error:
         raise CheckError(f"{model.name}: openvino cannot take it: {first_line(error)}") from error
-    image = TensorSpec(input.name, (BATCH, *input.shape), DTYPE)
-    return Engine("openvino", openvino.__version__.partition("-")[0], (), None, (image,), tuple(outputs), {}, {})
+    return Engine(
+        "openvino", openvino.__version__.partition("-")[0], (), None, (picture_of(input),), tuple(outputs), {}, {}
+    )

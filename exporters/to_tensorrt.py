@@ -17,7 +17,7 @@ from gatedeploy.exporters.manifest import Engine
 from gatedeploy.exporters.progress import Progress, untold
 from gatedeploy.files import replacing_file, write_text
 from gatedeploy.runners.base import TensorSpec
-from gatedeploy.runners.tensorrt_library import library, messages_of, type_name
+from gatedeploy.runners.tensorrt_library import library, messages_of, port, said_by, type_name
 from gatedeploy.specs import InputSpec
 
 LEVELS = range(6)
@@ -117,8 +117,8 @@ def build_engine(
         str(trt.__version__),
         chosen,
         options.batches,
-        tuple(_port(trt, network.get_input(number)) for number in range(network.num_inputs)),
-        tuple(_port(trt, network.get_output(number)) for number in range(network.num_outputs)),
+        tuple(_port(network.get_input(number)) for number in range(network.num_inputs)),
+        tuple(_port(network.get_output(number)) for number in range(network.num_outputs)),
         dict(Counter(dtype for _, _, dtype in layers).most_common()),
         {},
     )
@@ -130,7 +130,7 @@ def _builder(trt: Any, runtime: str) -> Any:
     try:
         builder = trt.Builder(messages)
     except (RuntimeError, TypeError) as error:
-        raise InputError(f"{runtime} cannot build engines here: {_said(messages, str(error))}") from error
+        raise InputError(f"{runtime} cannot build engines here: {said_by(trt, str(error))}") from error
     return builder
 
 
@@ -200,7 +200,8 @@ def _build(trt: Any, builder: Any, network: Any, config: Any, progress: Progress
 
     The library builds in a thread of its own: so Ctrl-C reaches us meanwhile, and the monitor hands it on.
     """
-    messages, built, failed = messages_of(trt), [], []
+    built: list[Any] = []
+    failed: list[Exception] = []
     config.progress_monitor = monitor = _monitor(trt, progress)
 
     def build() -> None:
@@ -219,19 +220,12 @@ def _build(trt: Any, builder: Any, network: Any, config: Any, progress: Progress
         thread.join()
         raise
     if failed or built[0] is None:
-        raise CheckError(f"TensorRT could not build an engine: {_said(messages, str(*failed))}")
+        raise CheckError(f"TensorRT could not build an engine: {said_by(trt, str(*failed))}")
     return built[0]
 
 
-def _said(messages: Any, otherwise: str) -> str:
-    return "; ".join(line.strip() for line in messages.lines) or otherwise or "it does not say why"
-
-
-def _port(trt: Any, tensor: Any) -> TensorSpec:
-    shape = tuple(
-        size if size >= 0 else ("batch" if axis == 0 else f"axis_{axis}") for axis, size in enumerate(tensor.shape)
-    )
-    return TensorSpec(tensor.name, shape, type_name(tensor.dtype))
+def _port(tensor: Any) -> TensorSpec:
+    return port(tensor.name, tensor.shape, tensor.dtype)
 
 
 def _layers(network: Any) -> list[tuple[str, str, str]]:

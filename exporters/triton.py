@@ -16,14 +16,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.exporters.manifest import labels_file
-from gatedeploy.exporters.reading import MODEL, Bundle, read_bundle
+from gatedeploy.exporters.reading import MODEL, Bundle, read_bundle, readable
 from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX
 from gatedeploy.exporters.triton_config import config_text, label_file, served_engine, served_onnx
 from gatedeploy.files import replacing_folder, sha256
@@ -79,7 +78,7 @@ def write_triton(bundle: Bundle, out: Path, name: str | None = None) -> Path:
             "and '.', and no '-' or '.' first"
         )
     models = _models(bundle, name)
-    with _readable(out):
+    with readable(out):
         _check_repository(out, bundle.path)
         for model in models:
             _check_place(out / model.name)
@@ -175,11 +174,3 @@ def _listed(folder: Path) -> dict[str, str] | None:
         return dict(said["files"]) if said["format"] == FORMAT else None
     except (ValueError, TypeError, KeyError, RecursionError):  # somebody else's file of that name
         return None
-
-
-@contextmanager
-def _readable(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{out}: cannot be read: {error.strerror or error}") from error

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.manifest import Engine, Manifest
 from gatedeploy.exporters.opening import UNFIT
-from gatedeploy.runners.base import BATCH, TensorSpec
+from gatedeploy.runners.base import BATCH, TensorSpec, picture_of
 from gatedeploy.specs import Task
 
 MAX_BATCH = 32
@@ -73,9 +73,10 @@ class Served:
 
 def served_onnx(manifest: Manifest, name: str) -> Served:
     """The ONNX network of a bundle."""
-    image = TensorSpec(manifest.input.name, (BATCH, *manifest.input.shape), "float32")
     # ONNX Runtime has no bfloat16 kernels on processors, and so Triton must not choose one.
-    return Served(name, ONNX, (None, MAX_BATCH), (image,), manifest.outputs, gpu=manifest.precision in UNFIT)
+    return Served(
+        name, ONNX, (None, MAX_BATCH), (picture_of(manifest.input),), manifest.outputs, gpu=manifest.precision in UNFIT
+    )
 
 
 def served_engine(engine: Engine, name: str) -> Served:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gatedeploy.errors import CheckError
-from gatedeploy.exporters.manifest import Reference
+from gatedeploy.exporters.manifest import Errors, Reference
 from gatedeploy.exporters.reference import fingerprint, reference_picture
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.program import Program, evaluate, flat_predictions
@@ -25,9 +25,6 @@ TOLERANCE = {"fp32": FLOAT32, "tf32": 1e-2, "fp16": 1e-2, "bf16": 5e-2, "int8": 
 """How far two runtimes may be apart that compute the same network: float32 as everywhere; 8 to 10 roundings of 2⁻¹¹
 (tf32, fp16) and of 2⁻⁸ (bf16); in int8 a value on the border of two steps falls this way here and that way there,
 and each step is a hundredth of the range, in fp8 up to a thirtieth."""
-
-Errors = dict[str, dict[str, float]]
-"""Largest differences relative to an output's scale, by batch size and output."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from gatedeploy.exporters.bundle import export as write
 from gatedeploy.exporters.checking import verify_bundle
 from gatedeploy.exporters.cpp_project import check_cpp_place, write_cpp_project
 from gatedeploy.exporters.int8 import METHODS
-from gatedeploy.exporters.manifest import Engine, Reduction
+from gatedeploy.exporters.manifest import Engine, Reduction, largest
 from gatedeploy.exporters.opening import BUNDLE_RUNTIMES
 from gatedeploy.exporters.precision import MAX_DROP, REDUCED, PrecisionOptions
 from gatedeploy.exporters.progress import Progress
@@ -91,13 +91,11 @@ def export(
     wanted = list(dict.fromkeys([*(["onnx"] if onnx else []), *(["trt"] if trt else []), *(formats or [])]))
     if not wanted:
         raise InputError("no format was asked for; say --onnx, --trt, or --format with its name")
+    shapes = {"--min-shapes": min_shapes, "--opt-shapes": opt_shapes, "--max-shapes": max_shapes}
+    smallest, usual, biggest = (_numbers(option, text, "x") for option, text in shapes.items())
     engine = EngineOptions(
         trt_library,
-        (
-            _numbers("--min-shapes", min_shapes, "x"),
-            _numbers("--opt-shapes", opt_shapes, "x"),
-            _numbers("--max-shapes", max_shapes, "x"),
-        ),
+        (smallest, usual, biggest),
         _numbers("--sm", sm, ",") if sm else (),
         optimization_level,
         None if workspace is None else workspace << 20,
@@ -160,12 +158,11 @@ def _tell(bundle: Bundle, file: Path) -> None:
     rows = [[name, f"{entry.size_bytes:,} bytes"] for name, entry in bundle.manifest.files.items()]
     table([str(bundle.path), "size"], rows)
     checked = bundle.manifest.verification
-    worst = max(error for errors in checked.error.values() for error in errors.values())
     where = f"in {checked.runtime} against PyTorch at batch {' and '.join(checked.error)}"
     if checked.tolerance is None:
         say(f"Before it was reduced it was checked {where}: the same to {FLOAT32:.0e} of the outputs' scale.")
     else:
-        say(f"Checked {where}: the same to {worst:.1e} of the outputs' scale.")
+        say(f"Checked {where}: the same to {largest(checked.error):.1e} of the outputs' scale.")
     say(f"Next: gatedeploy verify {shlex.quote(str(bundle.path))}, or gatedeploy bench {shlex.quote(str(file))}")
 
 
@@ -173,20 +170,15 @@ def _engine(built: Engine) -> str:
     """What was built, in a sentence or two."""
     what = f"built with {built.runtime} {built.version} for {', '.join(built.targets) or 'the targets of its choice'}"
     batches = f"batch {' / '.join(map(str, built.batches))}" if built.batches else "any batch"
-    errors = [error for outputs in built.error.values() for error in outputs.values()]
-    proof = f"run, and the same to {max(errors):.1e} of the outputs' scale" if errors else "not run"
+    error = largest(built.error)
+    proof = "not run" if error is None else f"run, and the same to {error:.1e} of the outputs' scale"
     types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
     return f"{what}, {batches}; {proof}.{f' Layers: {types}.' if types else ''}"
 
 
 def _tell_reduction(precision: str, found: Reduction) -> None:
     """What each task reaches now, which layers stayed in float32, and which err most."""
-    rows = [
-        [task, metric, f"{value:.4g}", f"{found.reduced[task][metric]:.4g}"]
-        for task, metrics in found.float32.items()
-        for metric, value in metrics.items()
-    ]
-    table(["task", "metric", "fp32", precision], rows)
+    table(["task", "metric", "fp32", precision], found.rows)
     lost = ", ".join(f"{task} {drop:+.2f} %" for task, drop in found.lost.items())
     say(f"Lost of what each task is judged by: {lost} (at most {found.max_drop:g} % allowed).")
     if found.kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatedeploy.errors import InputError, closest
+from gatedeploy.specs import InputSpec
 
 Array = npt.NDArray[Any]
 R = TypeVar("R", bound="Runner")
@@ -39,6 +40,16 @@ class TensorSpec:
     def __str__(self) -> str:
         """E.g. `float32 (batch, 3, 128, 128)`."""
         return f"{self.dtype} ({', '.join(map(str, self.shape))})"
+
+
+def picture_of(input: InputSpec, dtype: str = "float32") -> TensorSpec:
+    """The picture that a network takes, as a tensor with a free batch size."""
+    return TensorSpec(input.name, (BATCH, *input.shape), dtype)
+
+
+def with_free_sizes(sizes: Iterable[int]) -> tuple[int | str, ...]:
+    """Sizes as a `TensorSpec` has them, of a library to which a negative number is a size that is free."""
+    return tuple(size if size >= 0 else (f"axis_{axis}" if axis else BATCH) for axis, size in enumerate(sizes))
 
 
 class Runner(abc.ABC):

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
 
 from gatedeploy.errors import GatedeployError, InputError, first_line, located
 from gatedeploy.modes import quiet
 from gatedeploy.runners.base import Array, Runner, TensorSpec, check_batch, check_feed, still_open
-from gatedeploy.runners.torch_threads import TorchThreads
+from gatedeploy.runners.torch_process import TorchThreads, tensor_of
 
 
 @final
@@ -52,10 +51,9 @@ class AotiRunner(Runner):
         check_batch(feed, self.inputs[0], self._batches)
         package = still_open(self._package, self.name)
         self._torch_threads.take()
-        array = np.ascontiguousarray(feed[self.inputs[0].name])
         try:
             with torch.inference_mode():
-                found = package(torch.from_numpy(array if array.flags.writeable else array.copy()))
+                found = package(tensor_of(feed[self.inputs[0].name]))
         except RuntimeError as error:
             raise GatedeployError(f"{self.name} failed: {first_line(error)}") from error
         return {spec.name: tensor.numpy() for spec, tensor in zip(self.outputs, found, strict=True)}

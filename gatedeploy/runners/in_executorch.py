@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-import torch
-
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError, first_line, located
 from gatedeploy.runners.base import Array, Runner, TensorSpec, check_batch, check_feed, still_open
+from gatedeploy.runners.torch_process import tensor_of
 
 
 @final
@@ -47,10 +45,8 @@ class ExecutorchRunner(Runner):
         check_feed(feed, self.inputs)
         check_batch(feed, self.inputs[0], self._batches)
         method = still_open(self._method, self.name)
-        array = np.ascontiguousarray(feed[self.inputs[0].name])
-        image = torch.from_numpy(array if array.flags.writeable else array.copy())
         try:
-            found = method.execute([image])
+            found = method.execute([tensor_of(feed[self.inputs[0].name])])
         except RuntimeError as error:
             raise GatedeployError(f"{self.name} failed: {first_line(error)}") from error
         # The program's outputs lie in memory that its next request writes to.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError, located
-from gatedeploy.runners.base import BATCH, Array, Runner, TensorSpec, check_feed, check_threads, still_open
+from gatedeploy.runners.base import Array, Runner, TensorSpec, check_feed, check_threads, still_open, with_free_sizes
 
 
 @final
@@ -82,8 +82,5 @@ def _reason(error: RuntimeError) -> str:
 
 
 def _tensor_spec(port: Any) -> TensorSpec:
-    shape = port.get_partial_shape()
-    sizes = (
-        size.get_length() if size.is_static else (f"axis_{axis}" if axis else BATCH) for axis, size in enumerate(shape)
-    )
-    return TensorSpec(port.get_any_name(), tuple(sizes), str(port.get_element_type().to_dtype()))
+    sizes = with_free_sizes(size.get_length() if size.is_static else -1 for size in port.get_partial_shape())
+    return TensorSpec(port.get_any_name(), sizes, str(port.get_element_type().to_dtype()))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gatedeploy.errors import GatedeployError, InputError, located
-from gatedeploy.runners.base import BATCH, Array, Runner, TensorSpec, check_batch, check_feed, still_open
-from gatedeploy.runners.tensorrt_library import library, messages_of, type_name
+from gatedeploy.runners.base import Array, Runner, TensorSpec, check_batch, check_feed, still_open
+from gatedeploy.runners.tensorrt_library import library, messages_of, port, said_by
 
 
 @final
@@ -37,7 +37,7 @@ class TensorRtRunner(Runner):
             self._engine: Any = _loaded(self._trt, Path(path), runtime)
             self._context = self._engine.create_execution_context()
             if self._context is None:
-                raise GatedeployError(f"{runtime} cannot run it here: {_said(self._trt)}")
+                raise GatedeployError(f"{runtime} cannot run it here: {said_by(self._trt)}")
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         taken = [name for name in names if self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
         self.inputs = tuple(self._spec(name) for name in taken)
@@ -58,7 +58,7 @@ class TensorRtRunner(Runner):
             self._context.set_tensor_address(name, tensor.data_ptr())
         stream = torch.cuda.current_stream()
         if not self._context.execute_async_v3(stream.cuda_stream):
-            raise GatedeployError(f"{self.name} failed: {_said(self._trt)}")
+            raise GatedeployError(f"{self.name} failed: {said_by(self._trt)}")
         stream.synchronize()
         return {spec.name: tensors[spec.name].cpu().numpy() for spec in self.outputs}
 
@@ -67,9 +67,7 @@ class TensorRtRunner(Runner):
         self._context = self._engine = None
 
     def _spec(self, name: str) -> TensorSpec:
-        sizes = tuple(self._engine.get_tensor_shape(name))
-        shape = tuple(size if size >= 0 else (f"axis_{axis}" if axis else BATCH) for axis, size in enumerate(sizes))
-        return TensorSpec(name, shape, type_name(self._engine.get_tensor_dtype(name)))
+        return port(name, self._engine.get_tensor_shape(name), self._engine.get_tensor_dtype(name))
 
 
 def _loaded(trt: Any, path: Path, runtime: str) -> Any:
@@ -81,12 +79,8 @@ def _loaded(trt: Any, path: Path, runtime: str) -> Any:
     messages.lines.clear()
     engine = trt.Runtime(messages).deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        told = f"{runtime} {trt.__version__} cannot load it here: {_said(trt)}"
+        told = f"{runtime} {trt.__version__} cannot load it here: {said_by(trt)}"
         raise InputError(
             f"{told}; an engine runs in the version and on the GPUs that it was built for: export it again"
         )
     return engine
-
-
-def _said(trt: Any) -> str:
-    return "; ".join(line.strip() for line in messages_of(trt).lines) or "it does not say why"

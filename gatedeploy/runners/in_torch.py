@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,9 +16,10 @@ from gatedeploy.runners.base import (
     Runner,
     TensorSpec,
     check_feed,
+    picture_of,
     still_open,
 )
-from gatedeploy.runners.torch_threads import TorchThreads
+from gatedeploy.runners.torch_process import TorchThreads, tensor_of
 from gatedeploy.specs import InputSpec
 
 
@@ -44,7 +44,7 @@ class TorchRunner(Runner):
         weights = [*network.parameters(), *network.buffers()]
         self._device = weights[0].device if weights else torch.device("cpu")
         dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), torch.float32)
-        self.inputs = (TensorSpec(input.name, (BATCH, *input.shape), str(dtype).removeprefix("torch.")),)
+        self.inputs = (picture_of(input, str(dtype).removeprefix("torch.")),)
         try:
             self.outputs = self._describe(torch.zeros(2, *input.shape, dtype=dtype, device=self._device))
         except GatedeployError:
@@ -54,8 +54,7 @@ class TorchRunner(Runner):
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """See `Runner`."""
         check_feed(feed, self.inputs)
-        array = np.ascontiguousarray(feed[self.inputs[0].name])
-        image = torch.from_numpy(array if array.flags.writeable else array.copy())
+        image = tensor_of(feed[self.inputs[0].name])
         return {name: tensor.cpu().numpy() for name, tensor in self._predict(image.to(self._device)).items()}
 
     def close(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import torch
 
 from gatedeploy.errors import MissingExtraError, check_known
+from gatedeploy.runners.base import TensorSpec, with_free_sizes
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """What a runtime's library is called when it is imported; the extras are called as the runtimes."""
@@ -50,6 +52,17 @@ def messages_of(trt: Any) -> Any:
                 self.lines.append(message)
 
     return Messages()
+
+
+def said_by(trt: Any, otherwise: str = "") -> str:
+    """What the library's logger has collected, for it raises nothing."""
+    lines = messages_of(trt).lines
+    return "; ".join(line.strip() for line in lines) or otherwise or "it does not say why"
+
+
+def port(name: str, sizes: Iterable[int], dtype: Any) -> TensorSpec:
+    """What goes into a network of the library's or comes out of it."""
+    return TensorSpec(name, with_free_sizes(sizes), type_name(dtype))
 
 
 def type_name(dtype: Any) -> str:

@@ -1,14 +1,24 @@
-"""How many threads PyTorch computes with: a number that belongs to the process, not to a network."""
+"""What runners that compute with PyTorch have in common."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from gatedeploy.runners.base import check_threads
+from gatedeploy.runners.base import Array, check_threads
+
+
+def tensor_of(array: Array) -> torch.Tensor:
+    """The array as a tensor, copied only where it is not contiguous or may not be written to."""
+    contiguous = np.ascontiguousarray(array)
+    return torch.from_numpy(contiguous if contiguous.flags.writeable else contiguous.copy())
 
 
 class TorchThreads:
-    """A number of threads for as long as a runner is open; None leaves the process as it is."""
+    """A number of threads for as long as a runner is open; None leaves the process as it is.
+
+    PyTorch has one number for the whole process, not one for each network.
+    """
 
     def __init__(self, threads: int | None) -> None:
         check_threads(threads)
