@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from gatedeploy.artifact import ModelInfo, check_fits, names_only, read_collapsed
 from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import CheckError, InputError, MissingExtraError
+from gatedeploy.exporters.describing import Origin, Proof, describe
 from gatedeploy.exporters.engines import Source, build, open_engine, runs_here
 from gatedeploy.exporters.manifest import (
     MANIFEST,
-    Costs,
     Engine,
     FileEntry,
-    Manifest,
     Reduction,
     Verification,
     labels_file,
 )
 from gatedeploy.exporters.manifest_json import manifest_to_json
-from gatedeploy.exporters.precision import PrecisionOptions, reduce_precision
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.progress import Progress, untold
 from gatedeploy.exporters.reading import MODEL, Bundle, open_model, read_bundle, read_manifest
 from gatedeploy.exporters.readme import readme
+from gatedeploy.exporters.reduction import PrecisionOptions, reduce_precision
 from gatedeploy.exporters.request import Request
 from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX, OPSET, export_onnx
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.exporters.trust import remember
+from gatedeploy.exporters.verdict import Judge
 from gatedeploy.exporters.verification import (
     SEED,
-    TOLERANCE,
     Case,
     answered,
     differences,
@@ -45,13 +41,11 @@ from gatedeploy.exporters.verification import (
     reference_of,
 )
 from gatedeploy.files import replacing_folder, sha256
-from gatedeploy.graph.cost import cost
 from gatedeploy.graph.modules import network
 from gatedeploy.parity import FLOAT32
-from gatedeploy.program import Program, flat_predictions
-
-OPSETS = {"bf16": 22}
-"""The first version of ONNX's operators in which convolutions know the type; else `OPSET`."""
+from gatedeploy.program import Program
+from gatedeploy.runners.base import Runner
+from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 
 
 def export(
@@ -119,26 +113,23 @@ def write_bundle(
         GatedeployError: as `export`.
     """
     request = request or Request()
-    _check_place(out)
+    check_place(out)
     _require_runtime()
     options = request.engine_options  # a library that is missing is told before the work
     program = _float32(collapsed.program)
     info = _fitting(info, program)
     gated = asdict(collapsed.report.gated) if collapsed.report else info.report.get("gated", {})
     with replacing_folder(out, MANIFEST) as folder:
-        plain = network(program)
-        export_onnx(plain, info, folder / MODEL, opset=OPSETS.get(request.precision, OPSET))
+        plain, model = network(program), folder / MODEL
+        export_onnx(plain, info, model, opset=PRECISIONS[request.precision].opset or OPSET)
         for task in info.tasks:
             if labels := labels_file(task):
                 _write_text(folder / labels, "".join(f"{name}\n" for name in task.classes))
-        reduction, cases = None, expected_cases(program, info.input)
-        if request.reduced:
-            reduction = _reduced(folder / MODEL, info, cases, request)
-        manifest, cases = _describe(folder, program, info, gated, source, request, reduction, cases)
+        proof, cases = _proved(model, program, info, request)
+        manifest = describe(program, info, request.precision, proof, Origin(gated, source), _size(model))
+        network_source = Source(plain, model, info.input, proof.outputs)
         built = dict(
-            _compiled(
-                kind, Source(plain, folder / MODEL, info.input, manifest.outputs), folder, options, cases, request
-            )
+            _compiled(kind, network_source, folder, options, cases, proof.reduction, request)
             for kind in request.compiled
         )
         manifest = replace(manifest, formats=("onnx", *request.compiled), engines=built)
@@ -151,79 +142,77 @@ def write_bundle(
     return Bundle(out, written.manifest)
 
 
-def _reduced(model: Path, info: ModelInfo, cases: Sequence[Case], request: Request) -> Reduction:
-    """Verify the network in float32, then reduce its precision and have that judged."""
-    with open_model(model, "fp32") as runner:
-        differences(cases, runner, info.input, FLOAT32, "the ONNX network in float32")
-    assert request.samples is not None  # `Request` sees to it
-    return reduce_precision(model, info.input, request.precision, request.reduction, request.samples, request.progress)
-
-
-def _describe(
-    folder: Path,
-    program: Program,
-    info: ModelInfo,
-    gated: Mapping[str, int],
-    source: Path | None,
-    request: Request,
-    reduction: Reduction | None,
-    cases: tuple[Case, ...],
-) -> tuple[Manifest, tuple[Case, ...]]:
-    """Run the exported network beside PyTorch and write down all that is known of it.
+def _proved(model: Path, program: Program, info: ModelInfo, request: Request) -> tuple[Proof, tuple[Case, ...]]:
+    """Compare the ONNX network with PyTorch; then, if that is asked for, reduce its precision and have that judged.
 
     Returns:
-        The manifest, and what other runtimes shall compute: in reduced precision what this one does.
+        What was measured, and what other runtimes shall compute: in reduced precision what this one does.
     """
+    cases = expected_cases(program, info.input)
+    with open_model(model, "fp32") as runner:
+        errors = differences(cases, runner, info.input, FLOAT32, "the ONNX network")
+        outputs, verification = runner.outputs, Verification(_called(runner), FLOAT32, SEED, errors)
+    reduction = None
+    if request.reduced:
+        assert request.samples is not None  # `Request` sees to it
+        precision, progress = request.precision, request.progress
+        reduction = reduce_precision(model, info.input, precision, request.reduction, request.samples, progress)
+        with open_model(model, precision) as runner:
+            errors = differences(cases, runner, info.input, None, f"the network in {precision}")
+            reduction = replace(reduction, runtime=_called(runner, precision), error=errors)
+            cases = answered(cases, runner, info.input)
+    return Proof(outputs, verification, reduction, reference_of(cases, request.precision, reduction)), cases
+
+
+def _called(runner: OnnxRuntimeRunner, precision: str = "fp32") -> str:
+    """What ran a network, for people."""
     import onnxruntime
 
-    tolerance = None if reduction else FLOAT32
-    with open_model(folder / MODEL, request.precision) as runner:
-        errors = differences(cases, runner, info.input, tolerance, "the ONNX network")
-        outputs = runner.outputs
-        runtime = f"onnxruntime {onnxruntime.__version__} {runner.providers[0]}"
-        if reduction:
-            cases = answered(cases, runner, info.input)
-    if request.precision == "bf16":
-        runtime += ", bfloat16 emulated"
-    owners = {task: flat_predictions({task: prediction}) for task, prediction in program.outputs.items()}
-    counted = cost(program)
-    weights = sum(
-        file.stat().st_size for file in (folder / MODEL, folder / f"{MODEL}{EXTERNAL_DATA_SUFFIX}") if file.exists()
-    )
-    return Manifest(
-        formats=("onnx",),
-        precision=request.precision,
-        input=info.input,
-        tasks=info.tasks,
-        outputs=outputs,
-        task_of={name: task for task, flat in owners.items() for name in flat},
-        costs=Costs(counted.macs, counted.params, weights, {key: int(value) for key, value in gated.items()}),
-        metrics={task: _finite(values) for task, values in info.metrics.items()},
-        flipped_gates=info.flipped_gates,
-        tools=_tools(),
-        source={"file": source.name, "sha256": sha256(source)} if source else {},
-        reduction=reduction,
-        verification=Verification(runtime, tolerance, SEED, errors),
-        reference=reference_of(cases, request.precision),
-        engines={},
-        files={},
-    ), cases
+    emulated = f", {PRECISIONS[precision].half} emulated" if PRECISIONS[precision].emulated else ""
+    return f"onnxruntime {onnxruntime.__version__} {runner.providers[0]}{emulated}"
 
 
 def _compiled(
-    kind: str, source: Source, folder: Path, options: EngineOptions, cases: Sequence[Case], request: Request
+    kind: str,
+    source: Source,
+    folder: Path,
+    options: EngineOptions,
+    cases: Sequence[Case],
+    reduction: Reduction | None,
+    request: Request,
 ) -> tuple[str, Engine]:
-    """Build a compiled form, and compare it with the ONNX network where it runs here."""
+    """Build a compiled form, and compare it with the ONNX network where it runs here; judge it if that is reduced."""
     name, engine = build(kind, source, folder, options, request.progress)
     if not runs_here(engine):
         return name, engine
+    what = f"the network in {engine.runtime}"
     with open_engine(folder / name, engine) as runner:
         fitting = for_batches(cases, engine.batches)
-        errors = differences(fitting, runner, source.input, TOLERANCE[request.precision], f"the network in {kind}")
-    return name, replace(engine, error=errors)
+        tolerance = None if reduction else PRECISIONS[request.precision].tolerance
+        engine = replace(engine, error=differences(fitting, runner, source.input, tolerance, what))
+        if reduction:
+            engine = replace(engine, lost=_lost(runner, engine, source, reduction, request))
+    return name, engine
 
 
-def _check_place(out: Path) -> None:
+def _lost(runner: Runner, engine: Engine, source: Source, reduction: Reduction, request: Request) -> dict[str, float]:
+    """What the tasks lose in an engine; `CheckError` where that is too much."""
+    assert request.samples is not None  # `Request` sees to it
+    judge = Judge(source.input, request.samples, request.progress)
+    what = f"{request.precision} in {engine.runtime}"
+    verdict = judge.verdict(runner, reduction.float32, what, engine.batches)
+    if not verdict.holds(reduction.max_drop):
+        refused = judge.told(verdict, reduction.float32, what, reduction.max_drop)
+        raise CheckError(f"{refused}. In ONNX Runtime it holds: leave {engine.runtime} out, or allow more (--max-drop)")
+    return verdict.lost
+
+
+def _size(model: Path) -> int:
+    files = (model, model.with_name(f"{model.name}{EXTERNAL_DATA_SUFFIX}"))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def check_place(out: Path) -> None:
     """Raise `InputError` unless `out` is free, an empty folder, or a bundle to which nobody has added anything."""
     if out.is_symlink():
         raise InputError(f"{out}: is a link; name the folder itself")
@@ -265,25 +254,6 @@ def _fitting(info: ModelInfo, program: Program) -> ModelInfo:
             if not name or name.splitlines() != [name]:
                 raise InputError(f"task {task.name}: class name {name!r} does not fit on a line of its own")
     return info
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _tools() -> dict[str, str]:
-    import platform
-
-    import numpy
-    import onnx
-    import onnxruntime
-    import onnxscript
-
-    import gatedeploy
-
-    modules: dict[str, Any] = {"gatedeploy": gatedeploy, "torch": torch, "onnx": onnx, "onnxscript": onnxscript}
-    modules |= {"onnxruntime": onnxruntime, "numpy": numpy}
-    return {"python": platform.python_version(), **{name: str(tool.__version__) for name, tool in modules.items()}}
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from gatedeploy.errors import CheckError, located
 from gatedeploy.exporters.manifest import MANIFEST, Manifest
-from gatedeploy.exporters.opening import open_runner
+from gatedeploy.exporters.opening import check_ports, open_runner
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.reading import Bundle, open_model, read_bundle
 from gatedeploy.exporters.reference import difference, fingerprint, reference_picture
 from gatedeploy.exporters.to_onnx import check_onnx
-from gatedeploy.exporters.verification import TOLERANCE
-from gatedeploy.parity import FLOAT32, Parity
+from gatedeploy.parity import Parity
 from gatedeploy.runners.base import Array, Runner
 
 
@@ -43,7 +43,7 @@ def verify_bundle(
     There is no PyTorch network in a bundle to compare with. Instead the manifest remembers of every output, for one
     picture made of a seed, numbers that PyTorch computed in float64 (see `gatedeploy.exporters.reference`). The same
     picture is made here, run, and its outputs' numbers are compared, to the tolerance of the manifest's own
-    verification but never a looser one than float32 needs.
+    reference but never a looser one than rounding in its precision needs.
 
     Args:
         path: the bundle's folder.
@@ -62,7 +62,7 @@ def verify_bundle(
     with located(str(bundle.model)):
         _check_model(bundle.model)
     with _opened(bundle, runtime, threads, trust) as runner, located(str(bundle.model)):
-        _check_ports(manifest, runner)
+        check_ports(manifest, runner)
         reference = manifest.reference
         picture = reference_picture(manifest.input, reference.batch, reference.seed)
         parity = compare_with_reference(manifest, runner.infer({manifest.input.name: picture}))
@@ -83,7 +83,7 @@ def compare_with_reference(manifest: Manifest, got: Mapping[str, Array]) -> Pari
         if seen.shape != expected.shape:
             raise CheckError(f"output {name!r}: expected the shape {expected.shape}, got {seen.shape}")
         error[name] = difference(expected, seen)
-    return Parity(error, min(TOLERANCE.get(manifest.precision, FLOAT32), manifest.reference.tolerance))
+    return Parity(error, min(PRECISIONS[manifest.precision].tolerance, manifest.reference.tolerance))
 
 
 @contextmanager
@@ -104,19 +104,3 @@ def _check_model(file: Path) -> None:
         raise CheckError(
             f"{error}; its hash fits, so it was not damaged on its way but written like this: export the network again"
         ) from error
-
-
-def _check_ports(manifest: Manifest, runner: Runner) -> None:
-    image = manifest.input.name
-    ports = {spec.name: spec for spec in (*runner.inputs, *runner.outputs)}
-    said = {spec.name: spec for spec in manifest.outputs}
-    names = [spec.name for spec in runner.inputs], [spec.name for spec in runner.outputs]
-    if names != ([image], list(said)):
-        raise CheckError(
-            f"takes {', '.join(names[0])} and returns {', '.join(names[1])}; its manifest says {image} and "
-            f"{', '.join(said)}"
-        )
-    shapes = {image: ("batch", *manifest.input.shape), **{name: spec.shape for name, spec in said.items()}}
-    for name, shape in shapes.items():
-        if ports[name].shape != shape:
-            raise CheckError(f"{name!r} is {ports[name]}; its manifest says the shape is {shape}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gatedeploy.exporters.half import TYPES
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.surgery import cast_node, dtype_of, exported, is_of, silent
 
 
@@ -21,7 +21,7 @@ def emulated(model: Any, precision: str) -> Any:
     import onnx_graphsurgeon as gs
 
     graph = gs.import_onnx(model)
-    low = TYPES[precision]
+    low = PRECISIONS[precision].half
     nodes: list[Any] = []
     wide: dict[str, Any] = {}
     for node in graph.nodes:

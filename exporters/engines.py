@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, MissingExtraError
 from gatedeploy.exporters.manifest import Engine
 from gatedeploy.exporters.progress import Progress
 from gatedeploy.exporters.to_aoti import build_aoti
@@ -28,6 +28,9 @@ FOLDER = "engine"
 FORMATS = ("trt", "openvino", "aoti", "executorch")
 FLOAT32_ONLY = ("aoti", "executorch")
 """Formats that are made of the network itself; the others take the precision of the ONNX file."""
+
+BATCHED = ("trt", "aoti", "executorch")
+"""Formats that are built for a range of batch sizes."""
 
 CODE = ("tensorrt", "tensorrt-rtx", "aoti", "executorch")
 """Runtimes whose files are programs: they do what whoever made them wants."""
@@ -94,10 +97,20 @@ def open_engine(path: Path, engine: Engine, threads: int | None = None) -> Runne
         _check_fits_here(path, engine)
         return AotiRunner(path, engine.inputs, engine.outputs, ends, threads=threads)
     if engine.runtime == "executorch":
-        return ExecutorchRunner(path, engine.inputs, engine.outputs, ends)
+        return _executorch(path, engine, ends)
     if engine.runtime in ("tensorrt", "tensorrt-rtx"):
         return TensorRtRunner(path, engine.runtime, ends)
     raise InputError(f"{path}: there is no runtime {engine.runtime!r}; install the gatedeploy that wrote the bundle")
+
+
+def _executorch(path: Path, engine: Engine, ends: tuple[int, int]) -> Runner:
+    """An ExecuTorch program, which later releases promise to run; where one does not, both are named."""
+    try:
+        return ExecutorchRunner(path, engine.inputs, engine.outputs, ends)
+    except MissingExtraError:
+        raise
+    except InputError as error:
+        raise InputError(f"{error}; it was made by executorch {engine.version}") from error
 
 
 def _check_fits_here(path: Path, engine: Engine) -> None:

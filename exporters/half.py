@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 
 from gatedeploy.errors import InputError
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.surgery import cast_node, dtype_of, exported, silent
-
-TYPES = {"fp16": "float16", "bf16": "bfloat16"}
-LARGEST = {"fp16": 65504.0, "bf16": 3.3895e38}
-"""The largest number of each type (IEEE 754 binary16; bfloat16 has float32's exponent)."""
 
 DELICATE = frozenset(
     "Softmax LogSoftmax LayerNormalization RMSNormalization GroupNormalization InstanceNormalization "
@@ -43,7 +40,7 @@ def to_half(model: Any, precision: str, keep: Collection[str] = ()) -> Any:
     import onnx_graphsurgeon as gs
 
     graph = gs.import_onnx(model)
-    low = TYPES[precision]
+    low = PRECISIONS[precision].half
     casts: dict[tuple[str, str], Any] = {}
     types: dict[str, str] = {}  # of values that a node has made
     nodes: list[Any] = []

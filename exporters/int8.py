@@ -15,6 +15,7 @@ from typing import Any
 
 from gatedeploy.errors import CheckError, check_known, first_line
 from gatedeploy.exporters.half import DELICATE
+from gatedeploy.exporters.progress import Progress, untold
 from gatedeploy.exporters.surgery import exported, silent
 from gatedeploy.modes import quiet
 from gatedeploy.runners.base import Array
@@ -32,7 +33,9 @@ LARGE = 1 << 30
 """Bytes above which weights go into a second file."""
 
 
-def to_int8(model: Path, out: Path, image: str, pictures: Sequence[Array], method: str) -> None:
+def to_int8(
+    model: Path, out: Path, image: str, pictures: Sequence[Array], method: str, progress: Progress = untold
+) -> None:
     """Write the quantised network.
 
     Args:
@@ -41,6 +44,7 @@ def to_int8(model: Path, out: Path, image: str, pictures: Sequence[Array], metho
         image: what its input is called.
         pictures: batches, (batch, channels, height, width) float32, that ranges are taken from.
         method: one of `METHODS`.
+        progress: is told how many pictures are looked at.
 
     Raises:
         InputError: no such method.
@@ -50,12 +54,12 @@ def to_int8(model: Path, out: Path, image: str, pictures: Sequence[Array], metho
     try:
         # The library prints how far it is, and recommends steps that `tidy` has taken.
         with quiet(), redirect_stdout(io.StringIO()):
-            _quantise(model, out, _ranges(model, image, pictures, method))
+            _quantise(model, out, _ranges(model, image, pictures, method, progress))
     except Exception as error:  # the quantiser raises what numpy, onnx and onnxruntime raise
         raise CheckError(f"the network cannot be quantised: {first_line(error)}") from error
 
 
-def _ranges(model: Path, image: str, pictures: Sequence[Array], method: str) -> Any:
+def _ranges(model: Path, image: str, pictures: Sequence[Array], method: str, progress: Progress) -> Any:
     """How large every value of the network becomes."""
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
@@ -68,9 +72,11 @@ def _ranges(model: Path, image: str, pictures: Sequence[Array], method: str) -> 
             use_external_data_format=model.stat().st_size > LARGE,
             extra_options={"symmetric": True, **BINS},
         )
-        for batch in pictures:
-            for number in range(len(batch)):  # it keeps all values of all pictures that it is given at once
-                calibrator.collect_data(_Reader(image, batch[number : number + 1]))
+        total = sum(map(len, pictures))
+        singly = (batch[number : number + 1] for batch in pictures for number in range(len(batch)))
+        for done, picture in enumerate(singly, 1):  # it keeps all values of all pictures that it is given at once
+            calibrator.collect_data(_Reader(image, picture))
+            progress("calibrating", done, total)
         return calibrator.compute_data()
 
 

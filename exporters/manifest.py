@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatedeploy.exporters.reference import Fingerprint
 from gatedeploy.runners.base import TensorSpec
@@ -47,17 +47,17 @@ def largest(errors: Errors) -> float | None:
 
 @dataclass(frozen=True)
 class Verification:
-    """How far the exported network was from PyTorch in float64 when it was written.
+    """How far the exported network, in float32, was from PyTorch in float64 when it was written.
 
     Args:
         runtime: what ran it, with its version.
-        tolerance: the largest error that was allowed; None for reduced precision, which is judged by metrics instead.
+        tolerance: the largest error that was allowed.
         seed: of the pictures, see `reference_picture`.
         error: batch size to output to largest difference, relative to the output's scale.
     """
 
     runtime: str
-    tolerance: float | None
+    tolerance: float
     seed: int
     error: Errors
 
@@ -84,7 +84,7 @@ class Reduction:
     """What reduced precision costs, judged by the tasks' own metrics.
 
     Args:
-        calibration: how int8's ranges were chosen; "" for other precisions.
+        calibration: how the ranges of 8 bits were chosen; "" for other precisions.
         calibrated_on: how many pictures ranges were taken from.
         judged_on: how many pictures the metrics were measured on.
         data: where both come from.
@@ -92,8 +92,12 @@ class Reduction:
         reduced: what it reaches now.
         lost: by task, what its headline metric lost in percent; negative where it gained.
         max_drop: what a task was allowed to lose.
+        layers: how many nodes compute in reduced precision.
         kept: nodes that stayed in float32, for their values are too large for the type or their errors too costly.
         layer_errors: by node, ‖output − exact‖ / ‖exact‖ where that node alone is reduced; empty when not measured.
+        runtime: what ran it for `error`, with its version.
+        error: as in `Verification`, of the reduced network, on pictures of noise, whose values the calibration never
+            saw: what is judged is `lost`, and this tells how far apart two runtimes may be.
     """
 
     calibration: str
@@ -104,8 +108,11 @@ class Reduction:
     reduced: dict[str, dict[str, float]]
     lost: dict[str, float]
     max_drop: float
+    layers: int
     kept: tuple[str, ...]
     layer_errors: dict[str, float]
+    runtime: str
+    error: Errors
 
     @property
     def rows(self) -> list[list[str]]:
@@ -129,7 +136,9 @@ class Engine:
         inputs: what it takes.
         outputs: what it returns, in order.
         layers: how many layers compute in each type, e.g. {"float32": 61, "int64": 3}; empty when not known.
-        error: as in `Verification`; empty for one that was built and not run, which TensorRT's need a GPU for.
+        error: how far it is from the ONNX network in float32, as in `Verification`, or, in reduced precision, from what
+            that answers; empty for one that was built and not run, which TensorRT's need a GPU for.
+        lost: in reduced precision, by task, what its headline metric lost in percent in this runtime.
     """
 
     runtime: str
@@ -138,8 +147,9 @@ class Engine:
     batches: tuple[int, int, int] | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    layers: dict[str, int]
-    error: Errors
+    layers: dict[str, int] = field(default_factory=dict)
+    error: Errors = field(default_factory=dict)
+    lost: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

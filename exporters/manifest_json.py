@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from gatedeploy.errors import CheckError, InputError
+from gatedeploy.errors import CheckError, InputError, located
+from gatedeploy.exporters.json_field import Field
 from gatedeploy.exporters.manifest import (
     MANIFEST,
     Costs,
@@ -22,12 +23,13 @@ from gatedeploy.exporters.manifest import (
     Verification,
     labels_file,
 )
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.reference import Fingerprint
-from gatedeploy.runners.base import TensorSpec
+from gatedeploy.runners.base import BATCH, TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
 FORMAT = "gatedeploy.bundle"
-VERSION = 2
+VERSION = 3
 SEAL = "content_sha256"
 """The key of the manifest's own hash, see `sealed`."""
 
@@ -112,188 +114,162 @@ def manifest_from_json(text: str) -> Manifest:
                 "was changed, formatted anew or damaged: it is not the text that gatedeploy export wrote, sealed by "
                 f"its {SEAL}; copy or export the bundle again"
             )
-        return _manifest(document)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        raise InputError(f"damaged ({type(error).__name__}: {error}); export or copy the bundle again") from None
+        return _manifest(Field(document))
+    except (ValueError, OverflowError, RecursionError) as error:  # of texts that cannot be encoded, and the like
+        raise InputError(f"damaged ({error}); export or copy the bundle again") from None
 
 
-def _manifest(document: Mapping[str, Any]) -> Manifest:
-    outputs = document["outputs"]
+def _manifest(document: Field) -> Manifest:
+    outputs = document["outputs"].items()
     specs = tuple(map(_port, outputs))
-    tasks = tuple(_task(item) for item in document["tasks"])
-    task_of = {_text(item["name"]): _text(item["task"]) for item in outputs}
-    if not specs or len(task_of) != len(specs) or not set(task_of.values()) <= {task.name for task in tasks}:
-        raise ValueError("outputs and tasks do not fit")
-    reference = document["reference"]
-    fingerprints = {_text(name): _fingerprint(item) for name, item in reference["outputs"].items()}
-    if set(fingerprints) != set(task_of):
-        raise ValueError("the reference has other outputs")
-    engines = {_file_name(name): _engine(item) for name, item in document.get("engines", {}).items()}
-    if not set(engines) <= set(document["files"]):
-        raise ValueError("an engine that is not listed among the files")
+    tasks = document["tasks"].all(_task)
+    task_of = {output["name"].text(): output["task"].one_of([task.name for task in tasks]) for output in outputs}
+    if not specs or len(task_of) != len(specs):
+        document["outputs"].refuse("no output, or two of one name")
+    files = {_file_name(name): entry for name, entry in document["files"].members(_file_entry).items()}
+    engines = document["engines"].members(_engine)
+    if not set(engines) <= set(files):
+        document["engines"].refuse("holds one that is not listed among the files")
     return Manifest(
-        formats=_names(document["formats"]),
-        precision=_text(document["precision"]),
+        formats=document["formats"].all(Field.text),
+        precision=document["precision"].one_of(PRECISIONS),
         input=_input(document["inputs"]),
         tasks=tasks,
         outputs=specs,
         task_of=task_of,
         costs=_costs(document["costs"]),
-        metrics={_text(task): _optional_numbers(values) for task, values in document["metrics"].items()},
-        flipped_gates=_count(document.get("flipped_gates", 0)),
-        tools=_texts(document["tools"]),
-        source=_texts(document["source"]),
-        reduction=None if document["reduction"] is None else _reduction(document["reduction"]),
+        metrics=document["metrics"].members(lambda task: task.members(lambda item: item.optional(Field.number))),
+        flipped_gates=document["flipped_gates"].count(),
+        tools=document["tools"].members(Field.text),
+        source=document["source"].members(Field.text),
+        reduction=document["reduction"].optional(_reduction),
         verification=_verification(document["verification"]),
-        reference=Reference(
-            _count(reference["seed"]), _batch(reference["batch"]), _number(reference["tolerance"]), fingerprints
-        ),
+        reference=_reference(document["reference"], task_of),
         engines=engines,
-        files={_file_name(name): _file_entry(item) for name, item in document["files"].items()},
+        files=files,
     )
 
 
-def _input(items: Any) -> InputSpec:
-    (item,) = items
-    batch, *sizes = _shape(item["shape"])
-    channels, height, width = (_count(size) for size in sizes)
-    if (batch, item["dtype"], item["layout"], item["preprocessing"]["scale"]) != ("batch", "float32", "NCHW", 255):
-        raise ValueError("an input of a kind that this version does not know")
-    mean, std = (tuple(_number(value) for value in item["preprocessing"][key]) for key in ("mean", "std"))
-    return InputSpec(channels, height, width, mean, std, _text(item["name"]))
+def _input(inputs: Field) -> InputSpec:
+    if len(inputs.items()) != 1:
+        inputs.refuse(f"expected one picture, got {len(inputs.value)}")
+    (item,) = inputs.items()
+    prepared = item["preprocessing"]
+    known = {"float32": item["dtype"], "NCHW": item["layout"], 255: prepared["scale"]}
+    for value, field in known.items():
+        if field.value != value:
+            field.refuse(f"expected {value!r}, which is all that this version knows")
+    batch, *sizes = item["shape"].items() or [Field(None)]
+    if batch.value != BATCH or len(sizes) != 3:
+        item["shape"].refuse('expected "batch", channels, height and width')
+    channels, height, width = (size.count() for size in sizes)
+    mean, std = (prepared[key].all(Field.number) for key in ("mean", "std"))
+    with located(item.where):
+        return InputSpec(channels, height, width, mean, std, item["name"].text())
 
 
-def _task(item: Mapping[str, Any]) -> Task:
-    return Task(_text(item["name"]), item["kind"], _names(item["classes"]))
+def _task(item: Field) -> Task:
+    with located(item.where):
+        task = Task(item["name"].text(), item["kind"].value, item["classes"].all(Field.text))
+    if item["labels"].value != labels_file(task):
+        item["labels"].refuse(f"expected {json.dumps(labels_file(task))}")
+    return task
 
 
-def _costs(item: Mapping[str, Any]) -> Costs:
-    gated = {_text(key): _count(value) for key, value in item["gated"].items()}
-    return Costs(_count(item["macs"]), _count(item["params"]), _count(item["size_bytes"]), gated)
+def _costs(item: Field) -> Costs:
+    return Costs(
+        item["macs"].count(), item["params"].count(), item["size_bytes"].count(), item["gated"].members(Field.count)
+    )
 
 
-def _verification(item: Mapping[str, Any]) -> Verification:
+def _verification(item: Field) -> Verification:
     return Verification(
-        _text(item["runtime"]),
-        None if item["tolerance"] is None else _number(item["tolerance"]),
-        _count(item["seed"]),
-        _errors(item["error"]),
+        item["runtime"].text(), item["tolerance"].number(), item["seed"].count(), item["error"].members(_numbers)
     )
 
 
-def _reduction(item: Mapping[str, Any]) -> Reduction:
+def _reduction(item: Field) -> Reduction:
     return Reduction(
-        calibration=_text(item["calibration"]),
-        calibrated_on=_count(item["calibrated_on"]),
-        judged_on=_count(item["judged_on"]),
-        data=_text(item["data"]),
-        float32=_errors(item["float32"]),
-        reduced=_errors(item["reduced"]),
+        calibration=item["calibration"].text(),
+        calibrated_on=item["calibrated_on"].count(),
+        judged_on=item["judged_on"].count(),
+        data=item["data"].text(),
+        float32=item["float32"].members(_numbers),
+        reduced=item["reduced"].members(_numbers),
         lost=_numbers(item["lost"]),
-        max_drop=_number(item["max_drop"]),
-        kept=_names(item["kept"]),
+        max_drop=item["max_drop"].number(),
+        layers=item["layers"].count(),
+        kept=item["kept"].all(Field.text),
         layer_errors=_numbers(item["layer_errors"]),
+        runtime=item["runtime"].text(),
+        error=item["error"].members(_numbers),
     )
 
 
-def _errors(items: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Numbers by batch size and output, or by task and metric."""
-    return {_text(batch): _numbers(errors) for batch, errors in items.items()}
+def _numbers(item: Field) -> dict[str, float]:
+    return item.members(Field.number)
 
 
 def _engine_to_plain(engine: Engine) -> dict[str, Any]:
     return {**asdict(engine), "batches": dict(zip(BATCHES, engine.batches, strict=True)) if engine.batches else None}
 
 
-def _engine(item: Mapping[str, Any]) -> Engine:
+def _engine(item: Field) -> Engine:
     return Engine(
-        _text(item["runtime"]),
-        _text(item["version"]),
-        _names(item["targets"]),
-        None if item["batches"] is None else _batches(item["batches"]),
-        tuple(map(_port, item["inputs"])),
-        tuple(map(_port, item["outputs"])),
-        {_text(name): _count(layers) for name, layers in item["layers"].items()},
-        _errors(item["error"]),
+        item["runtime"].text(),
+        item["version"].text(),
+        item["targets"].all(Field.text),
+        item["batches"].optional(_batches),
+        item["inputs"].all(_port),
+        item["outputs"].all(_port),
+        item["layers"].members(Field.count),
+        item["error"].members(_numbers),
+        _numbers(item["lost"]),
     )
 
 
-def _batches(item: Mapping[str, Any]) -> tuple[int, int, int]:
-    smallest, usual, largest = (_count(item[name]) for name in BATCHES)
+def _batches(item: Field) -> tuple[int, int, int]:
+    smallest, usual, largest = (item[name].count() for name in BATCHES)
     if not 1 <= smallest <= usual <= largest:
-        raise ValueError(f"batch sizes {smallest}, {usual}, {largest}")
+        item.refuse(f"batch sizes {smallest}, {usual}, {largest}")
     return smallest, usual, largest
 
 
-def _port(item: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(_text(item["name"]), _shape(item["shape"]), _text(item["dtype"]))
+def _port(item: Field) -> TensorSpec:
+    return TensorSpec(item["name"].text(), item["shape"].all(_size), item["dtype"].text())
 
 
-def _batch(item: Any) -> int:
-    if not 1 <= _count(item) <= MAX_BATCH:
-        raise ValueError(f"a reference of {item} pictures")
-    return int(item)
+def _size(item: Field) -> int | str:
+    return item.value if isinstance(item.value, str) else item.count()
 
 
-def _fingerprint(item: Mapping[str, Any]) -> Fingerprint:
-    shape = tuple(_count(size) for size in item["shape"])
-    first = tuple(_number(value) for value in item["first"])
+def _reference(item: Field, outputs: Collection[str]) -> Reference:
+    prints = item["outputs"].members(_fingerprint)
+    if set(prints) != set(outputs):
+        item["outputs"].refuse(f"expected {', '.join(outputs)}; got {', '.join(prints)}")
+    if not 1 <= item["batch"].count() <= MAX_BATCH:
+        item["batch"].refuse(f"expected 1 to {MAX_BATCH} pictures, got {item['batch'].value}")
+    return Reference(item["seed"].count(), item["batch"].count(), item["tolerance"].number(), prints)
+
+
+def _fingerprint(item: Field) -> Fingerprint:
+    shape, first = item["shape"].all(Field.count), item["first"].all(Field.number)
     if len(first) > math.prod(shape):
-        raise ValueError("more first values than values")
-    mean, std, max_abs, projection = (_number(item[key]) for key in ("mean", "std", "max_abs", "projection"))
+        item["first"].refuse("more first values than values")
+    mean, std, max_abs, projection = (item[key].number() for key in ("mean", "std", "max_abs", "projection"))
     return Fingerprint(shape, mean, std, max_abs, projection, first)
 
 
-def _file_name(name: Any) -> str:
-    if not FILE_NAME.fullmatch(_text(name)) or name == MANIFEST:
+def _file_name(name: str) -> str:
+    if not FILE_NAME.fullmatch(name) or name == MANIFEST:
         raise InputError(f"lists a file {name[:80]!r}; expected plain names inside the bundle's folder. Refused")
-    return str(name)
+    return name
 
 
-def _file_entry(item: Mapping[str, Any]) -> FileEntry:
-    if not re.fullmatch(r"[0-9a-f]{64}", _text(item["sha256"])):
-        raise ValueError("a SHA-256 that is none")
-    return FileEntry(_count(item["size_bytes"]), item["sha256"])
-
-
-def _shape(items: Any) -> tuple[int | str, ...]:
-    return tuple(size if isinstance(size, str) else _count(size) for size in items)
-
-
-def _text(item: Any) -> str:
-    if not isinstance(item, str):
-        raise TypeError(f"expected text, got {type(item).__name__}")
-    return item
-
-
-def _names(items: Any) -> tuple[str, ...]:
-    if not isinstance(items, list):
-        raise TypeError(f"expected a list, got {type(items).__name__}")
-    return tuple(map(_text, items))
-
-
-def _texts(items: Mapping[str, Any]) -> dict[str, str]:
-    return {_text(key): _text(value) for key, value in items.items()}
-
-
-def _count(item: Any) -> int:
-    if type(item) is not int or item < 0:
-        raise TypeError(f"expected a whole number, got {item!r}")
-    return item
-
-
-def _number(item: Any) -> float:
-    if type(item) not in (int, float):
-        raise TypeError(f"expected a number, got {type(item).__name__}")
-    return float(item)
-
-
-def _numbers(items: Mapping[str, Any]) -> dict[str, float]:
-    return {_text(key): _number(value) for key, value in items.items()}
-
-
-def _optional_numbers(items: Mapping[str, Any]) -> dict[str, float | None]:
-    return {_text(key): None if value is None else _number(value) for key, value in items.items()}
+def _file_entry(item: Field) -> FileEntry:
+    if not re.fullmatch(r"[0-9a-f]{64}", item["sha256"].text()):
+        item["sha256"].refuse("no SHA-256 in hexadecimal")
+    return FileEntry(item["size_bytes"].count(), item["sha256"].text())
 
 
 def _refuse_constant(name: str) -> float:

@@ -6,8 +6,10 @@ import shlex
 from pathlib import Path
 
 from gatedeploy.artifact import is_checkpoint, read_checkpoint, read_collapsed
-from gatedeploy.errors import InputError, closest
+from gatedeploy.errors import CheckError, InputError, closest, located
 from gatedeploy.exporters.engines import CODE, open_engine
+from gatedeploy.exporters.manifest import Manifest
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.reading import Bundle, read_bundle
 from gatedeploy.exporters.trust import check_trusted
 from gatedeploy.graph.modules import network
@@ -19,12 +21,6 @@ from gatedeploy.runners.in_torch import TorchRunner
 BUNDLE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "openvino", *CODE)
 RUNTIMES = ("torch", *BUNDLE_RUNTIMES)
 PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
-UNFIT = {
-    "bf16": "for which onnxruntime has no kernels on processors",
-    "fp8": "of which onnxruntime's optimiser makes something else on processors",
-}
-"""Precisions that ONNX Runtime cannot be given on a processor, and why."""
-
 FORMAT_OF = {"tensorrt": "trt", "tensorrt-rtx": "trt"}
 """How the format of a runtime's engines is called, where that is not the runtime's name."""
 
@@ -79,19 +75,45 @@ def _of_bundle(bundle: Bundle, runtime: str, threads: int | None, trust: bool) -
         if engine.runtime == runtime:
             if runtime in CODE:
                 check_trusted(bundle.path / name, bundle.manifest.files[name].sha256, trust)
-            return open_engine(bundle.path / name, engine, threads)
+            return _checked(bundle, name, open_engine(bundle.path / name, engine, threads))
     if runtime in CODE:
         asked = FORMAT_OF.get(runtime, runtime)
         raise InputError(
             f"{bundle.path}: holds no engine for {runtime}; it holds {', '.join(bundle.manifest.formats)}: export it "
             f"with --format {asked}"
         )
-    if runtime == "onnxruntime" and bundle.manifest.precision in UNFIT:
-        raise InputError(
-            f"{bundle.path}: is {bundle.manifest.precision}, {UNFIT[bundle.manifest.precision]}; take openvino, a GPU, "
-            "or export it in fp32"
+    precision = bundle.manifest.precision
+    if runtime == "onnxruntime" and (unfit := PRECISIONS[precision].unfit):
+        raise InputError(f"{bundle.path}: is {precision}, {unfit}; take openvino, a GPU, or export it in fp32")
+    return _checked(bundle, bundle.model.name, _of_onnx(bundle.model, runtime, threads))
+
+
+def _checked(bundle: Bundle, file: str, runner: Runner) -> Runner:
+    """The runner, unless it takes or returns something else than the bundle says."""
+    try:
+        with located(str(bundle.path / file)):
+            check_ports(bundle.manifest, runner)
+    except CheckError:
+        runner.close()
+        raise
+    return runner
+
+
+def check_ports(manifest: Manifest, runner: Runner) -> None:
+    """Raise `CheckError` unless a network takes and returns what the manifest of its bundle says."""
+    image = manifest.input.name
+    ports = {spec.name: spec for spec in (*runner.inputs, *runner.outputs)}
+    said = {spec.name: spec for spec in manifest.outputs}
+    names = [spec.name for spec in runner.inputs], [spec.name for spec in runner.outputs]
+    if names != ([image], list(said)):
+        raise CheckError(
+            f"takes {', '.join(names[0])} and returns {', '.join(names[1])}; its manifest says {image} and "
+            f"{', '.join(said)}"
         )
-    return _of_onnx(bundle.model, runtime, threads)
+    shapes = {image: ("batch", *manifest.input.shape), **{name: spec.shape for name, spec in said.items()}}
+    for name, shape in shapes.items():
+        if ports[name].shape != shape:
+            raise CheckError(f"{name!r} is {ports[name]}; its manifest says the shape is {shape}")
 
 
 def _of_onnx(file: Path, runtime: str, threads: int | None) -> Runner:

@@ -12,7 +12,8 @@ from gatedeploy.errors import CheckError, InputError, located
 from gatedeploy.exporters.emulation import emulated
 from gatedeploy.exporters.manifest import MANIFEST, Manifest
 from gatedeploy.exporters.manifest_json import manifest_from_json
-from gatedeploy.exporters.surgery import opened, optimized_in_onnxruntime
+from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.surgery import opened
 from gatedeploy.files import sha256
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 
@@ -102,9 +103,8 @@ def read_manifest(path: Path) -> Manifest:
 @contextmanager
 def open_model(file: Path, precision: str, threads: int | None = None) -> Iterator[OnnxRuntimeRunner]:
     """The network of a bundle in ONNX Runtime on the CPU; bfloat16, for which that has no kernels, is emulated."""
-    if precision != "bf16":
-        optimized = optimized_in_onnxruntime(precision)
-        with OnnxRuntimeRunner(file, threads=threads, optimized=optimized) as runner:
+    if not PRECISIONS[precision].emulated:
+        with OnnxRuntimeRunner(file, threads=threads, optimized=PRECISIONS[precision].optimized) as runner:
             yield runner
         return
     import onnx

@@ -109,7 +109,10 @@ def _engines(manifest: Manifest) -> list[str]:
 
 def _proof(engine: Engine) -> str:
     error = largest(engine.error)
-    return "built, not run" if error is None else f"{error:.1e}"
+    if error is None:
+        return "built, not run"
+    lost = ", ".join(f"{task} {drop:+.2f} %" for task, drop in engine.lost.items())
+    return f"{error:.1e}{f'; lost: {lost}' if lost else ''}"
 
 
 def _precision(manifest: Manifest) -> list[str]:
@@ -124,8 +127,10 @@ def _precision(manifest: Manifest) -> list[str]:
     twin = "" if manifest.precision == "int8" else " Every value was rounded to the type, sums were kept in float32."
     lost = ", ".join(f"{task} {drop:+.2f} %" for task, drop in found.lost.items())
     kept = f"\n\nIn float32 stayed: {', '.join(f'`{name}`' for name in found.kept)}." if found.kept else ""
+    layers = f"{found.layers} of {found.layers + len(found.kept)} layers"
     return [
-        f"## Precision\n\n{manifest.precision}, measured on {found.judged_on} pictures ({found.data}).{ranges}{twin}\n"
+        f"## Precision\n\n{layers} in {manifest.precision}, measured on {found.judged_on} pictures ({found.data})."
+        f"{ranges}{twin}\n"
         f"Lost of what each task is judged by: {lost} (at most {found.max_drop:g} % was allowed).{kept}\n\n"
         + "\n".join([*table, ""])
     ]
@@ -152,15 +157,11 @@ def _check(manifest: Manifest) -> str:
         for output, error in errors.items()
     ]
     table = "\n".join(["| batch | output | error |", "|---|---|---|", *rows])
-    allowed = (
-        f"at most {proof.tolerance:.0e} was allowed"
-        if proof.tolerance is not None
-        else "on a picture of noise, which says little of reduced precision: that is judged above"
-    )
+    before = " in float32, before its precision was reduced," if manifest.reduction else ""
     return f"""## Verification
 
-Compared with PyTorch in float64 when it was written, run by {proof.runtime}; the largest difference relative to the
-output's largest value ({allowed}):
+Compared{before} with PyTorch in float64 when it was written, run by {proof.runtime}; the largest difference relative to
+the output's largest value (at most {proof.tolerance:.0e} was allowed):
 
 {table}
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from gatedeploy.exporters.emulation import emulated
 from gatedeploy.exporters.fp8 import to_fp8
-from gatedeploy.exporters.half import LARGEST, TYPES, to_half
+from gatedeploy.exporters.half import to_half
 from gatedeploy.exporters.int8 import quantised_nodes, to_int8, with_float32
+from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.progress import Progress
 from gatedeploy.exporters.samples import Samples
-from gatedeploy.exporters.surgery import opened, optimized_in_onnxruntime
+from gatedeploy.exporters.surgery import opened
 from gatedeploy.runners.base import Array
 from gatedeploy.specs import InputSpec
 
@@ -53,7 +55,7 @@ def half_reducer(original: Any, input: InputSpec, precision: str, samples: Sampl
         precision: "fp16" or "bf16".
         samples: tells how large values become.
     """
-    never = _out_of_range(original, input, samples, LARGEST[precision])
+    never = _out_of_range(original, input, samples, PRECISIONS[precision].largest)
 
     def reduce(keep: Collection[str]) -> Any:
         return to_half(original, precision, {*keep, *never})
@@ -65,7 +67,7 @@ def half_reducer(original: Any, input: InputSpec, precision: str, samples: Sampl
 
 
 def eight_bit_reducer(
-    model: Path, original: Any, input: InputSpec, precision: str, method: str, samples: Samples
+    model: Path, original: Any, input: InputSpec, precision: str, method: str, samples: Samples, progress: Progress
 ) -> Reducer:
     """For int8 and float8, calibrated once.
 
@@ -76,12 +78,13 @@ def eight_bit_reducer(
         precision: "int8" or "fp8".
         method: how ranges are chosen.
         samples: what they are chosen by.
+        progress: is told how many pictures are looked at.
     """
     import onnx
 
     file = model.with_name("int8.onnx")
     try:
-        to_int8(model, file, input.name, samples.calibration, method)
+        to_int8(model, file, input.name, samples.calibration, method, progress)
         quantised = onnx.load(str(file))
     finally:
         file.unlink(missing_ok=True)
@@ -90,14 +93,14 @@ def eight_bit_reducer(
         mixed = with_float32(quantised, original, keep)
         return to_fp8(mixed, original) if precision == "fp8" else mixed
 
-    return Reducer(reduce, reduce, tuple(quantised_nodes(quantised)), (), optimized_in_onnxruntime(precision))
+    return Reducer(reduce, reduce, tuple(quantised_nodes(quantised)), (), PRECISIONS[precision].optimized)
 
 
 def _of_type(reduced: Any, original: Any, precision: str) -> tuple[str, ...]:
     """The nodes of the original network that return values of the lower type."""
     import onnx
 
-    number = onnx.TensorProto.DataType.Value(TYPES[precision].upper())
+    number = onnx.TensorProto.DataType.Value(PRECISIONS[precision].half.upper())
     low = {value.name for value in reduced.graph.value_info if value.type.tensor_type.elem_type == number}
     names = {node.name for node in original.graph.node}
     return tuple(node.name for node in reduced.graph.node if node.name in names and not low.isdisjoint(node.output))

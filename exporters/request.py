@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from gatedeploy.errors import InputError, MissingExtraError, closest
 from gatedeploy.exporters import engines
-from gatedeploy.exporters.precision import REDUCED, PrecisionOptions
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.progress import Progress, untold
+from gatedeploy.exporters.reduction import PrecisionOptions
 from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.runners.tensorrt_library import library
 
 FORMATS = ("onnx", *engines.FORMATS)
-PRECISIONS = ("fp32", "tf32", *REDUCED)
 LIBRARIES = ("openvino", "executorch")
 """Formats that are called as the library that writes them, and as the extra that brings it."""
 
@@ -45,29 +45,17 @@ class Request:
     progress: Progress = untold
 
     def __post_init__(self) -> None:
-        _check_known("format", self.formats, FORMATS)
-        _check_known("precision", [self.precision], PRECISIONS)
-        if self.precision == "tf32" and "trt" not in self.formats:
-            raise InputError("tf32 is how GPUs multiply in an engine of TensorRT; ask for one (--trt), or for fp32")
-        whole = [name for name in self.formats if name in engines.FLOAT32_ONLY]
-        if self.reduced and whole:
-            raise InputError(
-                f"{' and '.join(whole)} are written in fp32 alone; ask for {self.precision} with other formats: "
-                f"{', '.join(name for name in FORMATS if name not in engines.FLOAT32_ONLY)}"
-            )
+        check_formats(self.formats, self.precision)
         if self.reduced and self.samples is None:
             raise InputError(
                 f"{self.precision} is judged by the tasks' metrics on real pictures, and there are none: name the "
                 "recipe whose data to take (--data; in Python, samples=)"
             )
-        for name in self.formats:
-            if name in LIBRARIES and importlib.util.find_spec(name) is None:
-                raise MissingExtraError(f"the format {name}", name, name)
 
     @property
     def reduced(self) -> bool:
         """Whether the network will compute something else than it was trained to."""
-        return self.precision in REDUCED
+        return PRECISIONS[self.precision].reduced
 
     @property
     def compiled(self) -> tuple[str, ...]:
@@ -80,6 +68,23 @@ class Request:
         if "trt" not in self.formats:
             return self.engine
         return replace(self.engine, runtime=library(self.engine.runtime)[0], tf32=self.precision == "tf32")
+
+
+def check_formats(formats: Sequence[str], precision: str) -> None:
+    """Raise `InputError` unless formats and precision are known and go together, and what writes them is installed."""
+    _check_known("format", formats, FORMATS)
+    _check_known("precision", [precision], tuple(PRECISIONS))
+    if precision == "tf32" and "trt" not in formats:
+        raise InputError("tf32 is how GPUs multiply in an engine of TensorRT; ask for one (--trt), or for fp32")
+    whole = [name for name in formats if name in engines.FLOAT32_ONLY]
+    if PRECISIONS[precision].reduced and whole:
+        raise InputError(
+            f"{' and '.join(whole)} are written in fp32 alone; ask for {precision} with other formats: "
+            f"{', '.join(name for name in FORMATS if name not in engines.FLOAT32_ONLY)}"
+        )
+    for name in formats:
+        if name in LIBRARIES and importlib.util.find_spec(name) is None:
+            raise MissingExtraError(f"the format {name}", name, name)
 
 
 def _check_known(what: str, asked: Sequence[str], known: Sequence[str]) -> None:

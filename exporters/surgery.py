@@ -58,11 +58,6 @@ def exported(gs: Any, graph: Any, model: Any) -> Any:
     return made
 
 
-def optimized_in_onnxruntime(precision: str) -> bool:
-    """Whether ONNX Runtime's optimiser leaves a network of this precision what it is; 1.32 does not with float8."""
-    return precision != "fp8"
-
-
 def run_model(model: Any, feed: Mapping[str, Array], *, optimized: bool = True) -> dict[str, Array]:
     """Run an `onnx.ModelProto` in ONNX Runtime on the CPU; outputs by name. `optimized`: see `OnnxRuntimeRunner`.
 

@@ -83,4 +83,4 @@ def build_aoti(
             f"AOTInductor cannot compile the network here: {first_line(error)}; it needs a C++ compiler (g++)"
         ) from error
     targets = (said["AOTI_MACHINE"], *said["AOTI_CPU_ISA"].lower().split())
-    return Engine("aoti", str(torch.__version__), targets, batches, (picture_of(input),), tuple(outputs), {}, {})
+    return Engine("aoti", str(torch.__version__), targets, batches, (picture_of(input),), tuple(outputs))

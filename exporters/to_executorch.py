@@ -52,4 +52,4 @@ def build_executorch(
     except Exception as error:  # of any of the library's stages
         raise CheckError(f"ExecuTorch cannot take the network: {first_line(error)}") from error
     path.write_bytes(lowered.buffer)
-    return Engine("executorch", __version__, (), batches, (picture_of(input),), tuple(outputs), {}, {})
+    return Engine("executorch", __version__, (), batches, (picture_of(input),), tuple(outputs))

@@ -33,6 +33,4 @@ def build_openvino(model: Path, path: Path, input: InputSpec, outputs: Sequence[
         openvino.save_model(network, path, compress_to_fp16=False)
     except RuntimeError as error:
         raise CheckError(f"{model.name}: openvino cannot take it: {first_line(error)}") from error
-    return Engine(
-        "openvino", openvino.__version__.partition("-")[0], (), None, (picture_of(input),), tuple(outputs), {}, {}
-    )
+    return Engine("openvino", openvino.__version__.partition("-")[0], (), None, (picture_of(input),), tuple(outputs))

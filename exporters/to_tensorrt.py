@@ -60,13 +60,13 @@ class EngineOptions:
         smallest, usual, largest = self.batches
         if not 1 <= smallest <= usual <= largest:
             raise InputError(
-                f"batch sizes {smallest}, {usual}, {largest}: expected the smallest, at least 1, the usual and the "
-                "largest, in this order"
+                f"batch sizes {smallest}, {usual}, {largest}: expected the smallest (--min-shapes), at least 1, the "
+                "usual (--opt-shapes) and the largest (--max-shapes), in this order"
             )
         if self.optimization_level is not None and self.optimization_level not in LEVELS:
             raise InputError(f"optimization level {self.optimization_level}: expected 0 to {LEVELS[-1]}")
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
-            raise InputError(f"workspace of {self.workspace_bytes} bytes: expected at least 1")
+            raise InputError(f"a workspace of {self.workspace_bytes} bytes: expected at least 1; --workspace is in MiB")
 
 
 def build_engine(
@@ -120,7 +120,6 @@ def build_engine(
         tuple(_port(network.get_input(number)) for number in range(network.num_inputs)),
         tuple(_port(network.get_output(number)) for number in range(network.num_outputs)),
         dict(Counter(dtype for _, _, dtype in layers).most_common()),
-        {},
     )
 
 

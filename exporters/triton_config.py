@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.manifest import Engine, Manifest
-from gatedeploy.exporters.opening import UNFIT
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.runners.base import BATCH, TensorSpec, picture_of
 from gatedeploy.specs import Task
 
@@ -73,10 +73,8 @@ class Served:
 
 def served_onnx(manifest: Manifest, name: str) -> Served:
     """The ONNX network of a bundle."""
-    # ONNX Runtime has no bfloat16 kernels on processors, and so Triton must not choose one.
-    return Served(
-        name, ONNX, (None, MAX_BATCH), (picture_of(manifest.input),), manifest.outputs, gpu=manifest.precision in UNFIT
-    )
+    picture, gpu = picture_of(manifest.input), bool(PRECISIONS[manifest.precision].unfit)
+    return Served(name, ONNX, (None, MAX_BATCH), (picture,), manifest.outputs, gpu=gpu)
 
 
 def served_engine(engine: Engine, name: str) -> Served:

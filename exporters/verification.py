@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from gatedeploy.errors import CheckError
-from gatedeploy.exporters.manifest import Errors, Reference
+from gatedeploy.exporters.manifest import Errors, Reduction, Reference, largest
+from gatedeploy.exporters.precision import PRECISIONS
 from gatedeploy.exporters.reference import fingerprint, reference_picture
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.program import Program, evaluate, flat_predictions
@@ -21,10 +22,10 @@ BATCHES = (1, 3)
 """Batch sizes that an exported network is verified at; neither is the one it was traced with."""
 
 SEED = 0
-TOLERANCE = {"fp32": FLOAT32, "tf32": 1e-2, "fp16": 1e-2, "bf16": 5e-2, "int8": 1e-1, "fp8": 1e-1}
-"""How far two runtimes may be apart that compute the same network: float32 as everywhere; 8 to 10 roundings of 2⁻¹¹
-(tf32, fp16) and of 2⁻⁸ (bf16); in int8 a value on the border of two steps falls this way here and that way there,
-and each step is a hundredth of the range, in fp8 up to a thirtieth."""
+
+APART = 4
+"""How many times its own rounding a network of reduced precision may be off in another runtime: two that round in
+different places are apart by as much as both are off, and one may be off by more than the other."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,31 @@ def for_batches(cases: Sequence[Case], batches: tuple[int, int, int] | None) -> 
 
 
 def differences(cases: Sequence[Case], runner: Runner, spec: InputSpec, tolerance: float | None, what: str) -> Errors:
-    """How far a runner is from what is expected; `CheckError` if that is further than `tolerance`, None being any."""
+    """How far a runner is from what is expected.
+
+    Raises:
+        CheckError: that is further than `tolerance`, or, where that is None, it is no number.
+    """
     errors: Errors = {}
     for case in cases:
-        got = runner.infer({spec.name: case.picture})
-        parity = compare(case.outputs, got, math.inf if tolerance is None else tolerance)
-        parity.check(f"{what} at batch size {case.batch}")
+        where = f"{what} at batch size {case.batch}"
+        parity = compare(case.outputs, runner.infer({spec.name: case.picture}), tolerance or math.inf)
+        parity.check(where)
+        for name, error in parity.error.items():
+            if not math.isfinite(error):
+                raise CheckError(f"{where} answers {name!r} with NaN or infinity to a picture of noise")
         errors[str(case.batch)] = dict(parity.error)
     return errors
 
 
-def reference_of(cases: Sequence[Case], precision: str) -> Reference:
+def reference_of(cases: Sequence[Case], precision: str, reduction: Reduction | None) -> Reference:
     """What the manifest remembers, to compare with on another machine."""
     prints = {name: fingerprint(values) for name, values in cases[0].outputs.items()}
-    return Reference(SEED, cases[0].batch, TOLERANCE[precision], prints)
+    return Reference(SEED, cases[0].batch, _tolerance(precision, reduction), prints)
+
+
+def _tolerance(precision: str, reduction: Reduction | None) -> float:
+    """How far another runtime may be off; a network of which most stayed in float32 is held to that."""
+    most = PRECISIONS[precision].tolerance
+    error = largest(reduction.error) if reduction else None
+    return most if error is None else min(most, max(FLOAT32, APART * error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,8 @@ def test_the_command(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     told = capsys.readouterr()
     assert "Judged by 4 pictures of scenes" in told.err
     assert "mean_angle" in told.out
-    assert "Before it was reduced it was checked in onnxruntime" in told.out
+    assert "Checked in float32 in onnxruntime" in told.out
+    assert re.search(r"In int8: (\d+) of \1 layers\.", told.out)
     assert run(["verify", str(tmp_path / "a")]) == 0
     assert run(["verify", str(tmp_path / "a"), "--runtime", "openvino"]) == 0
     capsys.readouterr()

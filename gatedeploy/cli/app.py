@@ -1,6 +1,6 @@
 """The program itself: its commands, and what becomes of errors.
 
-Exit codes: 0 done, 1 a check failed, 2 wrong input, 130 interrupted.
+Exit codes: 0 done, 1 a check failed, 2 wrong input, 130 interrupted, 143 asked to end (SIGTERM).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from gatedeploy import __version__
 from gatedeploy.cli import INTERRUPTED, STOPPED
 from gatedeploy.cli.demo import demo
 from gatedeploy.cli.doctor import doctor
-from gatedeploy.cli.export import export, verify
+from gatedeploy.cli.export import export
 from gatedeploy.cli.inspect import inspect
 from gatedeploy.cli.measure import bench, flops
 from gatedeploy.cli.prune import prune
 from gatedeploy.cli.train import train
 from gatedeploy.cli.tune import tune
+from gatedeploy.cli.verify import verify
 from gatedeploy.errors import GatedeployError
 
 GOES_ON = {"train": ". The training goes on with --resume", "demo": ". The same command goes on with it"}

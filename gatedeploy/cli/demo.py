@@ -10,12 +10,13 @@ import typer
 
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.bench import bench
-from gatedeploy.cli.export import export, verify
+from gatedeploy.cli.export import export
 from gatedeploy.cli.inspect import inspect
 from gatedeploy.cli.measure import show_report
 from gatedeploy.cli.prune import prune
 from gatedeploy.cli.screen import note, say
 from gatedeploy.cli.train import show_training
+from gatedeploy.cli.verify import verify
 from gatedeploy.training.recipe_file import load_recipe
 from gatedeploy.training.stages import train_recipe
 
@@ -23,6 +24,7 @@ RECIPE = "demo"
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder to write to; a demo that was interrupted goes on.")] = Path(
         "demo"
     ),
@@ -41,7 +43,7 @@ def demo(
     _step("prune", checkpoint)
     prune(checkpoint, out=collapsed)
     _step("export", collapsed, "--onnx")
-    export(collapsed, onnx=True, out=out / "bundle")
+    export(context, collapsed, onnx=True, out=out / "bundle")
     _step("verify", out / "bundle")
     verify(out / "bundle")
     _step("bench", out, collapsed, "--quick", "--out", out / "report")

@@ -1,42 +1,47 @@
-"""`gatedeploy export` and `gatedeploy verify`: bundles out, bundles checked."""
+"""`gatedeploy export`: a collapsed network as a bundle."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from gatedeploy.artifact import read_collapsed
-from gatedeploy.cli.screen import Json, note, print_json, say, table
+from gatedeploy.artifact import ModelInfo, read_collapsed
+from gatedeploy.cli.export_report import export_to_plain, tell
+from gatedeploy.cli.screen import Json, note, print_json
+from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import InputError
-from gatedeploy.exporters.bundle import export as write
-from gatedeploy.exporters.checking import verify_bundle
+from gatedeploy.exporters.bundle import check_place, write_bundle
 from gatedeploy.exporters.cpp_project import check_cpp_place, write_cpp_project
+from gatedeploy.exporters.engines import BATCHED
 from gatedeploy.exporters.int8 import METHODS
-from gatedeploy.exporters.manifest import Engine, Reduction, largest
-from gatedeploy.exporters.opening import BUNDLE_RUNTIMES
-from gatedeploy.exporters.precision import MAX_DROP, REDUCED, PrecisionOptions
+from gatedeploy.exporters.precision import EIGHT_BITS, REDUCED
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.reading import Bundle
+from gatedeploy.exporters.reduction import MAX_DROP, PrecisionOptions
+from gatedeploy.exporters.request import Request, check_formats
 from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.exporters.triton import write_triton
 from gatedeploy.judging import recipe_of, samples_of
-from gatedeploy.parity import FLOAT32
 
-WORST = 10
-"""How many of the layers that err most are shown; `--json` has all."""
+USUAL = 8
+"""The batch for which an engine is fastest when none is named."""
+
+WITH_REDUCED = ("data", "max_drop", "mixed", "layers")
+WITH_EIGHT_BITS = ("calibration",)
+WITH_BATCHES = ("min_shapes", "opt_shapes", "max_shapes")
+WITH_TENSORRT = ("sm", "optimization_level", "workspace", "trt_library")
+"""Options that do nothing unless something else is asked for."""
 
 
 def export(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A collapsed network that `gatedeploy prune` wrote.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX; the same as --format onnx.")] = False,
     formats: Annotated[list[str] | None, typer.Option("--format", help="A format to write; may be repeated.")] = None,
@@ -64,7 +69,9 @@ def export(
     min_shapes: Annotated[
         str, typer.Option(help="The smallest batch that an engine takes: 1, or sizes, 1x3x128x128.")
     ] = "1",
-    opt_shapes: Annotated[str, typer.Option(help="The batch for which it is fastest.")] = "8",
+    opt_shapes: Annotated[
+        str | None, typer.Option(help="The batch for which it is fastest.", show_default="8, or the nearest it takes")
+    ] = None,
     max_shapes: Annotated[str, typer.Option(help="The largest batch that it takes.")] = "32",
     sm: Annotated[
         str, typer.Option(help="Compute capabilities of the GPUs to build an engine for: 86,89. Empty: the library's.")
@@ -85,50 +92,60 @@ def export(
 ) -> None:
     """Export a collapsed network as a bundle: the network, its description, class names and a README.
 
-    The exported network is run and compared with PyTorch at two batch sizes before the folder appears. Engines are
-    built of it and not run: building needs no GPU with TensorRT for RTX, running does.
+    What is exported is run and compared with PyTorch at several batch sizes before the folder appears. TensorRT's
+    engines run on GPUs alone: without one they are built and not run, and the bundle says so.
     """
     wanted = list(dict.fromkeys([*(["onnx"] if onnx else []), *(["trt"] if trt else []), *(formats or [])]))
     if not wanted:
         raise InputError("no format was asked for; say --onnx, --trt, or --format with its name")
-    shapes = {"--min-shapes": min_shapes, "--opt-shapes": opt_shapes, "--max-shapes": max_shapes}
-    smallest, usual, biggest = (_numbers(option, text, "x") for option, text in shapes.items())
+    check_formats(wanted, precision)
+    _check_of_use(context, wanted, precision)
     engine = EngineOptions(
         trt_library,
-        (smallest, usual, biggest),
+        _shapes(min_shapes, opt_shapes, max_shapes),
         _numbers("--sm", sm, ",") if sm else (),
         optimization_level,
         None if workspace is None else workspace << 20,
     )
     reduction = PrecisionOptions(calibration, max_drop, mixed, layers)
+    out = out or file.parent / "bundle"
+    check_place(out)
     if cpp:
-        check_cpp_place(cpp)  # told before the work
+        check_cpp_place(cpp)  # all of it told before the work
     note(f"Exporting {file}")
-    samples = _samples(file, data) if precision in REDUCED else None
+    program, info = read_collapsed(file)
+    samples = _samples(file, info, data) if precision in REDUCED else None
     with _working() as progress:
-        bundle = write(
-            file,
-            out or file.parent / "bundle",
-            formats=wanted,
-            precision=precision,
-            engine=engine,
-            reduction=reduction,
-            samples=samples,
-            progress=progress,
-        )
+        request = Request(wanted, precision, engine, reduction, samples, progress)
+        bundle = write_bundle(Collapsed(program), info, out, request, file)
     if triton:
         note(f"Wrote {write_triton(bundle, triton)}, a model of Triton's; docs/serving.md says how to serve it")
     if cpp:
         note(f"Wrote {write_cpp_project(cpp)}, a CMake project; its README.md says how to build it")
     if json:
-        print_json(_document(bundle))
+        print_json(export_to_plain(bundle))
     else:
-        _tell(bundle, file)
+        tell(bundle, file)
 
 
-def _samples(file: Path, data: str | None) -> Samples:
+def _check_of_use(context: typer.Context, formats: Sequence[str], precision: str) -> None:
+    """Raise `InputError` for an option that was given and would do nothing."""
+    needs = [
+        (WITH_REDUCED, precision in REDUCED, f"--precision {', '.join(REDUCED)}"),
+        (WITH_EIGHT_BITS, precision in EIGHT_BITS, f"--precision {', '.join(EIGHT_BITS)}"),
+        (WITH_BATCHES, any(name in BATCHED for name in formats), f"--format {', '.join(BATCHED)}"),
+        (WITH_TENSORRT, "trt" in formats, "--trt"),
+    ]
+    for names, there, what in needs:
+        for name in names:
+            given = context.get_parameter_source(name)
+            if not there and given is not None and given.name == "COMMANDLINE":
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} does nothing without {what}; ask for that, or leave it out")
+
+
+def _samples(file: Path, info: ModelInfo, data: str | None) -> Samples:
     """The pictures to judge by; what they are is told."""
-    _, info = read_collapsed(file)
     recipe, source = recipe_of(info.recipe, data, str(file))
     samples = samples_of(recipe, source, info.tasks, info.input)
     count = sum(map(len, samples.calibration))
@@ -136,56 +153,12 @@ def _samples(file: Path, data: str | None) -> Samples:
     return samples
 
 
-def _document(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
-    listed = {
-        key: {name: asdict(entry) for name, entry in entries.items()}
-        for key, entries in (("files", manifest.files), ("engines", manifest.engines))
-    }
-    proof = {
-        "verification": asdict(manifest.verification),
-        "reduction": asdict(manifest.reduction) if manifest.reduction else None,
-    }
-    return {"bundle": str(bundle.path), "precision": manifest.precision, **listed, **proof}
-
-
-def _tell(bundle: Bundle, file: Path) -> None:
-    """Say what was written, for people."""
-    if bundle.manifest.reduction:
-        _tell_reduction(bundle.manifest.precision, bundle.manifest.reduction)
-    for name, built in bundle.manifest.engines.items():
-        say(f"{name}: {_engine(built)}")
-    rows = [[name, f"{entry.size_bytes:,} bytes"] for name, entry in bundle.manifest.files.items()]
-    table([str(bundle.path), "size"], rows)
-    checked = bundle.manifest.verification
-    where = f"in {checked.runtime} against PyTorch at batch {' and '.join(checked.error)}"
-    if checked.tolerance is None:
-        say(f"Before it was reduced it was checked {where}: the same to {FLOAT32:.0e} of the outputs' scale.")
-    else:
-        say(f"Checked {where}: the same to {largest(checked.error):.1e} of the outputs' scale.")
-    say(f"Next: gatedeploy verify {shlex.quote(str(bundle.path))}, or gatedeploy bench {shlex.quote(str(file))}")
-
-
-def _engine(built: Engine) -> str:
-    """What was built, in a sentence or two."""
-    what = f"built with {built.runtime} {built.version} for {', '.join(built.targets) or 'the targets of its choice'}"
-    batches = f"batch {' / '.join(map(str, built.batches))}" if built.batches else "any batch"
-    error = largest(built.error)
-    proof = "not run" if error is None else f"run, and the same to {error:.1e} of the outputs' scale"
-    types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
-    return f"{what}, {batches}; {proof}.{f' Layers: {types}.' if types else ''}"
-
-
-def _tell_reduction(precision: str, found: Reduction) -> None:
-    """What each task reaches now, which layers stayed in float32, and which err most."""
-    table(["task", "metric", "fp32", precision], found.rows)
-    lost = ", ".join(f"{task} {drop:+.2f} %" for task, drop in found.lost.items())
-    say(f"Lost of what each task is judged by: {lost} (at most {found.max_drop:g} % allowed).")
-    if found.kept:
-        say(f"In fp32 stayed: {', '.join(found.kept)}.")
-    if found.layer_errors:
-        worst = [[name, f"{error:.1e}"] for name, error in list(found.layer_errors.items())[:WORST]]
-        table(["layer", f"error, that layer alone in {precision}"], worst)
+def _shapes(smallest: str, usual: str | None, largest: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """What an engine takes; the usual batch is the one that suits most, within the others, where none is named."""
+    low, high = _numbers("--min-shapes", smallest, "x"), _numbers("--max-shapes", largest, "x")
+    if usual is not None:
+        return low, _numbers("--opt-shapes", usual, "x"), high
+    return low, (min(max(low[0], USUAL), high[0]),), high
 
 
 def _numbers(option: str, text: str, between: str) -> tuple[int, ...]:
@@ -204,32 +177,9 @@ def _working() -> Iterator[Progress]:
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         known: dict[str, TaskID] = {}
 
-        def tell(phase: str, done: int, steps: int) -> None:
+        def told(phase: str, done: int, steps: int) -> None:
             if phase not in known:
                 known[phase] = bars.add_task(phase, total=steps)
             bars.update(known[phase], completed=done, total=steps, visible=done < steps)
 
-        yield tell
-
-
-def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle that `gatedeploy export` wrote.")],
-    runtime: Annotated[str, typer.Option(help=f"What shall compute: {', '.join(BUNDLE_RUNTIMES)}.")] = "onnxruntime",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Run an engine that somebody else built: it is a program.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Check a bundle on this machine: every file's hash, and that the network computes here what it should.
-
-    The manifest remembers what the network answered to a made-up picture. Exit code 1 when something differs.
-    """
-    check = verify_bundle(bundle, runtime=runtime, trust=trust)
-    if json:
-        print_json({"bundle": str(bundle), **asdict(check)})
-        return
-    table(["output", "difference"], [[name, f"{error:.1e}"] for name, error in check.parity.error.items()])
-    say(
-        f"{bundle}: {check.files} files, {check.size_bytes:,} bytes, all as their hashes say; {check.runtime} computes "
-        f"what was computed when it was written (at most {check.parity.tolerance:.0e} apart)."
-    )
+        yield told

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError, first_line, located
+from gatedeploy.modes import mute, quiet
 from gatedeploy.runners.base import Array, Runner, TensorSpec, check_batch, check_feed, still_open
 from gatedeploy.runners.torch_process import tensor_of
 
@@ -59,12 +60,14 @@ class ExecutorchRunner(Runner):
 
 def _loaded(path: Path) -> Any:
     try:
-        from executorch.runtime import Runtime
+        with quiet():  # its libraries tell of parts of theirs that are for GPUs
+            from executorch.runtime import Runtime
     except ImportError:
         raise MissingExtraError("running an ExecuTorch program", "executorch", "executorch") from None
     if not path.is_file():
         raise InputError("no such file; expected an ExecuTorch program")
     try:
-        return Runtime.get().load_program(path).load_method("forward")
+        with mute():  # it tells of files that only telephones have
+            return Runtime.get().load_program(path).load_method("forward")
     except (RuntimeError, ValueError) as error:
         raise InputError(f"executorch cannot load it ({first_line(error)}); export it again") from error

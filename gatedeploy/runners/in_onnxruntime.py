@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from gatedeploy.errors import GatedeployError, InputError, MissingExtraError, located
+from gatedeploy.errors import GatedeployError, InputError, MissingExtraError, first_line, located
 from gatedeploy.runners.base import Array, Runner, TensorSpec, check_feed, check_threads, still_open
 
 OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
@@ -60,7 +61,7 @@ class OnnxRuntimeRunner(Runner):
         try:
             arrays = session.run(self._names, dict(feed))
         except Exception as error:  # onnxruntime has a dozen exception types without a common base
-            raise GatedeployError(f"{self.name} failed: {error}") from error
+            raise GatedeployError(f"{self.name} failed: {_said(error)}") from error
         return dict(zip(self._names, arrays, strict=True))
 
     def close(self) -> None:
@@ -88,7 +89,12 @@ def _session(path: Path, threads: int | None, providers: list[str], optimized: b
         chosen = [(name, OPTIONS.get(name, {})) for name in providers]
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # see infer
-        raise InputError(f"onnxruntime cannot load it ({error}); write or copy it again") from error
+        raise InputError(f"onnxruntime cannot load it ({_said(error)}); write or copy it again") from error
+
+
+def _said(error: Exception) -> str:
+    """What onnxruntime says, without the number and the name of the error before it."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
 
 
 def _tensor_spec(port: Any) -> TensorSpec:

@@ -33,12 +33,12 @@ def test_an_engine_is_built(folder: Path, tmp_path: Path, capsys: pytest.Capture
         (["--max-shapes", "2x3x16x-1"], "--max-shapes 2x3x16x-1: expected whole numbers with 'x' between them"),
         (
             ["--min-shapes", "9", "--max-shapes", "2"],
-            "batch sizes 9, 8, 2: expected the smallest, at least 1, the usual",
+            "batch sizes 9, 2, 2: expected the smallest (--min-shapes), at least 1, the usual (--opt-shapes)",
         ),
         (["--sm", "8.6"], "--sm 8.6: expected whole numbers with ',' between them"),
         (["--sm", "90"], f"tensorrt-rtx {trt.__version__} does not build for SM90; it builds for SM75, SM80"),
         (["--optimization-level", "9"], "optimization level 9: expected 0 to 5"),
-        (["--workspace", "0"], "workspace of 0 bytes: expected at least 1"),
+        (["--workspace", "0"], "a workspace of 0 bytes: expected at least 1; --workspace is in MiB"),
         (["--trt-library", "tensort"], "the TensorRT runtime tensort: expected tensorrt or tensorrt-rtx"),
     ],
 )
@@ -47,6 +47,26 @@ def test_options_that_make_no_sense(
 ) -> None:
     file, out = str(folder / "collapsed.safetensors"), str(tmp_path / "bundle")
     assert sentence in refused(capsys, "export", file, "--trt", *words, "--out", out)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--sm", "86"], "--sm does nothing without --trt; ask for that, or leave it out"),
+        (["--trt-library", "tensorrt"], "--trt-library does nothing without --trt;"),
+        (["--max-shapes", "4"], "--max-shapes does nothing without --format trt, aoti, executorch;"),
+        (["--mixed"], "--mixed does nothing without --precision fp16, bf16, int8, fp8;"),
+        (["--max-drop", "1"], "--max-drop does nothing without --precision fp16, bf16, int8, fp8;"),
+        (["--calibration", "min-max"], "--calibration does nothing without --precision int8, fp8;"),
+        (["--calibration", "entropy", "--precision", "fp16"], "--calibration does nothing without --precision int8"),
+    ],
+)
+def test_options_that_would_do_nothing(
+    words: list[str], sentence: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(folder / "collapsed.safetensors"), "--onnx", *words, "--out", str(tmp_path / "bundle")]
+    assert sentence in refused(capsys, *words)
     assert not any(tmp_path.iterdir())
 
 

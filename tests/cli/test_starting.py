@@ -48,6 +48,23 @@ def test_who_ignores_ctrl_c_is_not_stopped_by_it(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-c", ignoring], env={**os.environ, "PYTHONPATH": path}, timeout=50).returncode == 7
 
 
+def test_whoever_is_asked_to_end_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
+    """By a scheduler, a container, `kill`: when the bundle is complete but for its last file's way to the disk."""
+    code = (
+        "import os, signal; from gatedeploy import files; "
+        "files._to_disk = lambda file: os.kill(os.getpid(), signal.SIGTERM); "
+        "from gatedeploy.cli import main; main()"
+    )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    words = ("export", str(folder / "collapsed.safetensors"), "--onnx", "--out", str(tmp_path / "bundle"))
+    done = python("-c", code, *words, TMPDIR=str(temporary))
+    assert done.stderr.splitlines()[-1] == "error: interrupted; what stands under a final name is complete"
+    assert done.returncode == 128 + signal.SIGTERM
+    ours = [path.name for path in tmp_path.rglob("*") if "bundle" in path.name or "gatedeploy" in path.name]
+    assert ours == [], "libraries may leave what is theirs"
+
+
 def test_the_package_imports_nothing_before_it_is_asked() -> None:
     """Or Ctrl-C would come before anybody could answer it."""
     code = "import sys, gatedeploy.cli; print(sorted({'torch', 'numpy', 'typer'} & set(sys.modules)))"

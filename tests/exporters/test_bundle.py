@@ -44,7 +44,7 @@ def test_a_bundle_holds_what_deploying_takes(exported: Bundle, thin: gd.Collapse
 
 def test_the_manifest_says_it_in_json(exported: Bundle) -> None:
     said = document(exported.path)
-    assert (said["format"], said["version"], said["precision"]) == ("gatedeploy.bundle", 2, "fp32")
+    assert (said["format"], said["version"], said["precision"]) == ("gatedeploy.bundle", 3, "fp32")
     (image,) = said["inputs"]
     assert (image["name"], image["shape"], image["dtype"]) == ("image", ["batch", 3, 8, 8], "float32")
     assert (image["layout"], image["preprocessing"]["mean"]) == ("NCHW", [0.5, 0.4, 0.3])

@@ -121,7 +121,9 @@ class TestPrograms:
     def test_one_that_is_none(self, copy: Bundle, kind: str, content: bytes) -> None:
         (copy.path / FILES[kind]).write_bytes(content)
         admit(copy, FILES[kind])
-        with pytest.raises(InputError, match=f"{FILES[kind]}: (PyTorch .*|executorch) cannot load it .*; export it"):
+        made = "; it was made by executorch [0-9]" if kind == "executorch" else ""
+        message = f"{FILES[kind]}: (PyTorch .*|executorch) cannot load it .*; export it again{made}"
+        with pytest.raises(InputError, match=message):
             open_runner(copy.path, kind, trust=True)
 
 
@@ -155,7 +157,9 @@ def test_instructions_that_this_processor_lacks(built: Bundle, monkeypatch: pyte
 )
 def test_an_engine_told_wrongly(copy: Bundle, key: str, value: Any) -> None:
     edit(copy, lambda said: put(key, value)(said["engines"][FILES["aoti"]]))
-    with pytest.raises(InputError, match=r"manifest.json: damaged \((ValueError|TypeError)"):
+    with pytest.raises(
+        InputError, match=rf"manifest.json: engines.{FILES['aoti']}.{key.split('.')[0]}.*: (batch sizes|expected) "
+    ):
         read_bundle(copy.path)
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import onnx
 import pytest
 
 from gatedeploy.errors import CheckError, InputError
-from gatedeploy.exporters import Bundle, read_bundle, reading, verify_bundle
+from gatedeploy.exporters import Bundle, open_runner, read_bundle, reading, verify_bundle
 from gatedeploy.exporters.manifest_json import manifest_from_json, manifest_to_json, sealed
 from gatedeploy.files import sha256
 
@@ -67,7 +68,7 @@ def test_a_flipped_byte_is_found_and_named(bundle: Bundle) -> None:
         ('"precision": "fp32"', '"precision": "fp31"'),
         ('"content_sha256": "', '"content_sha256": "0'),
         ('"content_sha256"', '"content_sha1"'),
-        ('"version": 2,', '"version": 2, "version": 2,'),
+        ('"version": 3,', '"version": 3, "version": 3,'),
         ("{\n", "{"),
     ],
     ids=["metrics", "verification", "classes", "precision", "its hash", "no hash", "a key twice", "a line end"],
@@ -166,9 +167,9 @@ def test_what_is_no_bundle(tmp_path: Path) -> None:
         (b"[" * 100_000, "not complete JSON"),
         (b"[]", "not the manifest of a gatedeploy bundle"),
         (b'{"name": "a web app"}', "not the manifest of a gatedeploy bundle"),
-        (b'{"format": "gatedeploy.bundle"}', "format version None; this gatedeploy reads version 2"),
-        (b'{"format": "gatedeploy.bundle", "version": 3}', "format version 3; .* install the one that wrote it"),
-        (sealed({"format": "gatedeploy.bundle", "version": 2}).encode(), "damaged .KeyError"),
+        (b'{"format": "gatedeploy.bundle"}', "format version None; this gatedeploy reads version 3"),
+        (b'{"format": "gatedeploy.bundle", "version": 4}', "format version 4; .* install the one that wrote it"),
+        (sealed({"format": "gatedeploy.bundle", "version": 3}).encode(), "manifest.json: has no 'outputs'"),
     ],
 )
 def test_manifests_that_cannot_be_used(bundle: Bundle, content: bytes, message: str) -> None:
@@ -211,6 +212,31 @@ def test_verify_finds_a_network_that_computes_something_else(bundle: Bundle) -> 
     read_bundle(bundle.path)
     with pytest.raises(CheckError, match=r"model.onnx: on this machine the network differs in task 'scene' by"):
         verify_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("precision", "fp31", "precision: 'fp31'; known are fp32, tf32, fp16, bf16, int8, fp8"),
+        ("tasks.0.labels", "../../secret", 'tasks[0].labels: expected "labels/scene.txt"'),
+        ("inputs", None, "inputs: expected a list, got null"),
+        ("inputs.0.dtype", "float64", "inputs[0].dtype: expected 'float32', which is all that this version knows"),
+        ("outputs.0.shape.1", 2.5, "outputs[0].shape[1]: expected a whole number from 0 on, got 2.5"),
+        ("costs.gated", {"macs": -1}, "costs.gated.macs: expected a whole number from 0 on, got -1"),
+        ("verification.tolerance", 10**400, "verification.tolerance: a number that is too large"),
+    ],
+)
+def test_the_place_is_named(bundle: Bundle, key: str, value: Any, message: str) -> None:
+    edit(bundle, put(key, value))
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_bundle(bundle.path)
+
+
+def test_a_network_of_other_shapes_is_not_opened(bundle: Bundle) -> None:
+    edit(bundle, put("outputs.1.shape", ["batch", 3]))
+    for runtime in ("onnxruntime", "openvino"):
+        with pytest.raises(CheckError, match=r"model.onnx: 'parts' is float32 \(batch, 3, 8, 8\); its manifest says"):
+            open_runner(bundle.path, runtime)
 
 
 def test_verify_is_never_looser_than_float32(bundle: Bundle) -> None:

@@ -14,7 +14,7 @@ namespace gatedeploy {
 namespace {
 
 constexpr const char* kFormat = "gatedeploy.bundle";
-constexpr std::int64_t kVersion = 2;
+constexpr std::int64_t kVersion = 3;
 constexpr const char* kAgain = "export or copy the bundle again";
 
 /// Whether the text ends in its own seal: the SHA-256 of what comes before the comma before the seal's line.
@@ -146,11 +146,12 @@ Fingerprint fingerprint_in(const JsonField& item) {
 }
 
 /// The tolerance that a manifest names, but no looser one than rounding in its precision needs.
-double tolerance_in(const JsonField& item, const std::string& precision) {
-    const std::map<std::string, double> most = {{"tf32", 1e-2}, {"fp16", 1e-2}, {"bf16", 5e-2}, {"int8", 1e-1}};
-    const auto found = most.find(precision);
-    constexpr double kFloat32 = 1e-4;  // some 1e-7 an operation, grown over the depth of a network
-    return std::min(item.number(), found == most.end() ? kFloat32 : found->second);
+double tolerance_in(const JsonField& item, const JsonField& precision) {
+    const std::map<std::string, double> most = {{"fp32", 1e-4}, {"tf32", 1e-2}, {"fp16", 1e-2},
+                                                {"bf16", 5e-2}, {"int8", 1e-1}, {"fp8", 2e-1}};
+    const auto found = most.find(precision.text());
+    if (found == most.end()) precision.refuse("no such precision " + in_quotes(precision.text()));
+    return std::min(item.number(), found->second);
 }
 
 Reference reference_in(const JsonField& item, const Manifest& manifest) {
@@ -196,7 +197,7 @@ Manifest manifest_in(const JsonField& document) {
         if (!manifest.files.count(name)) item.refuse("an engine that is not listed among the files");
     }
     manifest.reference = reference_in(document["reference"], manifest);
-    manifest.reference.tolerance = tolerance_in(document["reference"]["tolerance"], document["precision"].text());
+    manifest.reference.tolerance = tolerance_in(document["reference"]["tolerance"], document["precision"]);
     return manifest;
 }
 

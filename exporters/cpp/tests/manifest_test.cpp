@@ -125,4 +125,5 @@ TEST(the_tolerance_is_that_of_the_precision_at_most) {
     const std::string loose =
         replaced(int8, "\"tolerance\": 0.0001,\n    \"outputs\"", "\"tolerance\": 9,\n    \"outputs\"");
     CHECK(manifest_from_json(sealed(loose)).reference.tolerance == 0.1);
+    CHECK_THROWS(InputError, "precision: no such precision 'fp31'", with("fp32", "fp31"));
 }

@@ -14,7 +14,7 @@ constexpr const char* kModel = "no network at all";
 
 constexpr const char* kBody = R"({
   "format": "gatedeploy.bundle",
-  "version": 2,
+  "version": 3,
   "precision": "fp32",
   "inputs": [
     {
@@ -45,7 +45,7 @@ constexpr const char* kBody = R"({
   "engines": {
     "engine/some.plan": {
       "runtime": "tensorrt", "version": "10.0", "targets": ["SM86"], "batches": {"min": 2, "opt": 3, "max": 5},
-      "inputs": [], "outputs": [], "layers": {}, "error": {}
+      "inputs": [], "outputs": [], "layers": {}, "error": {}, "lost": {}
     }
   },
   "files": {

@@ -1,0 +1,98 @@
+"""What a network of reduced precision loses, in its tasks' own metrics on real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatedeploy.exporters.progress import Progress
+from gatedeploy.exporters.samples import Metrics, Samples, drops
+from gatedeploy.runners.base import Array, Runner
+from gatedeploy.specs import InputSpec
+
+Batches = tuple[int, int, int] | None
+"""The smallest, the usual and the largest batch size that a network takes; None: any."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a network reaches.
+
+    Args:
+        metrics: by task and metric.
+        lost: by task, what its headline metric lost in percent; negative where it gained.
+    """
+
+    metrics: Metrics
+    lost: dict[str, float]
+
+    def holds(self, max_drop: float) -> bool:
+        """Whether no task loses more than that, in percent; a NaN is a loss."""
+        return all(drop <= max_drop for drop in self.lost.values())
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures networks on pictures with labels.
+
+    Args:
+        input: the picture that they take.
+        samples: the pictures, the metrics, and which of them a task is judged by.
+        progress: is told how many pictures are done.
+    """
+
+    input: InputSpec
+    samples: Samples
+    progress: Progress
+
+    def measure(self, runner: Runner, what: str, batches: Batches = None) -> Metrics:
+        """What a network reaches, by task and metric; `what` is called in the progress."""
+        seen = 0
+
+        def predict(pictures: Array) -> Mapping[str, Array]:
+            nonlocal seen
+            found = _in_pieces(runner, self.input.name, pictures, batches)
+            seen += len(pictures)
+            self.progress(f"judging {what}", seen, max(seen, self.samples.pictures))
+            return found
+
+        return self.samples.measure(predict)
+
+    def verdict(self, runner: Runner, before: Metrics, what: str, batches: Batches = None) -> Verdict:
+        """What a network reaches, and loses of what it reached `before`."""
+        metrics = self.measure(runner, what, batches)
+        return Verdict(metrics, drops(self.samples.headlines, before, metrics))
+
+    def told(self, verdict: Verdict, before: Metrics, what: str, max_drop: float) -> str:
+        """Why `what` is refused."""
+        told = []
+        for task, drop in verdict.lost.items():
+            metric = self.samples.headlines[task].metric
+            change = f"{metric} {before[task][metric]:.4g} → {verdict.metrics[task][metric]:.4g}"
+            told.append(f"{lost_told(task, drop)} ({change})")
+        return (
+            f"{what}, measured on {self.samples.pictures} pictures of {self.samples.source}: {'; '.join(told)}. "
+            f"Refused, for a task may lose {max_drop:g} %"
+        )
+
+
+def lost_told(task: str, drop: float) -> str:
+    """What a task loses, in percent, for people."""
+    if round(abs(drop), 2) == 0:
+        return f"{task} loses nothing"
+    return f"{task} {'loses' if drop > 0 else 'gains'} {abs(drop):.2f} %"
+
+
+def _in_pieces(runner: Runner, image: str, pictures: Array, batches: Batches) -> dict[str, Array]:
+    """Predictions for any number of pictures, of a network that takes only some numbers of them at once."""
+    if batches is None:
+        return runner.infer({image: pictures})
+    smallest, _, largest = batches
+    found: list[dict[str, Array]] = []
+    for start in range(0, len(pictures), largest):
+        piece = pictures[start : start + largest]
+        filled = np.concatenate([piece, np.repeat(piece[-1:], max(0, smallest - len(piece)), axis=0)])
+        found.append({name: values[: len(piece)] for name, values in runner.infer({image: filled}).items()})
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
