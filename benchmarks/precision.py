@@ -22,9 +22,9 @@ from gatedeploy.benchmarks.collapse_cost import row
 from gatedeploy.benchmarks.environment import environment, load
 from gatedeploy.benchmarks.latency import FULL, QUICK, Latency, Plan, measure
 from gatedeploy.exporters.bundle import export
-from gatedeploy.exporters.int8 import METHODS
+from gatedeploy.exporters.precision.int8 import METHODS
+from gatedeploy.exporters.precision.reduction import PrecisionOptions
 from gatedeploy.exporters.reading import Bundle
-from gatedeploy.exporters.reduction import PrecisionOptions
 from gatedeploy.exporters.reference import reference_picture
 from gatedeploy.judging import recipe_of, samples_of
 from gatedeploy.runners.base import Runner

@@ -20,17 +20,17 @@ from gatedeploy.exporters.manifest import (
     labels_file,
 )
 from gatedeploy.exporters.manifest_json import manifest_to_json
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.reduction import PrecisionOptions, reduce_precision
+from gatedeploy.exporters.precision.samples import Samples
+from gatedeploy.exporters.precision.table import PRECISIONS
+from gatedeploy.exporters.precision.verdict import Judge
 from gatedeploy.exporters.progress import Progress, untold
 from gatedeploy.exporters.reading import MODEL, Bundle, open_model, read_bundle, read_manifest
 from gatedeploy.exporters.readme import readme
-from gatedeploy.exporters.reduction import PrecisionOptions, reduce_precision
 from gatedeploy.exporters.request import Request
-from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX, OPSET, export_onnx
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.exporters.trust import remember
-from gatedeploy.exporters.verdict import Judge
 from gatedeploy.exporters.verification import (
     SEED,
     Case,

@@ -10,7 +10,7 @@ from pathlib import Path
 from gatedeploy.errors import CheckError, located
 from gatedeploy.exporters.manifest import MANIFEST, Manifest
 from gatedeploy.exporters.opening import check_ports, open_runner
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reading import Bundle, open_model, read_bundle
 from gatedeploy.exporters.reference import difference, fingerprint, reference_picture
 from gatedeploy.exporters.to_onnx import check_onnx

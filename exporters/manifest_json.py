@@ -23,7 +23,7 @@ from gatedeploy.exporters.manifest import (
     Verification,
     labels_file,
 )
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reference import Fingerprint
 from gatedeploy.runners.base import BATCH, TensorSpec
 from gatedeploy.specs import InputSpec, Task

@@ -9,7 +9,7 @@ from gatedeploy.artifact import is_checkpoint, read_checkpoint, read_collapsed
 from gatedeploy.errors import CheckError, InputError, closest, located
 from gatedeploy.exporters.engines import CODE, open_engine
 from gatedeploy.exporters.manifest import Manifest
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reading import Bundle, read_bundle
 from gatedeploy.exporters.trust import check_trusted
 from gatedeploy.graph.modules import network

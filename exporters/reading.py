@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatedeploy.errors import CheckError, InputError, located
-from gatedeploy.exporters.emulation import emulated
 from gatedeploy.exporters.manifest import MANIFEST, Manifest
 from gatedeploy.exporters.manifest_json import manifest_from_json
-from gatedeploy.exporters.precision import PRECISIONS
-from gatedeploy.exporters.surgery import opened
+from gatedeploy.exporters.precision.emulation import emulated
+from gatedeploy.exporters.precision.surgery import opened
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.files import sha256
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from gatedeploy.errors import InputError, MissingExtraError, closest
 from gatedeploy.exporters import engines
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.reduction import PrecisionOptions
+from gatedeploy.exporters.precision.samples import Samples
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.progress import Progress, untold
-from gatedeploy.exporters.reduction import PrecisionOptions
-from gatedeploy.exporters.samples import Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.runners.tensorrt_library import library
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.manifest import Engine, Manifest
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.runners.base import BATCH, TensorSpec, picture_of
 from gatedeploy.specs import Task
 

@@ -11,7 +11,7 @@ import torch
 
 from gatedeploy.errors import CheckError
 from gatedeploy.exporters.manifest import Errors, Reduction, Reference, largest
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reference import fingerprint, reference_picture
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.program import Program, evaluate, flat_predictions

@@ -7,8 +7,8 @@ from gatedeploy.compiler import Collapsed, CollapseReport, collapse
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.exporters.bundle import export
 from gatedeploy.exporters.opening import open_runner as open  # noqa: A004  `gd.open`, as one says it
-from gatedeploy.exporters.reduction import PrecisionOptions
-from gatedeploy.exporters.samples import Headline, Samples
+from gatedeploy.exporters.precision.reduction import PrecisionOptions
+from gatedeploy.exporters.precision.samples import Headline, Samples
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
 from gatedeploy.gating.network import GatedNetwork, gate

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gatedeploy.data import load_data
 from gatedeploy.errors import InputError, located
-from gatedeploy.exporters.samples import Headline, Metrics, Predict, Samples
+from gatedeploy.exporters.precision.samples import Headline, Metrics, Predict, Samples
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.measure import measure
 from gatedeploy.training.metrics import headline

@@ -12,7 +12,7 @@ import pytest
 import gatedeploy as gd
 from gatedeploy.cli.app import run
 from gatedeploy.errors import InputError
-from gatedeploy.exporters.samples import Headline
+from gatedeploy.exporters.precision.samples import Headline
 from gatedeploy.judging import CALIBRATION, recipe_of, samples_of
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe

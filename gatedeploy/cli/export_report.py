@@ -9,8 +9,8 @@ from typing import Any
 
 from gatedeploy.cli.screen import say, table
 from gatedeploy.exporters.manifest import Engine, Reduction, largest
+from gatedeploy.exporters.precision.verdict import lost_told
 from gatedeploy.exporters.reading import Bundle
-from gatedeploy.exporters.verdict import lost_told
 
 WORST = 10
 """How many of the layers that err most are shown; `--json` has all."""

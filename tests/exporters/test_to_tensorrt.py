@@ -23,7 +23,7 @@ from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.runners.tensorrt_library import library, messages_of
 from tests.exporters.networks import INPUT, PARTS, SCENE
-from tests.exporters.test_reduction import judged
+from tests.exporters.precision.test_reduction import judged
 
 try:
     import tensorrt_rtx

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gatedeploy.exporters.precision.reducers import Reducer
+from gatedeploy.exporters.precision.surgery import run_model
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.reducers import Reducer
-from gatedeploy.exporters.surgery import run_model
 from gatedeploy.runners.base import Array
 
 

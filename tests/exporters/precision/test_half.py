@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 from torch.nn import functional as F
 
 from gatedeploy.errors import InputError
-from gatedeploy.exporters.emulation import emulated
-from gatedeploy.exporters.half import to_half
-from gatedeploy.exporters.surgery import run_model
+from gatedeploy.exporters.precision.emulation import emulated
+from gatedeploy.exporters.precision.half import to_half
+from gatedeploy.exporters.precision.surgery import run_model
 from tests.exporters.nets import conv, kernels, onnx_net, pictures
 
 TORCH = {"fp16": torch.float16, "bf16": torch.bfloat16}

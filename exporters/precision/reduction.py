@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatedeploy.errors import CheckError, InputError, check_known
-from gatedeploy.exporters.int8 import METHODS
-from gatedeploy.exporters.layer_errors import layer_errors
 from gatedeploy.exporters.manifest import Reduction
-from gatedeploy.exporters.precision import EIGHT_BITS
+from gatedeploy.exporters.precision.int8 import METHODS
+from gatedeploy.exporters.precision.layer_errors import layer_errors
+from gatedeploy.exporters.precision.reducers import LOOKED_AT, eight_bit_reducer, half_reducer
+from gatedeploy.exporters.precision.samples import Samples
+from gatedeploy.exporters.precision.surgery import opened
+from gatedeploy.exporters.precision.table import EIGHT_BITS
+from gatedeploy.exporters.precision.verdict import Judge, Verdict
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.reducers import LOOKED_AT, eight_bit_reducer, half_reducer
-from gatedeploy.exporters.samples import Samples
-from gatedeploy.exporters.surgery import opened
 from gatedeploy.exporters.to_onnx import write_model
-from gatedeploy.exporters.verdict import Judge, Verdict
 from gatedeploy.specs import InputSpec
 
 MAX_DROP = 1.0
@@ -52,7 +52,7 @@ def reduce_precision(
     Args:
         model: the file; for bfloat16 of opset 22 or later.
         input: the picture.
-        precision: one of `gatedeploy.exporters.precision.REDUCED`.
+        precision: one of `gatedeploy.exporters.precision.table.REDUCED`.
         options: how far it may be reduced.
         samples: what it is calibrated and judged by.
         progress: is told how far the work is.

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gatedeploy.errors import InputError
-from gatedeploy.exporters.precision import PRECISIONS
-from gatedeploy.exporters.surgery import cast_node, dtype_of, exported, silent
+from gatedeploy.exporters.precision.surgery import cast_node, dtype_of, exported, silent
+from gatedeploy.exporters.precision.table import PRECISIONS
 
 DELICATE = frozenset(
     "Softmax LogSoftmax LayerNormalization RMSNormalization GroupNormalization InstanceNormalization "

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gatedeploy.exporters.precision.samples import Metrics, Samples, drops
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.samples import Metrics, Samples, drops
 from gatedeploy.runners.base import Array, Runner
 from gatedeploy.specs import InputSpec
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gatedeploy.errors import CheckError, check_known, first_line
-from gatedeploy.exporters.half import DELICATE
+from gatedeploy.exporters.precision.half import DELICATE
+from gatedeploy.exporters.precision.surgery import exported, silent
 from gatedeploy.exporters.progress import Progress, untold
-from gatedeploy.exporters.surgery import exported, silent
 from gatedeploy.modes import quiet
 from gatedeploy.runners.base import Array
 

@@ -17,16 +17,16 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.exporters import bundle as bundle_module
 from gatedeploy.exporters import export, read_bundle, verify_bundle
-from gatedeploy.exporters.int8 import quantised_nodes
 from gatedeploy.exporters.manifest import Reduction, largest
 from gatedeploy.exporters.opening import open_runner
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.int8 import quantised_nodes
+from gatedeploy.exporters.precision.reduction import PrecisionOptions, mixed, reduce_precision
+from gatedeploy.exporters.precision.samples import Headline, Metrics, Predict, Samples, drops
+from gatedeploy.exporters.precision.surgery import run_model
+from gatedeploy.exporters.precision.table import PRECISIONS
+from gatedeploy.exporters.precision.verdict import Judge, Verdict
 from gatedeploy.exporters.progress import untold
-from gatedeploy.exporters.reduction import PrecisionOptions, mixed, reduce_precision
-from gatedeploy.exporters.samples import Headline, Metrics, Predict, Samples, drops
-from gatedeploy.exporters.surgery import run_model
 from gatedeploy.exporters.to_onnx import export_onnx
-from gatedeploy.exporters.verdict import Judge, Verdict
 from gatedeploy.exporters.verification import Case, reference_of
 from gatedeploy.runners.base import Array
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner

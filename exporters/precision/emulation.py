@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gatedeploy.exporters.precision import PRECISIONS
-from gatedeploy.exporters.surgery import cast_node, dtype_of, exported, is_of, silent
+from gatedeploy.exporters.precision.surgery import cast_node, dtype_of, exported, is_of, silent
+from gatedeploy.exporters.precision.table import PRECISIONS
 
 
 @silent()

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from gatedeploy.exporters.emulation import emulated
-from gatedeploy.exporters.fp8 import to_fp8
-from gatedeploy.exporters.half import to_half
-from gatedeploy.exporters.int8 import quantised_nodes, to_int8, with_float32
-from gatedeploy.exporters.precision import PRECISIONS
+from gatedeploy.exporters.precision.emulation import emulated
+from gatedeploy.exporters.precision.fp8 import to_fp8
+from gatedeploy.exporters.precision.half import to_half
+from gatedeploy.exporters.precision.int8 import quantised_nodes, to_int8, with_float32
+from gatedeploy.exporters.precision.samples import Samples
+from gatedeploy.exporters.precision.surgery import opened
+from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.samples import Samples
-from gatedeploy.exporters.surgery import opened
 from gatedeploy.runners.base import Array
 from gatedeploy.specs import InputSpec
 

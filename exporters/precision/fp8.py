@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gatedeploy.exporters.surgery import dtype_of, exported, silent
+from gatedeploy.exporters.precision.surgery import dtype_of, exported, silent
 
 E4M3 = "float8_e4m3fn"
 LARGEST, LARGEST_INT8 = 448, 127
@@ -25,7 +25,7 @@ def to_fp8(quantised: Any, original: Any) -> Any:
     """A copy of an int8 network, an `onnx.ModelProto`, whose pairs round to float8 instead, over the same ranges.
 
     Args:
-        quantised: symmetric, as `gatedeploy.exporters.int8` writes it.
+        quantised: symmetric, as `gatedeploy.exporters.precision.int8` writes it.
         original: what it was made of; gives the weights back.
     """
     import onnx_graphsurgeon as gs

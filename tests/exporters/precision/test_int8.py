@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from gatedeploy.errors import CheckError, InputError
-from gatedeploy.exporters.fp8 import to_fp8
-from gatedeploy.exporters.int8 import quantised_nodes, to_int8, with_float32
-from gatedeploy.exporters.surgery import run_model
+from gatedeploy.exporters.precision.fp8 import to_fp8
+from gatedeploy.exporters.precision.int8 import quantised_nodes, to_int8, with_float32
+from gatedeploy.exporters.precision.surgery import run_model
 from tests.exporters.nets import Floats, conv, kernels, onnx_net, pictures
 
 WEIGHTS = {

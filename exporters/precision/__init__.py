@@ -1,0 +1,1 @@
+"""Less precision: written into ONNX files, calibrated and judged on real pictures."""
