@@ -194,5 +194,9 @@ class Manifest:
 
 
 def labels_file(task: Task) -> str | None:
-    """The file of the bundle that holds the task's class names, one a line; None for a task without classes."""
-    return f"labels/{task.name}.txt" if task.classes else None
+    """The file of the bundle that holds the task's class names, one a line; None for a task without classes.
+
+    Letters outside of ASCII, which file systems and archives change on their way, are written as their numbers.
+    """
+    name = "".join(letter if letter.isascii() else f"-{ord(letter):x}-" for letter in task.name)
+    return f"labels/{name}.txt" if task.classes else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatedeploy.exporters.manifest import Engine, Manifest, largest
+from gatedeploy.exporters.manifest import Engine, Manifest, labels_file, largest
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
@@ -21,9 +21,9 @@ for name, prediction in zip(names, session.run(names, {{"{name}": image}})):
 
 MEANING = {
     None: "the network's raw prediction",
-    "classification": "one score per class; the largest wins, and its position is the line in `labels/{task}.txt`",
+    "classification": "one score per class; the largest wins, and its position is the line in `{labels}`",
     "segmentation": "one score per class and pixel; the largest along axis 1 wins, and its position is the line in "
-    "`labels/{task}.txt`",
+    "`{labels}`",
     "depth": "distance per pixel, in the unit that it was trained with",
     "normals": "surface normal per pixel, x, y and z along axis 1; divide by its length",
 }
@@ -74,7 +74,7 @@ def _outputs(manifest: Manifest) -> str:
 
 def _row(output: TensorSpec, task: Task) -> str:
     shape = ", ".join(map(str, output.shape))
-    meaning = MEANING[task.kind].format(task=task.name)
+    meaning = MEANING[task.kind].format(labels=labels_file(task))
     classes = f" ({len(task.classes)} classes)" if task.classes else ""
     return f"| `{output.name}` | ({shape}) | {task.name}: {meaning}{classes} |"
 

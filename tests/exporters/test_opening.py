@@ -5,23 +5,24 @@ import numpy as np
 import pytest
 
 import gatedeploy as gd
+from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, InputError
-from gatedeploy.exporters import Bundle, open_runner
+from gatedeploy.exporters import Bundle, open_runner, verify_bundle, write_bundle
 from gatedeploy.parity import FLOAT32, compare
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.runners.in_torch import TorchRunner
-from tests.exporters.networks import INFO, example, gated
+from tests.exporters.networks import INFO, INPUT, SceneHead, collapsed, example, gated
 
 
 def test_every_kind_of_file_answers_alike(thin: gd.Collapsed, exported: Bundle, tmp_path: Path) -> None:
-    collapsed, checkpoint, alone = tmp_path / "c.safetensors", tmp_path / "checkpoint.pt", tmp_path / "alone.onnx"
-    gd.save(thin, collapsed, info=INFO)
+    file, checkpoint, alone = tmp_path / "c.safetensors", tmp_path / "checkpoint.pt", tmp_path / "alone.onnx"
+    gd.save(thin, file, info=INFO)
     gd.save(gated(), checkpoint, info=INFO)
     shutil.copy(exported.model, alone)
     feed = {"image": example(3).numpy()}
     answers = []
     for path, runtime, kind in (
-        (collapsed, "torch", TorchRunner),
+        (file, "torch", TorchRunner),
         (checkpoint, "torch", TorchRunner),
         (exported.path, "onnxruntime", OnnxRuntimeRunner),
         (alone, "onnxruntime", OnnxRuntimeRunner),
@@ -75,3 +76,13 @@ def test_files_that_a_runtime_cannot_run(exported: Bundle, tmp_path: Path) -> No
     (tmp_path / "m.onnx").write_bytes(np.zeros(10).tobytes())
     with pytest.raises(InputError, match=r"m.onnx: onnxruntime cannot load it"):
         open_runner(tmp_path / "m.onnx")
+
+
+def test_names_in_letters_of_any_script(tmp_path: Path) -> None:
+    task = gd.Task("größe", "classification", ("klein", "groß"))
+    bundle = write_bundle(collapsed(heads={"größe": SceneHead()}), ModelInfo((task,), INPUT), tmp_path / "bündel")
+    assert (bundle.path / "labels/gr-f6--df-e.txt").read_text("utf-8") == "klein\ngroß\n"
+    assert "its position is the line in `labels/gr-f6--df-e.txt`" in (bundle.path / "README.md").read_text("utf-8")
+    assert verify_bundle(bundle.path).parity.holds
+    with open_runner(bundle.path) as runner:
+        assert set(runner.infer({"image": np.zeros((1, *INPUT.shape), np.float32)})) == {"größe"}
