@@ -1,17 +1,10 @@
-"""What docs/serving.md shows is run: by stand-ins for the servers, and in Ray Serve where it is installed."""
+"""Triton: its Python backend, run by a stand-in for the module that Triton gives it; its client, asking a server."""
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
-import io
 import re
 import shutil
-import socket
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,70 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import gatedeploy as gd
-from gatedeploy.exporters import Bundle, write_bundle
+from gatedeploy.exporters import Bundle
 from gatedeploy.exporters.triton import write_triton
 from gatedeploy.runners.base import Array
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
-from tests.exporters.networks import INFO, INPUT, PARTS, SCENE, example, gated
-
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "docs" / "serving"
-PAGE = (ROOT / "docs" / "serving.md").read_text()
-SHAPE = INPUT.shape
+from tests.serving.page import ASKING_TRITON, EXAMPLES, PAGE, ROOT, answers, assert_same, load, of_module, pictures
 
 # Tests that share the bundle are run by one process.
 pytestmark = pytest.mark.xdist_group("serving")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """One whose network takes about half of all pictures for kitchens."""
-    net = gated()
-    with torch.no_grad():
-        net.get_parameter("heads.scene.scores.bias").sub_(net(example(64))["scene"].mean(0))
-    thin = gd.collapse(net, example_input=example())
-    return write_bundle(thin, INFO, tmp_path_factory.mktemp("serving") / "bundle")
-
-
-def pictures(count: int) -> Array:
-    return np.random.default_rng(count).standard_normal((count, *SHAPE)).astype(np.float32)
-
-
-def answers(bundle: Bundle, batch: Array) -> dict[str, Array]:
-    """What is to be answered, picture by picture, with the names of the winning classes."""
-    with gd.open(bundle.path) as runner:
-        each = [runner.infer({"image": picture[None]}) for picture in batch]
-    outputs = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
-    return outputs | {"scene.class": np.array(SCENE.classes)[outputs["scene"].argmax(1)]}
-
-
-def assert_same(got: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
-    """Sums are put together otherwise in a batch of another size."""
-    assert set(got) - {"parts.classes"} == set(expected)
-    for name, values in expected.items():
-        if name == "scene.class":
-            assert np.array_equal(got[name].astype(str).reshape(values.shape), values)
-        else:
-            assert (got[name].shape, got[name].dtype) == (values.shape, values.dtype)
-            np.testing.assert_allclose(got[name], values, rtol=0, atol=1e-5)
-
-
-def load(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def of_module(name: str, **members: Any) -> ModuleType:
-    module = ModuleType(name)
-    vars(module).update(members)
-    return module
 
 
 class Tensor(SimpleNamespace):
@@ -202,17 +141,6 @@ def library(name: str) -> Any:
     return pytest.importorskip(name, reason="tritonclient is not installed: pip install 'tritonclient[grpc]'")
 
 
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-WRITING, ASKING_TRITON, ASKING_RAY = BLOCKS
-
-
-def test_the_page_writes_a_repository(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(bundle.path, tmp_path / "runs" / "demo" / "rooms")
-    monkeypatch.chdir(tmp_path)
-    exec(WRITING, {})
-    assert (tmp_path / "repository" / "rooms" / "1" / "model.onnx").is_file()
-
-
 class Triton:
     """Answers what the page's client asks, by nothing but the files of a model; it is no Triton."""
 
@@ -266,118 +194,3 @@ def test_the_pages_client_understands_the_model(bundle: Bundle, tmp_path: Path) 
     assert float(seen["score"]) == pytest.approx(expected["scene"].max(), rel=1e-5)
     assert np.array_equal(seen["parts"], expected["parts"].argmax(1))
     np.testing.assert_allclose(seen["image"][0, 1], (seen["picture"][..., 1] / 255 - 0.4) / 0.25, rtol=1e-6)
-
-
-def ray_stand_in() -> dict[str, ModuleType]:
-    """As much of Ray Serve and Starlette as the example touches; calls that wait at the same time are one batch."""
-
-    def batch(max_batch_size: int, batch_wait_timeout_s: float) -> Callable[[Any], Any]:
-        def decorate(method: Any) -> Any:
-            waiting: list[tuple[Any, asyncio.Future[Any]]] = []
-
-            async def one(self: Any, item: Any) -> Any:
-                waiting.append((item, asyncio.get_running_loop().create_future()))
-                mine = waiting[-1][1]
-                await asyncio.sleep(0)
-                taken, waiting[:] = waiting[:max_batch_size], waiting[max_batch_size:]
-                if taken:
-                    for (_, future), result in zip(taken, await method(self, [item for item, _ in taken]), strict=True):
-                        future.set_result(result)
-                return await mine
-
-            return one
-
-        return decorate
-
-    def response(content: Any, status_code: int = 200, media_type: str = "") -> SimpleNamespace:
-        return SimpleNamespace(content=content, status_code=status_code)
-
-    serve = of_module("ray.serve", deployment=lambda **_: lambda cls: cls, batch=batch)
-    return {
-        "ray": of_module("ray", serve=serve),
-        "starlette.requests": of_module("starlette.requests", Request=object),
-        "starlette.responses": of_module("starlette.responses", Response=response),
-    }
-
-
-def unpacked(content: bytes) -> dict[str, Array]:
-    return dict(np.load(io.BytesIO(content), allow_pickle=False))
-
-
-def test_ray_serves_what_comes_in_together_as_one_batch(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, module in ray_stand_in().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    served = load(EXAMPLES / "serve_bundle.py").ServedBundle(str(bundle.path), threads=1)
-    sizes, infer = [], served.runner.infer
-
-    def counted(feed: Mapping[str, Array]) -> dict[str, Array]:
-        sizes.append(len(feed["image"]))
-        return dict(infer(feed))
-
-    monkeypatch.setattr(served.runner, "infer", counted)
-    batch = pictures(20)
-
-    async def ask(body: bytes) -> Any:
-        async def content() -> bytes:
-            return body
-
-        return await served(SimpleNamespace(body=content))
-
-    async def ask_all() -> list[Any]:
-        return await asyncio.gather(*(ask(body) for body in (*map(bytes, batch), b"half a picture")))
-
-    *good, bad = asyncio.run(ask_all())
-    assert (bad.status_code, bad.content) == (400, "got 14 bytes, expected 768: one picture of float32 (3, 8, 8)\n")
-    assert sizes == [16, 4]
-    each = [unpacked(response.content) for response in good]
-    assert_same({name: np.stack([one[name] for one in each]) for name in each[0]}, answers(bundle, batch))
-    assert all(tuple(one["parts.classes"]) == PARTS.classes for one in each)
-
-
-@pytest.mark.slow
-def test_ray_serve_answers_over_http(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray", reason="Ray Serve is not installed: pip install 'ray[serve]'")
-    serve = pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'ray[serve]'")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url, batch = f"http://127.0.0.1:{port}/", pictures(300)
-
-    def ask(picture: Array) -> dict[str, Array]:
-        with urllib.request.urlopen(url, data=picture.tobytes(), timeout=60) as response:
-            return unpacked(response.read())
-
-    environment = {"env_vars": {"PYTHONPATH": f"{EXAMPLES}:{ROOT}"}}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
-    try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(importlib.import_module("serve_bundle").app({"bundle": str(bundle.path), "threads": "1"}))
-        with ThreadPoolExecutor(32) as pool:
-            each = list(pool.map(ask, batch))
-        with pytest.raises(urllib.error.HTTPError, match="HTTP Error 400"):
-            ask(batch[0, :1])
-        seen: dict[str, Any] = {}
-        exec(ASKING_RAY.replace("http://127.0.0.1:8000/", url).replace("64, 64", "8, 8"), seen)
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-    assert_same({name: np.stack([one[name] for one in each]) for name in each[0]}, answers(bundle, batch))
-    assert str(seen["answer"]["scene.class"]) in SCENE.classes
-
-
-LINES = re.findall(r"^gatedeploy (.*)$", PAGE, re.MULTILINE)
-
-
-@pytest.mark.parametrize("line", LINES)
-def test_every_command_line_of_the_page_is_understood(line: str) -> None:
-    from typer.main import get_group
-
-    from gatedeploy.cli.app import app
-
-    group = get_group(app)
-    with group.make_context("gatedeploy", line.split()) as context:
-        name, command, rest = group.resolve_command(context, line.split())
-        assert command is not None
-        command.make_context(name, rest, parent=context).close()
