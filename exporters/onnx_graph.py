@@ -30,7 +30,8 @@ def tidy(model: Any, input: str, outputs: Sequence[str], weights: Collection[str
     1. What depends on constants alone is computed; the exporter writes several nodes for the bounds of each slice.
     2. Sizes that are known are written down; the exporter computes each from the batch size of the picture.
     3. Equal constants and equal calls become one; what nobody reads goes.
-    4. Nodes are called `layer/Operator`, values after the nodes they come from, the free size `batch`.
+    4. Nodes are called `layer/Operator`, those between layers after the layer that they follow, values after
+       the nodes they come from, the free size `batch`.
     5. The exporter's notes, file names of the machine it ran on among them, go.
     """
     _simplify(model)
@@ -137,8 +138,12 @@ def _rename(model: Any, input: str, outputs: Sequence[str], weights: Collection[
     ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
     counts: dict[str, int] = {}
     named: set[int] = set()
-    for node in graph.all_nodes():
-        node.name = _unique(_node_name(node), counts)
+    layers: dict[int, tuple[int, str]] = {}  # of values: the place of the node that makes it, and its layer
+    for place, node in enumerate(graph.all_nodes()):
+        made = [layers[id(value)] for value in node.inputs if id(value) in layers]
+        layer = _layer(node) or max(made, default=(0, ""))[1]
+        layers.update((id(value), (place, layer)) for value in node.outputs)
+        node.name = _unique(f"{layer}/{node.op_type}" if layer else node.op_type, counts)
         for position, value in enumerate(node.inputs):
             if value is not None and value.is_initializer() and id(value) not in named:
                 named.add(id(value))
@@ -153,11 +158,11 @@ def _rename(model: Any, input: str, outputs: Sequence[str], weights: Collection[
         value.name = name
 
 
-def _node_name(node: Any) -> str:
-    """`layer/Operator`, or the operator alone outside of layers."""
+def _layer(node: Any) -> str:
+    """The layer that a node belongs to; "" for one outside of layers."""
     found = re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))
     layer = found[-2] if len(found) > 1 else ""
-    return f"{layer}/{node.op_type}" if layer and not layer.startswith("_") else str(node.op_type)
+    return "" if layer.startswith("_") else layer
 
 
 def _unique(name: str, counts: dict[str, int]) -> str:

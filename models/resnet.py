@@ -17,6 +17,9 @@ from gatedeploy.errors import InputError
 
 OUTPUT_STRIDES = (8, 16, 32)
 
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet20": (3, 3, 3), "resnet50": (3, 4, 6, 3)}
+"""Blocks in each stage."""
+
 
 class ResNet(nn.Sequential):
     """A trunk: stem, then the stages `layer1`, `layer2`, …, each a sequence of residual blocks.
@@ -118,7 +121,7 @@ def resnet20(width: float = 1.0, in_channels: int = 3) -> ResNet:
         bn1=nn.BatchNorm2d(base),
         relu=nn.ReLU(),
     )
-    return _with_stages(stem, BasicBlock, base, depths=(3, 3, 3), stem_stride=1, output_stride=4)
+    return _with_stages(stem, BasicBlock, base, DEPTHS["resnet20"], stem_stride=1, output_stride=4)
 
 
 def resnet18(output_stride: int = 32, in_channels: int = 3) -> ResNet:
@@ -136,7 +139,7 @@ def resnet18(output_stride: int = 32, in_channels: int = 3) -> ResNet:
     Raises:
         InputError: no such output stride, or `in_channels` is no positive integer.
     """
-    return _imagenet("resnet18", BasicBlock, (2, 2, 2, 2), output_stride, in_channels)
+    return _imagenet("resnet18", BasicBlock, output_stride, in_channels)
 
 
 def resnet50(output_stride: int = 32, in_channels: int = 3) -> ResNet:
@@ -149,12 +152,10 @@ def resnet50(output_stride: int = 32, in_channels: int = 3) -> ResNet:
     Raises:
         InputError: no such output stride, or `in_channels` is no positive integer.
     """
-    return _imagenet("resnet50", Bottleneck, (3, 4, 6, 3), output_stride, in_channels)
+    return _imagenet("resnet50", Bottleneck, output_stride, in_channels)
 
 
-def _imagenet(
-    name: str, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], output_stride: int, in_channels: int
-) -> ResNet:
+def _imagenet(name: str, block: type[BasicBlock | Bottleneck], output_stride: int, in_channels: int) -> ResNet:
     check_in_channels(name, in_channels)
     if output_stride not in OUTPUT_STRIDES:
         raise InputError(f"{name}: output_stride {output_stride!r} is not among {', '.join(map(str, OUTPUT_STRIDES))}")
@@ -164,7 +165,7 @@ def _imagenet(
         relu=nn.ReLU(),
         maxpool=nn.MaxPool2d(3, stride=2, padding=1),
     )
-    return _with_stages(stem, block, 64, depths, stem_stride=4, output_stride=output_stride)
+    return _with_stages(stem, block, 64, DEPTHS[name], stem_stride=4, output_stride=output_stride)
 
 
 def _with_stages(

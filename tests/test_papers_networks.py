@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,15 @@ def onnx_file(asked: Asked) -> bytes:
         return (Path(folder) / "model.onnx").read_bytes()
 
 
-def for_networks(tasks: Sequence[int], names: Collection[str] = TRUNKS) -> pytest.MarkDecorator:
-    """Run a test for each network, gated for each of these numbers of tasks."""
-    return pytest.mark.parametrize(
-        "asked",
-        [pytest.param((name, count), marks=pytest.mark.xdist_group(name)) for name in names for count in tasks],
-        ids=str,
-    )
+def for_networks(names: Collection[str] = TRUNKS, *, three: Collection[str] = ()) -> pytest.MarkDecorator:
+    """Run a test for each network, gated for two tasks, and for some of them also for three."""
+    asked = [*((name, 2) for name in names), *((name, 3) for name in three)]
+    each = [pytest.param((name, count), marks=pytest.mark.xdist_group(name)) for name, count in asked]
+    return pytest.mark.parametrize("asked", each, ids=str)
+
+
+of_two_and_three = for_networks(three=("resnet18, ASPP", "ViT-S, DPT"))
+"""One network of each kind for three tasks: those of the largest take a minute."""
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def picture(program: Program, dtype: torch.dtype) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@for_networks([2, 3])
+@of_two_and_three
 def test_collapsed_equals_gated(gated: Program, thin: Program) -> None:
     image = picture(gated, torch.float64)
     expected = flat_predictions(evaluate(gated, image))
@@ -107,7 +109,7 @@ def test_collapsed_equals_gated(gated: Program, thin: Program) -> None:
 
 
 @pytest.mark.slow
-@for_networks([2])
+@for_networks()
 def test_it_runs_in_onnx_runtime(thin: Program, model: Path) -> None:
     image = picture(thin, torch.float32)
     expected = flat_predictions(evaluate(thin, image.double()))
@@ -131,7 +133,7 @@ def reduced(model: Path, thin: Program, precision: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-@for_networks([2], [name for name in TRUNKS if name != "ViT-S, class token"])
+@for_networks([name for name in TRUNKS if name != "ViT-S, class token"])
 def test_tensorrt_builds_an_engine_of_it(thin: Program, model: Path, precision: str, tmp_path: Path) -> None:
     """Every node is taken, for batches of 1, 8 and 32; without a GPU nothing is run."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: there is none for this system")
@@ -147,7 +149,7 @@ def test_tensorrt_builds_an_engine_of_it(thin: Program, model: Path, precision: 
 
 
 @pytest.mark.slow
-@for_networks([2, 3])
+@of_two_and_three
 def test_multiply_adds_follow_the_gates(asked: Asked, gated: Program, thin: Program) -> None:
     """Each row that somebody reads is computed once, from all channels that its layer reads.
 

@@ -25,7 +25,7 @@ from gatedeploy.exporters.precision.reduction import MAX_DROP, PrecisionOptions
 from gatedeploy.exporters.precision.samples import Samples
 from gatedeploy.exporters.precision.table import EIGHT_BITS, REDUCED
 from gatedeploy.exporters.progress import Progress
-from gatedeploy.exporters.request import Request, check_formats
+from gatedeploy.exporters.request import FORMATS, Request, check_formats
 from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.exporters.triton import write_triton
 from gatedeploy.judging import recipe_of, samples_of
@@ -44,7 +44,9 @@ def export(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A collapsed network that `gatedeploy prune` wrote.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX; the same as --format onnx.")] = False,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="A format to write; may be repeated.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help=f"One of {', '.join(FORMATS)}; may be repeated.")
+    ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Build a TensorRT engine, too; the same as --format trt.")] = False,
     precision: Annotated[
         str, typer.Option(help="fp32, tf32 (TensorRT), or judged by the tasks' metrics: fp16, bf16, int8, fp8.")

@@ -6,6 +6,8 @@ import pytest
 
 from gatedeploy.benchmarks import collapse_cost
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 @pytest.mark.slow
 def test_a_row_for_each_way_to_collapse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ from gatedeploy.graph.shares import site_shares
 from gatedeploy.specs import Task
 from gatedeploy.training.recipe_file import load_recipe
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 TINY = ("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8")
 
 

@@ -12,6 +12,8 @@ from gatedeploy.benchmarks.realisation import gated_program
 from gatedeploy.errors import InputError
 from gatedeploy.price_tables import prices_of
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 TRUNK = Trunk("resnet20", {"width": 0.25}, "linear", (16, 16))
 
 

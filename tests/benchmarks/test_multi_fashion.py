@@ -11,6 +11,8 @@ from gatedeploy.exporters.reading import read_bundle
 from gatedeploy.training.recipe_file import load_recipe
 from tests.data.test_multi_fashion import write_npz
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 PLAN = Plan(seconds=0, min_rounds=3, max_rounds=3, block_ms=1, warm_up_ms=1)
 TINY = ("data.train=32", "data.val=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8")
 

@@ -23,6 +23,8 @@ from tests.gate_patterns import set_gates
 from tests.structures import EXAMPLE, STRUCTURES, Structure
 from tests.test_collapse_equals_gated import PICTURES, assert_equal_to_scale
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SHORT = Plan(seconds=0, min_rounds=2, max_rounds=2, block_ms=1, warm_up_ms=1)
 TRUNK = Trunk("resnet20", {"width": 0.25}, "linear", (16, 16))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -163,6 +164,8 @@ def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> No
 @rtx
 def test_the_user_can_end_a_build(exported: Bundle, tmp_path: Path) -> None:
     """Asked at the first step: a machine that is busy elsewhere may build the rest before Python looks."""
+    # Tests in the background inherit that it is ignored.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     asked: list[str] = []
 
     def interrupt(phase: str, done: int, steps: int) -> None:
@@ -170,8 +173,11 @@ def test_the_user_can_end_a_build(exported: Bundle, tmp_path: Path) -> None:
             asked.append(phase)
             _thread.interrupt_main()
 
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(exported.model, tmp_path / "x.plan", INPUT, RTX, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(exported.model, tmp_path / "x.plan", INPUT, RTX, interrupt)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert not any(tmp_path.iterdir())
 
 

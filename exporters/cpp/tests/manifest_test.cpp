@@ -56,9 +56,9 @@ TEST(what_is_no_manifest_is_told) {
     for (const char* text : {"{}", "[]", "7", "{\"format\": 1}", "{\"format\": \"other\"}"}) {
         CHECK_THROWS(InputError, "not the manifest of a gatedeploy bundle", manifest_from_json(text));
     }
-    CHECK_THROWS(InputError, "format version 3; this gatedeploy reads version 2",
-                 with("\"version\": 2", "\"version\": 3"));
-    CHECK_THROWS(InputError, "damaged (version: expected a whole", with("\"version\": 2", "\"version\": \"2\""));
+    CHECK_THROWS(InputError, "format version 4; this gatedeploy reads version 3",
+                 with("\"version\": 3", "\"version\": 4"));
+    CHECK_THROWS(InputError, "damaged (version: expected a whole", with("\"version\": 3", "\"version\": \"3\""));
     CHECK_THROWS(InputError, "damaged (has no 'tasks')", with("\"tasks\"", "\"tusks\""));
 }
 
