@@ -33,12 +33,10 @@ from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.exporters.trust import remember
 from gatedeploy.exporters.verification import (
     SEED,
-    Case,
     answered,
     differences,
     expected_cases,
     for_batches,
-    reference_of,
 )
 from gatedeploy.files import replacing_folder, sha256
 from gatedeploy.graph.modules import network
@@ -67,8 +65,8 @@ def export(
         out: the folder; one that is there is replaced if it is a bundle and holds nothing of yours.
         formats: what the bundle shall hold: "onnx", which is always there, for it is what the others are verified by;
             "trt" for a TensorRT engine; "openvino", "aoti" (AOTInductor), "executorch".
-        precision: of weights and arithmetic: "fp32"; "tf32" in TensorRT; "fp16", "bf16", "int8", which are judged by
-            what the tasks lose.
+        precision: of weights and arithmetic: "fp32"; "tf32" in TensorRT; "fp16", "bf16", "int8", "fp8", which are
+            judged by what the tasks lose.
         info: tasks, class names and preprocessing; those that the network or the file brings when None.
         engine: how compiled forms shall be built.
         reduction: how far reduced precision may go.
@@ -125,13 +123,10 @@ def write_bundle(
         for task in info.tasks:
             if labels := labels_file(task):
                 _write_text(folder / labels, "".join(f"{name}\n" for name in task.classes))
-        proof, cases = _proved(model, program, info, request)
+        proof = _proved(model, program, info, request)
         manifest = describe(program, info, request.precision, proof, Origin(gated, source), _size(model))
         network_source = Source(plain, model, info.input, proof.outputs)
-        built = dict(
-            _compiled(kind, network_source, folder, options, cases, proof.reduction, request)
-            for kind in request.compiled
-        )
+        built = dict(_compiled(kind, network_source, folder, options, proof, request) for kind in request.compiled)
         manifest = replace(manifest, formats=("onnx", *request.compiled), engines=built)
         _write_text(folder / "README.md", readme(manifest))
         manifest = replace(manifest, files=_entries(folder))
@@ -142,12 +137,8 @@ def write_bundle(
     return Bundle(out, written.manifest)
 
 
-def _proved(model: Path, program: Program, info: ModelInfo, request: Request) -> tuple[Proof, tuple[Case, ...]]:
-    """Compare the ONNX network with PyTorch; then, if that is asked for, reduce its precision and have that judged.
-
-    Returns:
-        What was measured, and what other runtimes shall compute: in reduced precision what this one does.
-    """
+def _proved(model: Path, program: Program, info: ModelInfo, request: Request) -> Proof:
+    """Compare the ONNX network with PyTorch; then, if that is asked for, reduce its precision and have that judged."""
     cases = expected_cases(program, info.input)
     with open_model(model, "fp32") as runner:
         errors = differences(cases, runner, info.input, FLOAT32, "the ONNX network")
@@ -161,7 +152,7 @@ def _proved(model: Path, program: Program, info: ModelInfo, request: Request) ->
             errors = differences(cases, runner, info.input, None, f"the network in {precision}")
             reduction = replace(reduction, runtime=_called(runner, precision), error=errors)
             cases = answered(cases, runner, info.input)
-    return Proof(outputs, verification, reduction, reference_of(cases, request.precision, reduction)), cases
+    return Proof(outputs, verification, reduction, cases)
 
 
 def _called(runner: OnnxRuntimeRunner, precision: str = "fp32") -> str:
@@ -173,13 +164,7 @@ def _called(runner: OnnxRuntimeRunner, precision: str = "fp32") -> str:
 
 
 def _compiled(
-    kind: str,
-    source: Source,
-    folder: Path,
-    options: EngineOptions,
-    cases: Sequence[Case],
-    reduction: Reduction | None,
-    request: Request,
+    kind: str, source: Source, folder: Path, options: EngineOptions, proof: Proof, request: Request
 ) -> tuple[str, Engine]:
     """Build a compiled form, and compare it with the ONNX network where it runs here; judge it if that is reduced."""
     name, engine = build(kind, source, folder, options, request.progress)
@@ -187,11 +172,11 @@ def _compiled(
         return name, engine
     what = f"the network in {engine.runtime}"
     with open_engine(folder / name, engine) as runner:
-        fitting = for_batches(cases, engine.batches)
-        tolerance = None if reduction else PRECISIONS[request.precision].tolerance
+        fitting = for_batches(proof.cases, engine.batches)
+        tolerance = None if proof.reduction else PRECISIONS[request.precision].tolerance
         engine = replace(engine, error=differences(fitting, runner, source.input, tolerance, what))
-        if reduction:
-            engine = replace(engine, lost=_lost(runner, engine, source, reduction, request))
+        if proof.reduction:
+            engine = replace(engine, lost=_lost(runner, engine, source, proof.reduction, request))
     return name, engine
 
 

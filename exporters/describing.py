@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gatedeploy.artifact import ModelInfo
-from gatedeploy.exporters.manifest import Costs, Manifest, Reduction, Reference, Verification
+from gatedeploy.exporters.manifest import Costs, Manifest, Reduction, Verification
+from gatedeploy.exporters.verification import Case, reference_of
 from gatedeploy.files import sha256
 from gatedeploy.graph.cost import cost
 from gatedeploy.program import Program, flat_predictions
@@ -25,13 +26,13 @@ class Proof:
         outputs: what it returns, in order.
         verification: how far it is from PyTorch.
         reduction: what reduced precision costs; None for float32.
-        reference: what to compare with on another machine.
+        cases: what other runtimes shall compute: what PyTorch does, or in reduced precision what this one did.
     """
 
     outputs: tuple[TensorSpec, ...]
     verification: Verification
     reduction: Reduction | None
-    reference: Reference
+    cases: tuple[Case, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def describe(
         source={"file": origin.file.name, "sha256": sha256(origin.file)} if origin.file else {},
         reduction=proof.reduction,
         verification=proof.verification,
-        reference=proof.reference,
+        reference=reference_of(proof.cases, precision, proof.reduction),
         engines={},
         files={},
     )
