@@ -44,6 +44,11 @@ class Bundle:
             raise InputError(f"{self.path}: holds no {MODEL}; it holds {', '.join(self.manifest.formats)}")
         return self.path / MODEL
 
+    def file_of(self, runtime: str) -> str:
+        """The file that a runtime runs: its engine, or the ONNX file."""
+        engines = self.manifest.engines.items()
+        return next((name for name, engine in engines if engine.runtime == runtime), MODEL)
+
 
 def read_bundle(path: Path | str) -> Bundle:
     """Read a bundle: its manifest, and that the folder holds the files listed there, unchanged, and nothing else.

@@ -29,8 +29,10 @@ def check_trusted(path: Path, sha256: str, trust: bool) -> None:
     Args:
         path: the file.
         sha256: its hash, checked.
-        trust: whether the user says that it is trusted.
+        trust: whether the user says that it is trusted; nothing but True says so.
     """
+    if not isinstance(trust, bool):
+        raise InputError(f"trust={trust!r}: expected True or False")
     if trust or (_folder() / sha256).is_file():
         return
     raise InputError(

@@ -117,6 +117,11 @@ def test_wrong_words(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_from_python_with_pictures_of_ones_own() -> None:
-    samples = gd.Samples([np.zeros((1, 3, 8, 9), np.float32)], lambda predict: {}, {}, "mine", 1)
+    samples = gd.Samples(
+        [np.zeros((1, 3, 8, 9), np.float32)], lambda predict: {}, {"a": gd.Headline("b", True)}, "mine", 1
+    )
     with pytest.raises(InputError, match=r"mine: .* expected float32 \(batch, 3, 8, 8\)"):
         samples.check(InputSpec(3, 8, 8))
+    nothing = gd.Samples([np.zeros((1, 3, 8, 8), np.float32)], lambda predict: {}, {}, "mine", 1)
+    with pytest.raises(InputError, match="mine: names no metric to judge a task by; expected a headline for each task"):
+        nothing.check(InputSpec(3, 8, 8))

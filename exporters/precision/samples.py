@@ -54,6 +54,8 @@ class Samples:
 
     def check(self, input: InputSpec) -> None:
         """Raise `InputError` unless there are pictures to calibrate by and all of them are numbers and fit."""
+        if not self.headlines:
+            raise InputError(f"{self.source}: names no metric to judge a task by; expected a headline for each task")
         if not self.calibration:
             raise InputError(f"{self.source}: no pictures to calibrate by")
         seen = 0

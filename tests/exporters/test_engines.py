@@ -18,7 +18,7 @@ import torch
 
 import gatedeploy as gd
 from gatedeploy.errors import CheckError, GatedeployError, InputError, MissingExtraError
-from gatedeploy.exporters import Bundle, engines, export, read_bundle, trust
+from gatedeploy.exporters import Bundle, engines, export, read_bundle, trust, verify_bundle
 from gatedeploy.exporters.engines import open_engine
 from gatedeploy.exporters.manifest import Engine
 from gatedeploy.exporters.opening import open_runner
@@ -105,6 +105,8 @@ class TestPrograms:
         message = f"{FILES[kind]}: is a program, and it was not built by you on this machine: .* say --trust"
         with pytest.raises(InputError, match=message):
             open_runner(built.path, kind)
+        with pytest.raises(InputError, match="trust='no': expected True or False"):
+            open_runner(built.path, kind, trust="no")  # type: ignore[arg-type]
         with open_runner(built.path, kind, trust=True) as runner:
             assert set(runner.infer(pictures(1))) == {"scene", "parts"}
 
@@ -237,3 +239,16 @@ def test_the_manifest_says_it_in_json(built: Bundle) -> None:
     assert said["formats"] == ["onnx", *KINDS]
     assert said["engines"][FILES["aoti"]]["batches"] == {"min": 1, "opt": 2, "max": 20}
     assert said["engines"][FILES["openvino"]]["batches"] is None
+
+
+@pytest.mark.skipif("openvino" not in HAVE, reason="openvino is not installed")
+def test_verify_names_the_engine_that_computes_something_else(copy: Bundle) -> None:
+    file = copy.path / "engine/openvino.bin"
+    weights = np.frombuffer(file.read_bytes(), np.float32)
+    trained = (np.abs(weights) > 1e-6) & (weights != weights.round())  # sizes, read so, are tiny, whole or no numbers
+    weights = np.where(trained, 2 * weights, weights)
+    file.write_bytes(weights.tobytes())
+    admit(copy, "engine/openvino.bin")
+    with pytest.raises(CheckError, match=r"engine/openvino.xml: on this machine the network differs in task"):
+        verify_bundle(copy.path, runtime="openvino")
+    assert verify_bundle(copy.path).parity.holds
