@@ -61,7 +61,7 @@ def verify_bundle(
     manifest = bundle.manifest
     with located(str(bundle.model)):
         _check_model(bundle.model)
-    with _opened(bundle, runtime, threads, trust) as runner, located(str(bundle.path / bundle.file_of(runtime))):
+    with _opened(bundle, runtime, threads, trust) as runner, located(str(bundle.path / bundle.runs(runtime)[0])):
         check_ports(manifest, runner)
         reference = manifest.reference
         picture = reference_picture(manifest.input, reference.batch, reference.seed)

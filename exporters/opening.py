@@ -13,7 +13,7 @@ from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reading import Bundle, read_bundle
 from gatedeploy.exporters.trust import check_trusted
 from gatedeploy.graph.modules import network
-from gatedeploy.runners.base import Runner
+from gatedeploy.runners.base import Runner, picture_of
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.runners.in_openvino import OpenVinoRunner
 from gatedeploy.runners.in_torch import TorchRunner
@@ -71,11 +71,11 @@ def open_runner(
 
 
 def _of_bundle(bundle: Bundle, runtime: str, threads: int | None, trust: bool) -> Runner:
-    for name, engine in bundle.manifest.engines.items():
-        if engine.runtime == runtime:
-            if runtime in CODE:
-                check_trusted(bundle.path / name, bundle.manifest.files[name].sha256, trust)
-            return _checked(bundle, name, open_engine(bundle.path / name, engine, threads))
+    name, engine = bundle.runs(runtime)
+    if engine is not None:
+        if runtime in CODE:
+            check_trusted(bundle.path / name, bundle.manifest.files[name].sha256, trust)
+        return _checked(bundle, name, open_engine(bundle.path / name, engine, threads))
     if runtime in CODE:
         asked = FORMAT_OF.get(runtime, runtime)
         raise InputError(
@@ -85,7 +85,7 @@ def _of_bundle(bundle: Bundle, runtime: str, threads: int | None, trust: bool) -
     precision = bundle.manifest.precision
     if runtime == "onnxruntime" and (unfit := PRECISIONS[precision].unfit):
         raise InputError(f"{bundle.path}: is {precision}, {unfit}; take openvino, a GPU, or export it in fp32")
-    return _checked(bundle, bundle.model.name, _of_onnx(bundle.model, runtime, threads))
+    return _checked(bundle, name, _of_onnx(bundle.model, runtime, threads))
 
 
 def _checked(bundle: Bundle, file: str, runner: Runner) -> Runner:
@@ -110,7 +110,7 @@ def check_ports(manifest: Manifest, runner: Runner) -> None:
             f"takes {', '.join(names[0])} and returns {', '.join(names[1])}; its manifest says {image} and "
             f"{', '.join(said)}"
         )
-    shapes = {image: ("batch", *manifest.input.shape), **{name: spec.shape for name, spec in said.items()}}
+    shapes = {image: picture_of(manifest.input).shape, **{name: spec.shape for name, spec in said.items()}}
     for name, shape in shapes.items():
         if ports[name].shape != shape:
             raise CheckError(f"{name!r} is {ports[name]}; its manifest says the shape is {shape}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatedeploy.errors import CheckError, InputError, located
-from gatedeploy.exporters.manifest import MANIFEST, Manifest
+from gatedeploy.exporters.manifest import MANIFEST, Engine, Manifest
 from gatedeploy.exporters.manifest_json import manifest_from_json
 from gatedeploy.exporters.precision.emulation import emulated
 from gatedeploy.exporters.precision.surgery import opened
@@ -44,10 +44,10 @@ class Bundle:
             raise InputError(f"{self.path}: holds no {MODEL}; it holds {', '.join(self.manifest.formats)}")
         return self.path / MODEL
 
-    def file_of(self, runtime: str) -> str:
-        """The file that a runtime runs: its engine, or the ONNX file."""
+    def runs(self, runtime: str) -> tuple[str, Engine | None]:
+        """The file that a runtime runs: its engine, and what the manifest says of that; or the ONNX file."""
         engines = self.manifest.engines.items()
-        return next((name for name, engine in engines if engine.runtime == runtime), MODEL)
+        return next(((name, engine) for name, engine in engines if engine.runtime == runtime), (MODEL, None))
 
 
 def read_bundle(path: Path | str) -> Bundle:
