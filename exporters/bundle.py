@@ -8,9 +8,10 @@ from pathlib import Path
 
 from gatedeploy.artifact import ModelInfo, check_fits, names_only, read_collapsed
 from gatedeploy.compiler import Collapsed
-from gatedeploy.errors import CheckError, InputError, MissingExtraError
+from gatedeploy.errors import CheckError, InputError, MissingExtraError, check_type
 from gatedeploy.exporters.describing import Origin, Proof, describe
-from gatedeploy.exporters.engines import Source, build, open_engine, runs_here
+from gatedeploy.exporters.engine_options import EngineOptions
+from gatedeploy.exporters.engines import BATCHED, Source, build, open_engine, runs_here
 from gatedeploy.exporters.manifest import (
     MANIFEST,
     Engine,
@@ -29,7 +30,6 @@ from gatedeploy.exporters.reading import MODEL, Bundle, open_model, read_bundle,
 from gatedeploy.exporters.readme import readme
 from gatedeploy.exporters.request import Request
 from gatedeploy.exporters.to_onnx import EXTERNAL_DATA_SUFFIX, OPSET, export_onnx
-from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.exporters.trust import remember
 from gatedeploy.exporters.verification import (
     SEED,
@@ -38,7 +38,7 @@ from gatedeploy.exporters.verification import (
     expected_cases,
     for_batches,
 )
-from gatedeploy.files import replacing_folder, sha256
+from gatedeploy.files import as_path, replacing_folder, sha256
 from gatedeploy.graph.modules import network
 from gatedeploy.parity import FLOAT32
 from gatedeploy.program import Program
@@ -79,6 +79,9 @@ def export(
         CheckError: the exported network computes something else, or a task loses too much. Nothing is written then.
         GatedeployError: the disk refuses. Nothing is changed then.
     """
+    check_type("info", info, ModelInfo, type(None))
+    check_type("engine", engine, EngineOptions, type(None))
+    check_type("reduction", reduction, PrecisionOptions, type(None))
     request = Request(formats, precision, engine or EngineOptions(), reduction or PrecisionOptions(), samples, progress)
     source = None
     if isinstance(collapsed, Collapsed):
@@ -92,7 +95,7 @@ def export(
             "expected a collapsed network, as gatedeploy.collapse and gatedeploy.load return it, or the file of one; "
             f"got a {type(collapsed).__name__}"
         )
-    return write_bundle(collapsed, info or known, Path(out), request, source)
+    return write_bundle(collapsed, info or known, as_path(out), request, source)
 
 
 def write_bundle(
@@ -116,6 +119,8 @@ def write_bundle(
     options = request.engine_options  # a library that is missing is told before the work
     program = _float32(collapsed.program)
     info = _fitting(info, program)
+    if any(name in BATCHED for name in request.compiled):
+        options.check_picture(info.input)
     gated = asdict(collapsed.report.gated) if collapsed.report else info.report.get("gated", {})
     with replacing_folder(out, MANIFEST) as folder:
         plain, model = network(program), folder / MODEL

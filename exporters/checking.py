@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatedeploy.errors import CheckError, located
-from gatedeploy.exporters.manifest import MANIFEST, Manifest
+from gatedeploy.exporters.manifest import MANIFEST, Manifest, Reference
 from gatedeploy.exporters.opening import check_ports, open_runner
+from gatedeploy.exporters.pieces import Batches, batches_to_try, cycled, in_pieces
 from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reading import Bundle, open_model, read_bundle
 from gatedeploy.exporters.reference import difference, fingerprint, reference_picture
@@ -40,10 +41,11 @@ def verify_bundle(
 ) -> BundleCheck:
     """Prove that a bundle is whole and that a runtime computes with it here what was computed where it was made.
 
-    There is no PyTorch network in a bundle to compare with. Instead the manifest remembers of every output, for one
-    picture made of a seed, numbers that PyTorch computed in float64 (see `gatedeploy.exporters.reference`). The same
-    picture is made here, run, and its outputs' numbers are compared, to the tolerance of the manifest's own
-    reference but never a looser one than rounding in its precision needs.
+    There is no PyTorch network in a bundle to compare with. Instead the manifest remembers of every output, for a few
+    pictures made of a seed, numbers that PyTorch computed in float64 (see `gatedeploy.exporters.reference`). The same
+    pictures are made here and run, one by one, together, and as few and as many at once as an engine takes. The
+    numbers of the outputs are compared, to the tolerance of the manifest's own reference but never a looser one than
+    rounding in its precision needs.
 
     Args:
         path: the bundle's folder.
@@ -63,27 +65,46 @@ def verify_bundle(
         _check_model(bundle.model)
     with _opened(bundle, runtime, threads, trust) as runner, located(str(bundle.path / bundle.runs(runtime)[0])):
         check_ports(manifest, runner)
-        reference = manifest.reference
-        picture = reference_picture(manifest.input, reference.batch, reference.seed)
-        parity = compare_with_reference(manifest, runner.infer({manifest.input.name: picture}))
-        parity.check("on this machine the network")
+        engine = bundle.runs(runtime)[1]
+        parity = compare_with_reference(manifest, runner, engine.batches if engine else None)
     sizes = [(bundle.path / name).stat().st_size for name in (MANIFEST, *manifest.files)]
     return BundleCheck(len(sizes), sum(sizes), runner.name, parity)
 
 
-def compare_with_reference(manifest: Manifest, got: Mapping[str, Array]) -> Parity:
-    """How far outputs for the reference picture are from what the manifest remembers, relative to their scale.
+def compare_with_reference(manifest: Manifest, runner: Runner, batches: Batches = None) -> Parity:
+    """How far a runner is from what the manifest remembers, by output and relative to its scale.
+
+    Args:
+        manifest: of the bundle.
+        runner: of its network.
+        batches: the batch sizes that this takes.
 
     Raises:
-        CheckError: an output has another shape.
+        CheckError: it is too far, or an output has another shape.
     """
+    reference, image = manifest.reference, manifest.input
+    pictures = reference_picture(image, reference.batch, reference.seed)
+    allowed = min(PRECISIONS[manifest.precision].tolerance, reference.tolerance)
+    worst = dict.fromkeys(reference.outputs, 0.0)
+    for size in batches_to_try(reference.batch, batches):
+        rounds = max(1, size // reference.batch)
+        answers = in_pieces(runner, image.name, cycled(pictures, rounds * reference.batch), size, size)
+        for start in range(0, rounds * reference.batch, reference.batch):
+            got = {name: values[start : start + reference.batch] for name, values in answers.items()}
+            parity = Parity(_differences(reference, got), allowed)
+            parity.check(f"on this machine the network in {runner.name} at batch size {size}")
+            worst = {name: max(error, parity.error[name]) for name, error in worst.items()}
+    return Parity(worst, allowed)
+
+
+def _differences(reference: Reference, got: Mapping[str, Array]) -> dict[str, float]:
     error = {}
-    for name, expected in manifest.reference.outputs.items():
+    for name, expected in reference.outputs.items():
         seen = fingerprint(got[name])
         if seen.shape != expected.shape:
             raise CheckError(f"output {name!r}: expected the shape {expected.shape}, got {seen.shape}")
         error[name] = difference(expected, seen)
-    return Parity(error, min(PRECISIONS[manifest.precision].tolerance, manifest.reference.tolerance))
+    return error
 
 
 @contextmanager

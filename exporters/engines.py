@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from gatedeploy.errors import InputError, MissingExtraError
+from gatedeploy.exporters.engine_options import EngineOptions
 from gatedeploy.exporters.manifest import Engine
 from gatedeploy.exporters.progress import Progress
 from gatedeploy.exporters.to_aoti import build_aoti
 from gatedeploy.exporters.to_executorch import build_executorch
 from gatedeploy.exporters.to_openvino import build_openvino
-from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
+from gatedeploy.exporters.to_tensorrt import build_engine
 from gatedeploy.runners.base import Runner, TensorSpec
 from gatedeploy.runners.in_aoti import AotiRunner
 from gatedeploy.runners.in_executorch import ExecutorchRunner

@@ -9,6 +9,8 @@ from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
 MANIFEST = "manifest.json"
+LISTING = ".layers.txt"
+"""What the list of an engine's layers is called: as the engine, with this in place of its suffix."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Reduction:
         calibrated_on: how many pictures ranges were taken from.
         judged_on: how many pictures the metrics were measured on.
         data: where both come from.
-        float32: what the network reached in float32, by task and metric.
+        float32: what the network reached in float32, by task and metric; NaN where a metric is no number.
         reduced: what it reaches now.
         lost: by task, what its headline metric lost in percent; negative where it gained.
         max_drop: what a task was allowed to lose.

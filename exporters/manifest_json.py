@@ -73,7 +73,7 @@ def manifest_to_json(manifest: Manifest) -> str:
         ],
         **{key: asdict(getattr(manifest, key)) for key in ("costs", "verification", "reference")},
         **{key: getattr(manifest, key) for key in ("metrics", "flipped_gates", "tools", "source")},
-        "reduction": asdict(manifest.reduction) if manifest.reduction else None,
+        "reduction": _reduction_to_plain(manifest.reduction) if manifest.reduction else None,
         "engines": {name: _engine_to_plain(engine) for name, engine in sorted(manifest.engines.items())},
         "files": {name: asdict(entry) for name, entry in sorted(manifest.files.items())},
     }
@@ -194,8 +194,8 @@ def _reduction(item: Field) -> Reduction:
         calibrated_on=item["calibrated_on"].count(),
         judged_on=item["judged_on"].count(),
         data=item["data"].text(),
-        float32=item["float32"].members(_numbers),
-        reduced=item["reduced"].members(_numbers),
+        float32=item["float32"].members(_figures),
+        reduced=item["reduced"].members(_figures),
         lost=_numbers(item["lost"]),
         max_drop=item["max_drop"].number(),
         layers=item["layers"].count(),
@@ -204,6 +204,26 @@ def _reduction(item: Field) -> Reduction:
         runtime=item["runtime"].text(),
         error=item["error"].members(_numbers),
     )
+
+
+def _reduction_to_plain(found: Reduction) -> dict[str, Any]:
+    """JSON knows no NaN: a metric that is no number, as of a class that no picture shows, is null."""
+
+    def plain(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+        return {
+            task: {name: value if math.isfinite(value) else None for name, value in figures.items()}
+            for task, figures in metrics.items()
+        }
+
+    return {**asdict(found), "float32": plain(found.float32), "reduced": plain(found.reduced)}
+
+
+def _figures(item: Field) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in item.members(_figure).items()}
+
+
+def _figure(item: Field) -> float | None:
+    return item.optional(Field.number)
 
 
 def _numbers(item: Field) -> dict[str, float]:
@@ -236,7 +256,10 @@ def _batches(item: Field) -> tuple[int, int, int]:
 
 
 def _port(item: Field) -> TensorSpec:
-    return TensorSpec(item["name"].text(), item["shape"].all(_size), item["dtype"].text())
+    shape = item["shape"].all(_size)
+    if shape[:1] != (BATCH,):
+        item["shape"].refuse(f'expected "{BATCH}" first, an entry for each picture')
+    return TensorSpec(item["name"].text(), shape, item["dtype"].text())
 
 
 def _size(item: Field) -> int | str:

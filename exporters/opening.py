@@ -12,6 +12,7 @@ from gatedeploy.exporters.manifest import Manifest
 from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reading import Bundle, read_bundle
 from gatedeploy.exporters.trust import check_trusted
+from gatedeploy.files import as_path
 from gatedeploy.graph.modules import network
 from gatedeploy.runners.base import Runner, picture_of
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
@@ -49,7 +50,7 @@ def open_runner(
         raise InputError(
             f"there is no runtime {runtime!r}; known are {', '.join(RUNTIMES)}{closest(runtime, RUNTIMES)}"
         )
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected a bundle, an ONNX file or a collapsed network")
     exported = path.is_dir() or path.suffix == ".onnx"

@@ -14,7 +14,7 @@ from gatedeploy.exporters.manifest_json import manifest_from_json
 from gatedeploy.exporters.precision.emulation import emulated
 from gatedeploy.exporters.precision.surgery import opened
 from gatedeploy.exporters.precision.table import PRECISIONS
-from gatedeploy.files import sha256
+from gatedeploy.files import as_path, sha256
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 
 MODEL = "model.onnx"
@@ -57,7 +57,7 @@ def read_bundle(path: Path | str) -> Bundle:
         InputError: it is no bundle, of another version, or holds what no bundle may hold: links, names that leave it.
         CheckError: it is damaged: a file is missing, was added, or has changed, the manifest itself included.
     """
-    path = Path(path)
+    path = as_path(path)
     manifest = read_manifest(path)
     with located(str(path)), readable(path):
         found = dict(_files(path, path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gatedeploy.exporters.manifest import Engine, Manifest, labels_file, largest
+from pathlib import Path
+
+from gatedeploy.exporters.manifest import LISTING, Engine, Manifest, labels_file, largest
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.specs import InputSpec, Task
 
@@ -99,10 +101,14 @@ def _engines(manifest: Manifest) -> list[str]:
         "|---|---|---|---|---|",
         *rows,
     ]
+    listed = [
+        f"`{Path(file).with_suffix(LISTING).as_posix()}`" for file, engine in manifest.engines.items() if engine.layers
+    ]
+    layers = f"\nWhat each layer is and which type it computes in is listed in {', '.join(listed)}." if listed else ""
     told = (
         "The same network, compiled. The error is the largest difference from the network it was made of, relative to\n"
         "the output's largest value. All but OpenVINO's are machine code, and most are made for one version of their\n"
-        "library: run only those whose maker you trust."
+        f"library: run only those whose maker you trust.{layers}"
     )
     return ["\n".join(["## Engines", "", told, "", *table, ""])]
 

@@ -1,10 +1,10 @@
 """What a network must answer to a picture that everybody can make: how a bundle proves itself on another machine.
 
-A bundle holds no PyTorch network to compare with. So its manifest says, for one picture made of a seed, what PyTorch
+A bundle holds no PyTorch network to compare with. So its manifest says, for a few pictures made of a seed, what PyTorch
 computed in float64: of each output the shape, its first values, and a few numbers that depend on all of its values. A
 wrong network moves them; an error in one value alone may be too small in them to be seen. Whoever runs the bundle, in
-whatever language, makes the same picture (`reference_picture` is integer arithmetic), runs it, and compares. A hash of
-the output would not do: runtimes round differently.
+whatever language, makes the same pictures (`reference_picture` is integer arithmetic), runs them, and compares. A hash
+of the output would not do: runtimes round differently.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from gatedeploy.specs import InputSpec
 
 FIRST = 8
 """How many of an output's values a fingerprint quotes."""
+
+EDGES = (1, 4, 16)
+"""How large the squares are that made-up pictures consist of, picture by picture."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,17 @@ def noise(count: int, seed: int) -> npt.NDArray[np.uint32]:
 
 
 def reference_picture(spec: InputSpec, batch: int, seed: int) -> npt.NDArray[np.float32]:
-    """An 8-bit picture of noise, preprocessed as `spec` says: (batch, channels, height, width) float32.
+    """8-bit pictures of noise, preprocessed as `spec` says: (batch, channels, height, width) float32.
 
-    Pixel i in memory order is the highest byte of number i of `noise`.
+    Pixels of a picture are alike in squares, of edges 1, 4 and 16 in turn: deep in a network one picture of noise is
+    like the other, and what is coarse moves features that fine noise leaves at rest. A square is the highest byte of
+    number i of `noise`, where i is the place, in memory order, of its first pixel.
     """
     shape = (batch, *spec.shape)
-    pixels = (noise(math.prod(shape), seed) >> np.uint32(24)).reshape(shape)
+    edges = np.array([EDGES[picture % len(EDGES)] for picture in range(batch)]).reshape(-1, 1, 1, 1)
+    rows, columns = np.arange(spec.height).reshape(-1, 1), np.arange(spec.width)
+    places = np.arange(math.prod(shape)).reshape(shape) - rows % edges * spec.width - columns % edges
+    pixels = (noise(math.prod(shape), seed) >> np.uint32(24))[places]
     mean, std = (np.array(values).reshape(-1, 1, 1) for values in spec.moments)
     picture: npt.NDArray[np.float32] = ((pixels / 255 - mean) / std).astype(np.float32)
     return picture

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from gatedeploy.errors import InputError, MissingExtraError, closest
+from gatedeploy.errors import InputError, MissingExtraError, check_type, closest
 from gatedeploy.exporters import engines
+from gatedeploy.exporters.engine_options import EngineOptions, check_capabilities
 from gatedeploy.exporters.precision.reduction import PrecisionOptions
 from gatedeploy.exporters.precision.samples import Samples
 from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.progress import Progress, untold
-from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.runners.tensorrt_library import library
 
 FORMATS = ("onnx", *engines.FORMATS)
@@ -46,6 +46,7 @@ class Request:
 
     def __post_init__(self) -> None:
         check_formats(self.formats, self.precision)
+        check_type("samples", self.samples, Samples, type(None))
         if self.reduced and self.samples is None:
             raise InputError(
                 f"{self.precision} is judged by the tasks' metrics on real pictures, and there are none: name the "
@@ -64,10 +65,17 @@ class Request:
 
     @property
     def engine_options(self) -> EngineOptions:
-        """How engines shall be built, with the library that is there for TensorRT's."""
+        """How engines shall be built, with the library that is there for TensorRT's.
+
+        Raises:
+            InputError: that does not build for one of the GPUs.
+            MissingExtraError: there is none.
+        """
         if "trt" not in self.formats:
             return self.engine
-        return replace(self.engine, runtime=library(self.engine.runtime)[0], tf32=self.precision == "tf32")
+        options = replace(self.engine, runtime=library(self.engine.runtime)[0], tf32=self.precision == "tf32")
+        check_capabilities(options)
+        return options
 
 
 def check_formats(formats: Sequence[str], precision: str) -> None:
@@ -87,9 +95,9 @@ def check_formats(formats: Sequence[str], precision: str) -> None:
             raise MissingExtraError(f"the format {name}", name, name)
 
 
-def _check_known(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
-    if isinstance(asked, str) or not asked:
+def _check_known(what: str, asked: Collection[str], known: tuple[str, ...]) -> None:
+    if isinstance(asked, str) or not isinstance(asked, Collection) or not asked:
         raise InputError(f"{what}s: expected a list such as {list(known)}, got {asked!r}")
     for name in asked:
-        if name not in known:
-            raise InputError(f"there is no {what} {name!r}; known are {', '.join(known)}{closest(name, tuple(known))}")
+        if name not in known:  # a tuple, in which values that cannot be hashed are looked up, too
+            raise InputError(f"there is no {what} {name!r}; known are {', '.join(known)}{closest(name, known)}")

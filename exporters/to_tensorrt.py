@@ -8,65 +8,21 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gatedeploy.errors import CheckError, InputError, located
-from gatedeploy.exporters.manifest import Engine
+from gatedeploy.exporters.engine_options import EngineOptions, check_capabilities
+from gatedeploy.exporters.manifest import LISTING, Engine
 from gatedeploy.exporters.progress import Progress, untold
 from gatedeploy.files import replacing_file, write_text
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.runners.tensorrt_library import library, messages_of, port, said_by, type_name
 from gatedeploy.specs import InputSpec
 
-LEVELS = range(6)
-"""Optimisation levels; the library's own choice is 3."""
-
-LISTING = ".layers.txt"
-
 REMEDY = "replace that layer by one that TensorRT takes, or export for another runtime"
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How an engine shall be built.
-
-    Args:
-        runtime: "tensorrt" or "tensorrt-rtx"; None takes what is installed.
-        shapes: the smallest, the usual and the largest input that it shall take, for the usual one of which it is
-            fastest: batch sizes, (8,), or whole shapes, (8, 3, 128, 128), of which only the batch is free.
-        compute_capabilities: of the GPUs that it shall run on, e.g. (86, 89). Empty: what the library chooses, which is
-            every GPU it knows (TensorRT for RTX) or the one of this machine (TensorRT).
-        optimization_level: 0 builds fastest, 5 searches longest; None leaves it to the library.
-        workspace_bytes: what the engine's kernels may use besides; None: all of the GPU's memory.
-        tf32: whether products of float32 may be rounded to TensorFloat-32.
-    """
-
-    runtime: str | None = None
-    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((1,), (8,), (32,))
-    compute_capabilities: tuple[int, ...] = ()
-    optimization_level: int | None = None
-    workspace_bytes: int | None = None
-    tf32: bool = False
-
-    @property
-    def batches(self) -> tuple[int, int, int]:
-        """The smallest, the usual and the largest batch size."""
-        smallest, usual, largest = (shape[0] for shape in self.shapes)
-        return smallest, usual, largest
-
-    def __post_init__(self) -> None:
-        smallest, usual, largest = self.batches
-        if not 1 <= smallest <= usual <= largest:
-            raise InputError(
-                f"batch sizes {smallest}, {usual}, {largest}: expected the smallest (--min-shapes), at least 1, the "
-                "usual (--opt-shapes) and the largest (--max-shapes), in this order"
-            )
-        if self.optimization_level is not None and self.optimization_level not in LEVELS:
-            raise InputError(f"optimization level {self.optimization_level}: expected 0 to {LEVELS[-1]}")
-        if self.workspace_bytes is not None and self.workspace_bytes < 1:
-            raise InputError(f"a workspace of {self.workspace_bytes} bytes: expected at least 1; --workspace is in MiB")
 
 
 def build_engine(
@@ -99,12 +55,14 @@ def build_engine(
         KeyboardInterrupt: the user's; the build is ended first.
     """
     options = options or EngineOptions()
+    options.check_picture(input)
     runtime, trt = library(options.runtime)
+    names = check_capabilities(replace(options, runtime=runtime))
     with located(str(model)):
         builder = _builder(trt, runtime)
         network, keep = _parsed(trt, builder, model)
         config = builder.create_builder_config()
-        chosen = _configure(trt, config, runtime, options)
+        _configure(trt, config, names, options)
         _add_profile(builder, network, config, input, options)
         engine = _build(trt, builder, network, config, progress)
     del keep
@@ -115,7 +73,7 @@ def build_engine(
     return Engine(
         runtime,
         str(trt.__version__),
-        chosen,
+        names,
         options.batches,
         tuple(_port(network.get_input(number)) for number in range(network.num_inputs)),
         tuple(_port(network.get_output(number)) for number in range(network.num_outputs)),
@@ -153,8 +111,8 @@ def _told(error: Any) -> str:
     return f"node {error.node_name()!r}: TensorRT does not take the operator {error.node_operator()}{reason}; {REMEDY}"
 
 
-def _configure(trt: Any, config: Any, runtime: str, options: EngineOptions) -> tuple[str, ...]:
-    """Apply the options; returns the names of the GPUs that were asked for."""
+def _configure(trt: Any, config: Any, names: Sequence[str], options: EngineOptions) -> None:
+    """Apply the options; `names` are those of the GPUs."""
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     # The library's own choice is to round; float32 is float32 here, unless asked otherwise.
     (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
@@ -162,28 +120,14 @@ def _configure(trt: Any, config: Any, runtime: str, options: EngineOptions) -> t
         config.builder_optimization_level = options.optimization_level
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
-    if not options.compute_capabilities:
-        return ()
-    if not hasattr(config, "set_compute_capability"):
-        raise InputError(f"{runtime} builds for the GPU of this machine alone; leave the compute capabilities out")
-    known = {name: value for name, value in trt.ComputeCapability.__members__.items() if name.startswith("SM")}
-    names = tuple(f"SM{number}" for number in options.compute_capabilities)
-    for name in names:
-        if name not in known:
-            have = ", ".join(sorted(known, key=lambda each: int(each[2:])))
-            raise InputError(f"{runtime} {trt.__version__} does not build for {name}; it builds for {have}")
-    config.num_compute_capabilities = len(names)
+    if names:
+        config.num_compute_capabilities = len(names)
     for number, name in enumerate(names):
-        config.set_compute_capability(known[name], number)
-    return names
+        config.set_compute_capability(trt.ComputeCapability.__members__[name], number)
 
 
 def _add_profile(builder: Any, network: Any, config: Any, input: InputSpec, options: EngineOptions) -> None:
     """One range of batch sizes for the picture."""
-    for shape in options.shapes:
-        if shape[1:] not in ((), input.shape):
-            sizes, picture = ("x".join(map(str, each)) for each in (shape, (shape[0], *input.shape)))
-            raise InputError(f"the shape {sizes} is not the network's, in which only the batch is free: {picture}")
     ports = [network.get_input(number) for number in range(network.num_inputs)]
     if len(ports) != 1 or (ports[0].name, tuple(ports[0].shape)) != (input.name, (-1, *input.shape)):
         found = ", ".join(f"{port.name} {tuple(port.shape)}" for port in ports)

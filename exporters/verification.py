@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from gatedeploy.errors import CheckError
 from gatedeploy.exporters.manifest import Errors, Reduction, Reference, largest
+from gatedeploy.exporters.pieces import Batches, batches_to_try, cycled
 from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reference import fingerprint, reference_picture
 from gatedeploy.parity import FLOAT32, compare
@@ -45,10 +45,10 @@ class Case:
         """How many pictures."""
         return len(self.picture)
 
-    def repeated(self, times: int) -> Case:
-        """The same pictures so many times, in one batch."""
-        again = {name: np.concatenate([values] * times) for name, values in self.outputs.items()}
-        return Case(np.concatenate([self.picture] * times), again)
+    def cycled(self, count: int) -> Case:
+        """So many pictures: all of these in turn, again and again."""
+        again = {name: cycled(values, count) for name, values in self.outputs.items()}
+        return Case(cycled(self.picture, count), again)
 
 
 def expected_cases(program: Program, spec: InputSpec) -> tuple[Case, ...]:
@@ -73,14 +73,11 @@ def answered(cases: Sequence[Case], runner: Runner, spec: InputSpec) -> tuple[Ca
     return tuple(Case(case.picture, runner.infer({spec.name: case.picture})) for case in cases)
 
 
-def for_batches(cases: Sequence[Case], batches: tuple[int, int, int] | None) -> tuple[Case, ...]:
+def for_batches(cases: Sequence[Case], batches: Batches) -> tuple[Case, ...]:
     """The cases that an engine takes, and its smallest and its largest batch."""
-    if batches is None:
-        return tuple(cases)
-    fitting = [case for case in cases if batches[0] <= case.batch <= batches[-1]]
-    known = {case.batch for case in fitting}
-    more = [cases[0].repeated(size) for size in sorted({batches[0], batches[-1]} - known)]
-    return (*fitting, *more)
+    sizes = [size for case in cases for size in batches_to_try(case.batch, batches)]
+    known = {case.batch: case for case in cases}
+    return tuple(known.get(size) or cases[-1].cycled(size) for size in sorted(set(sizes)))
 
 
 def differences(cases: Sequence[Case], runner: Runner, spec: InputSpec, tolerance: float | None, what: str) -> Errors:
@@ -102,9 +99,10 @@ def differences(cases: Sequence[Case], runner: Runner, spec: InputSpec, toleranc
 
 
 def reference_of(cases: Sequence[Case], precision: str, reduction: Reduction | None) -> Reference:
-    """What the manifest remembers, to compare with on another machine."""
-    prints = {name: fingerprint(values) for name, values in cases[0].outputs.items()}
-    return Reference(SEED, cases[0].batch, _tolerance(precision, reduction), prints)
+    """What the manifest remembers, to compare with on another machine: of the case with the most pictures."""
+    most = max(cases, key=lambda case: case.batch)
+    prints = {name: fingerprint(values) for name, values in most.outputs.items()}
+    return Reference(SEED, most.batch, _tolerance(precision, reduction), prints)
 
 
 def _tolerance(precision: str, reduction: Reduction | None) -> float:

@@ -6,10 +6,10 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.compiler import Collapsed, CollapseReport, collapse
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.exporters.bundle import export
+from gatedeploy.exporters.engine_options import EngineOptions
 from gatedeploy.exporters.opening import open_runner as open  # noqa: A004  `gd.open`, as one says it
 from gatedeploy.exporters.precision.reduction import PrecisionOptions
 from gatedeploy.exporters.precision.samples import Headline, Samples
-from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.gating.sparsity import sparsity_penalty

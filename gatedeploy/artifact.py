@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from gatedeploy.containers import container
 from gatedeploy.errors import InputError, located
-from gatedeploy.files import replacing_file
+from gatedeploy.files import as_path, replacing_file
 from gatedeploy.program import Program
 from gatedeploy.program_json import graph_from_json, graph_to_json
 from gatedeploy.specs import InputSpec, Task, check_tasks, input_from_plain, task_from_plain, to_plain
@@ -126,7 +126,7 @@ def write_checkpoint(
         "weights": dict(program.weights),
         "training": training,
     }
-    with replacing_file(Path(path)) as temporary:
+    with replacing_file(as_path(path)) as temporary:
         _save(document, temporary)
 
 
@@ -137,11 +137,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         InputError: it does not exist, is damaged, is something else, or holds more than tensors and plain values.
     """
     with located(str(path)):
-        if container(Path(path), A_CHECKPOINT) == "safetensors":
+        if container(as_path(path), A_CHECKPOINT) == "safetensors":
             if _metadata(path).get("format") == COLLAPSED_FORMAT:
                 raise InputError(f"is collapsed already; next: gatedeploy export {shlex.quote(str(path))} --onnx")
             raise InputError(f"a safetensors file; expected {A_CHECKPOINT}")
-        document = _load(Path(path))
+        document = _load(as_path(path))
         if not _is_ours(document):
             raise InputError(
                 "a PyTorch file, but not a gatedeploy checkpoint (no format version). If it holds the weights of a "
@@ -163,7 +163,7 @@ def write_collapsed(path: Path | str, program: Program, info: ModelInfo) -> None
     document = {"info": _info_to_plain(info), "graph": graph_to_json(program)}
     metadata = {"format": COLLAPSED_FORMAT, "version": str(VERSION), "document": json.dumps(document)}
     weights = {name: tensor.contiguous() for name, tensor in _unshared(program.weights).items()}
-    with replacing_file(Path(path)) as temporary:
+    with replacing_file(as_path(path)) as temporary:
         try:
             save_file(weights, temporary, metadata)
         except SafetensorError as error:  # also when the disk is full
@@ -177,8 +177,8 @@ def read_collapsed(path: Path | str) -> tuple[Program, ModelInfo]:
         InputError: it does not exist, is damaged or is something else.
     """
     with located(str(path)):
-        if container(Path(path), A_COLLAPSED) == "torch":
-            if _is_ours(_load(Path(path))):
+        if container(as_path(path), A_COLLAPSED) == "torch":
+            if _is_ours(_load(as_path(path))):
                 raise InputError(
                     "a checkpoint, whose branches are all still there; collapse it first: gatedeploy prune "
                     f"{shlex.quote(str(path))}"
@@ -206,7 +206,7 @@ def is_checkpoint(path: Path | str) -> bool:
         InputError: it is neither.
     """
     with located(str(path)):
-        return container(Path(path), A_NETWORK) == "torch"
+        return container(as_path(path), A_NETWORK) == "torch"
 
 
 def _save(document: dict[str, Any], path: Path) -> None:

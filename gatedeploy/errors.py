@@ -54,15 +54,23 @@ def located(where: str, kind: type[GatedeployError] = GatedeployError) -> Iterat
 
 def check_known(what: str, name: str, known: Collection[str]) -> None:
     """Raise `InputError` unless `name`, the value of `what`, is one of those that are known."""
-    if name not in known:
+    if name not in list(known):  # a list, for who knows whether a stranger's value can be hashed
         raise InputError(f"{what} {name}: expected {' or '.join(known)}{closest(name, list(known))}")
 
 
-def closest(name: str, known: list[str] | tuple[str, ...]) -> str:
+def check_type(what: str, value: object, *kinds: type) -> None:
+    """Raise `InputError` unless `value`, the argument `what`, is of one of these types; a bool is no int."""
+    if isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds):
+        return
+    expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+    raise InputError(f"{what}: expected {expected}, got {value!r:.80} ({type(value).__name__})")
+
+
+def closest(name: object, known: list[str] | tuple[str, ...]) -> str:
     """`; did you mean X?` for the known name nearest to `name`, or an empty string."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(str(name), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

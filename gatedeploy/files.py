@@ -13,9 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gatedeploy.errors import GatedeployError, InputError
+from gatedeploy.errors import GatedeployError, InputError, check_type
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def as_path(path: Path | str) -> Path:
+    """A file or folder that a user names; `InputError` where that is neither a path nor a text."""
+    check_type("the path", path, str, Path)
+    return Path(path)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from gatedeploy.artifact import (
     write_collapsed,
 )
 from gatedeploy.compiler import Collapsed
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, check_type
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.modules import network
 
@@ -41,8 +41,7 @@ def save(
         InputError: the network cannot be saved: it calls what a saved graph may not call.
     """
     known = info_of(net)
-    if info is not None and not isinstance(info, ModelInfo):
-        raise InputError(f"info: expected a gatedeploy.ModelInfo, got a {type(info).__name__}")
+    check_type("info", info, ModelInfo, type(None))
     if isinstance(net, Collapsed):
         program = net.program
         info = info or known or names_only(program)

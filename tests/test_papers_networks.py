@@ -18,10 +18,11 @@ from gatedeploy.artifact import names_only
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.compiler import Collapsed
+from gatedeploy.exporters.engine_options import EngineOptions
 from gatedeploy.exporters.precision.half import to_half
 from gatedeploy.exporters.precision.int8 import to_int8, with_float32
 from gatedeploy.exporters.to_onnx import export_onnx
-from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
+from gatedeploy.exporters.to_tensorrt import build_engine
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower

@@ -277,7 +277,7 @@ def test_what_is_said_must_fit(tmp_path: Path) -> None:
     thin = gd.collapse(network, example_input=EXAMPLE)
     other_task = ModelInfo((gd.Task("colour"),), gd.InputSpec(3, 8, 8))
     for net, info, message in (
-        (thin, {"a": 1}, "info: expected a gatedeploy.ModelInfo, got a dict"),
+        (thin, {"a": 1}, r"info: expected ModelInfo or None, got {'a': 1} \(dict\)"),
         (thin, other_task, "the network predicts '.*', of which its description knows nothing: colour"),
         (
             thin,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatedeploy.errors import CheckError, InputError, check_known
+from gatedeploy.errors import CheckError, InputError, check_known, check_type
 from gatedeploy.exporters.manifest import Reduction
 from gatedeploy.exporters.precision.int8 import METHODS
 from gatedeploy.exporters.precision.layer_errors import layer_errors
@@ -40,7 +41,10 @@ class PrecisionOptions:
 
     def __post_init__(self) -> None:
         check_known("the calibration", self.calibration, METHODS)
-        if not self.max_drop >= 0:
+        check_type("max_drop", self.max_drop, int, float)
+        check_type("mixed", self.mixed, bool)
+        check_type("layers", self.layers, bool)
+        if not 0 <= self.max_drop < math.inf:
             raise InputError(f"a drop of at most {self.max_drop} %: expected 0 or more")
 
 

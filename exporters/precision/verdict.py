@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
+from gatedeploy.exporters.pieces import Batches, in_pieces
 from gatedeploy.exporters.precision.samples import Metrics, Samples, drops
 from gatedeploy.exporters.progress import Progress
 from gatedeploy.runners.base import Array, Runner
 from gatedeploy.specs import InputSpec
-
-Batches = tuple[int, int, int] | None
-"""The smallest, the usual and the largest batch size that a network takes; None: any."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,8 @@ class Judge:
 
         def predict(pictures: Array) -> Mapping[str, Array]:
             nonlocal seen
-            found = _in_pieces(runner, self.input.name, pictures, batches)
+            smallest, _, largest = batches or (1, 1, len(pictures))
+            found = in_pieces(runner, self.input.name, pictures, smallest, largest)
             seen += len(pictures)
             self.progress(f"judging {what}", seen, max(seen, self.samples.pictures))
             return found
@@ -83,16 +80,3 @@ def lost_told(task: str, drop: float) -> str:
     if round(abs(drop), 2) == 0:
         return f"{task} loses nothing"
     return f"{task} {'loses' if drop > 0 else 'gains'} {abs(drop):.2f} %"
-
-
-def _in_pieces(runner: Runner, image: str, pictures: Array, batches: Batches) -> dict[str, Array]:
-    """Predictions for any number of pictures, of a network that takes only some numbers of them at once."""
-    if batches is None:
-        return runner.infer({image: pictures})
-    smallest, _, largest = batches
-    found: list[dict[str, Array]] = []
-    for start in range(0, len(pictures), largest):
-        piece = pictures[start : start + largest]
-        filled = np.concatenate([piece, np.repeat(piece[-1:], max(0, smallest - len(piece)), axis=0)])
-        found.append({name: values[: len(piece)] for name, values in runner.infer({image: filled}).items()})
-    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}

@@ -19,6 +19,7 @@ from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import InputError
 from gatedeploy.exporters.bundle import check_place, write_bundle
 from gatedeploy.exporters.cpp_project import check_cpp_place, write_cpp_project
+from gatedeploy.exporters.engine_options import EngineOptions
 from gatedeploy.exporters.engines import BATCHED
 from gatedeploy.exporters.precision.int8 import METHODS
 from gatedeploy.exporters.precision.reduction import MAX_DROP, PrecisionOptions
@@ -26,7 +27,6 @@ from gatedeploy.exporters.precision.samples import Samples
 from gatedeploy.exporters.precision.table import EIGHT_BITS, REDUCED
 from gatedeploy.exporters.progress import Progress
 from gatedeploy.exporters.request import FORMATS, Request, check_formats
-from gatedeploy.exporters.to_tensorrt import EngineOptions
 from gatedeploy.exporters.triton import write_triton
 from gatedeploy.judging import recipe_of, samples_of
 

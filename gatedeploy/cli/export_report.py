@@ -15,6 +15,9 @@ from gatedeploy.exporters.reading import Bundle
 WORST = 10
 """How many of the layers that err most are shown; `--json` has all."""
 
+OF_SIZES = ("int64", "int32", "bool")
+"""Types in which TensorRT works out how large tensors are and where to cut them."""
+
 
 def export_to_plain(bundle: Bundle) -> dict[str, Any]:
     """The document of `--json`."""
@@ -55,8 +58,14 @@ def _engine(built: Engine) -> str:
     proof = "not run" if error is None else f"run, and the same to {error:.1e} of the outputs' scale"
     if built.lost:
         proof = f"run; in it {_lost(built.lost)}"
-    types = ", ".join(f"{layers} in {dtype}" for dtype, layers in built.layers.items())
-    return f"{what}, {batches}; {proof}.{f' Layers: {types}.' if types else ''}"
+    return f"{what}, {batches}; {proof}.{_layers(built.layers)}"
+
+
+def _layers(counts: dict[str, int]) -> str:
+    """How many layers compute in each type; those that work out sizes and positions, in whole numbers, as one."""
+    types = [f"{count} in {dtype}" for dtype, count in counts.items() if dtype not in OF_SIZES]
+    others = sum(count for dtype, count in counts.items() if dtype in OF_SIZES)
+    return f" Layers: {', '.join(types)}; {others} more work out sizes." if types else ""
 
 
 def _tell_reduction(precision: str, found: Reduction) -> None:

@@ -23,7 +23,8 @@ def verify(
 ) -> None:
     """Check a bundle on this machine: every file's hash, and that the network computes here what it should.
 
-    The manifest remembers what the network answered to a made-up picture. Exit code 1 when something differs.
+    The manifest remembers what the network answered to made-up pictures. They are asked one by one, together, and as
+    few and as many at once as an engine takes. Exit code 1 when something differs.
     """
     check = verify_bundle(bundle, runtime=runtime, trust=trust)
     if json:
@@ -31,6 +32,7 @@ def verify(
         return
     table(["output", "difference"], [[name, f"{error:.1e}"] for name, error in check.parity.error.items()])
     say(
-        f"{bundle}: {check.files} files, {check.size_bytes:,} bytes, all as their hashes say; {check.runtime} computes "
-        f"what was computed when it was written (at most {check.parity.tolerance:.0e} apart)."
+        f"{bundle}: {check.files} files, {check.size_bytes:,} bytes, all as their hashes say; {check.runtime} answers "
+        f"made-up pictures as when it was written, to {max(check.parity.error.values()):.1e} of the outputs' scale; "
+        f"{check.parity.tolerance:.0e} is allowed."
     )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from gatedeploy.errors import InputError, closest
+from gatedeploy.errors import InputError, check_type, closest
 from gatedeploy.specs import InputSpec
 
 Array = npt.NDArray[Any]
@@ -149,5 +149,6 @@ def still_open(resource: Any, name: str) -> Any:
 
 def check_threads(threads: int | None) -> None:
     """Raise `InputError` for a number of threads that nothing can run on."""
+    check_type("threads", threads, int, type(None))
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, got {threads}")

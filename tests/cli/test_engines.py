@@ -29,17 +29,17 @@ def test_an_engine_is_built(folder: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--opt-shapes", "2x3"], "the shape 2x3 is not the network's, in which only the batch is free: 2x3x16x16"),
+        (["--opt-shapes", "2x3"], "--opt-shapes 2x3: the network takes 2x3x16x16, where the batch alone is free; say"),
         (["--max-shapes", "2x3x16x-1"], "--max-shapes 2x3x16x-1: expected whole numbers with 'x' between them"),
         (
             ["--min-shapes", "9", "--max-shapes", "2"],
             "batch sizes 9, 2, 2: expected the smallest (--min-shapes), at least 1, the usual (--opt-shapes)",
         ),
         (["--sm", "8.6"], "--sm 8.6: expected whole numbers with ',' between them"),
-        (["--sm", "90"], f"tensorrt-rtx {trt.__version__} does not build for SM90; it builds for SM75, SM80"),
+        (["--sm", "90"], f"--sm 90: tensorrt-rtx {trt.__version__} does not build for it; it does for 75, 80"),
         (["--optimization-level", "9"], "optimization level 9: expected 0 to 5"),
         (["--workspace", "0"], "a workspace of 0 bytes: expected at least 1; --workspace is in MiB"),
-        (["--trt-library", "tensort"], "the TensorRT runtime tensort: expected tensorrt or tensorrt-rtx"),
+        (["--trt-library", "tensort"], "the TensorRT library tensort: expected tensorrt or tensorrt-rtx"),
     ],
 )
 def test_options_that_make_no_sense(

@@ -14,8 +14,9 @@ import torch
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError, MissingExtraError
-from gatedeploy.exporters import Bundle, export, read_bundle, verify_bundle, write_bundle
+from gatedeploy.exporters import Bundle, export, open_runner, read_bundle, verify_bundle, write_bundle
 from gatedeploy.exporters import bundle as bundle_module
+from gatedeploy.exporters.engine_options import EngineOptions
 from gatedeploy.files import sha256
 from gatedeploy.graph.cost import cost
 from tests.exporters.networks import INFO, INPUT, PARTS, SCENE
@@ -251,6 +252,18 @@ def test_a_network_that_computes_something_else_is_not_written(thin: gd.Collapse
             {"precision": "int8", "formats": ["onnx", "aoti", "executorch"]},
             "aoti and executorch are written in fp32 alone; ask for int8 with other formats: onnx, trt, openvino",
         ),
+        ({"formats": [3]}, "there is no format 3; known are onnx, trt"),
+        ({"formats": [["onnx"]]}, r"there is no format \['onnx'\]; known are onnx, trt"),
+        ({"formats": 3}, "formats: expected a list such as .*, got 3"),
+        ({"precision": 8}, "there is no precision 8; known are fp32"),
+        ({"info": "x"}, r"info: expected ModelInfo or None, got 'x' \(str\)"),
+        ({"engine": 3}, r"engine: expected EngineOptions or None, got 3 \(int\)"),
+        ({"reduction": {"max_drop": 3}}, r"reduction: expected PrecisionOptions or None, got {'max_drop': 3} \(dict\)"),
+        ({"samples": 5}, r"samples: expected Samples or None, got 5 \(int\)"),
+        (
+            {"formats": ["aoti"], "engine": EngineOptions(shapes=((1,), (2, 3, 9, 8), (4,)))},
+            "^--opt-shapes 2x3x9x8: the network takes 2x3x8x8, where the batch alone is free; say 2x3x8x8 or 2",
+        ),
         ({"info": ModelInfo((SCENE,), INPUT)}, "the network predicts 'parts', of which its description knows nothing"),
         ({"info": ModelInfo((SCENE, PARTS), gd.InputSpec(3, 9, 8))}, "the network takes .*, its description says"),
         (
@@ -263,6 +276,13 @@ def test_requests_that_cannot_be_met(thin: gd.Collapsed, tmp_path: Path, options
     with pytest.raises(InputError, match=message):
         export(thin, tmp_path / "out", **options)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", [3, None, b"out", True])
+def test_a_place_that_is_none(thin: gd.Collapsed, place: Any) -> None:
+    for call in (lambda: export(thin, place), lambda: open_runner(place), lambda: verify_bundle(place)):
+        with pytest.raises(InputError, match="the path: expected str or Path, got "):
+            call()
 
 
 def test_verification_needs_a_runtime(thin: gd.Collapsed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,8 @@ def test_runtimes_that_are_not_there(exported: Bundle) -> None:
         InputError, match=r"there is no runtime 'onnxruntim'; known are torch, .*; did you mean 'onnxrun"
     ):
         open_runner(exported.path, "onnxruntim")
+    with pytest.raises(InputError, match="there is no runtime 3; known are torch, onnxruntime"):
+        open_runner(exported.path, 3)  # type: ignore[arg-type]
     for runtime, asked in (("aoti", "aoti"), ("tensorrt", "trt"), ("executorch", "executorch")):
         with pytest.raises(
             InputError, match=f"holds no engine for {runtime}; it holds onnx: export it with --format {asked}"
@@ -57,6 +60,15 @@ def test_runtimes_that_are_not_there(exported: Bundle) -> None:
             open_runner(exported.model, runtime)
     with pytest.raises(InputError, match="the installed onnxruntime has no CUDAExecutionProvider; it has"):
         open_runner(exported.path, "onnxruntime-cuda")
+
+
+@pytest.mark.parametrize("threads", ["2", 2.5, True, [1]])
+def test_threads_that_are_no_number(threads: Any, thin: gd.Collapsed, exported: Bundle, tmp_path: Path) -> None:
+    gd.save(thin, tmp_path / "c.safetensors", info=INFO)
+    bundle, file = exported.path, tmp_path / "c.safetensors"
+    for path, runtime in ((bundle, "onnxruntime"), (bundle, "openvino"), (file, "torch")):
+        with pytest.raises(InputError, match="threads: expected int or None, got "):
+            open_runner(path, runtime, threads=threads)
 
 
 def test_files_that_a_runtime_cannot_run(exported: Bundle, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -183,7 +184,12 @@ def test_manifests_that_cannot_be_used(bundle: Bundle, content: bytes, message: 
     [
         *(("inputs", []), ("inputs.0.layout", "NHWC"), ("inputs.0.shape", ["batch", 3, -8, 8]), ("inputs.0.name", 3)),
         *(("inputs.0.preprocessing.mean", [0.1]), ("inputs.0.preprocessing.std", ["a"] * 3)),
-        *(("outputs", []), ("outputs.0.task", "nobody"), ("outputs.0.shape", 3), ("tasks.0.name", "not a name")),
+        *(
+            ("outputs", []),
+            ("outputs.0.task", "nobody"),
+            ("outputs.0.shape", 3),
+        ),
+        *(("outputs.0.shape", [2, "batch"]), ("outputs.0.shape", []), ("tasks.0.name", "not a name")),
         *(("tasks.0.kind", "guessing"), ("costs.macs", "many"), ("costs.params", True), ("files", [])),
         *(("files", {"model.onnx": {"size_bytes": 1, "sha256": "short"}}), ("metrics", {"scene": 3})),
         *(("verification.error", []), ("reference.batch", 10**12), ("reference.outputs", {}), ("reference.seed", 0.5)),
@@ -210,7 +216,26 @@ def test_verify_finds_a_network_that_computes_something_else(bundle: Bundle) -> 
     onnx.save(model, str(bundle.model))
     admit(bundle, "model.onnx")
     read_bundle(bundle.path)
-    with pytest.raises(CheckError, match=r"model.onnx: on this machine the network differs in task 'scene' by"):
+    with pytest.raises(CheckError, match=r"model.onnx: on this machine the network in onnxruntime at batch size 1 d"):
+        verify_bundle(bundle.path)
+
+
+def test_verify_finds_a_network_that_gives_every_picture_the_first_ones_answer(bundle: Bundle) -> None:
+    model = onnx.load(str(bundle.model))
+    (last,) = (node for node in model.graph.node if node.output[0] == "scene")
+    last.output[0] = "each"
+    for name, value in {"zero": 0, "one": 1}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value]), name))
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Slice", ["each", "zero", "one", "zero"], ["first"]),
+            onnx.helper.make_node("Shape", ["each"], ["size"]),
+            onnx.helper.make_node("Expand", ["first", "size"], ["scene"]),
+        ]
+    )
+    onnx.save(model, str(bundle.model))
+    admit(bundle, "model.onnx")
+    with pytest.raises(CheckError, match=r"in onnxruntime at batch size 3 differs in task 'scene' by"):
         verify_bundle(bundle.path)
 
 
@@ -261,7 +286,7 @@ def test_verify_finds_what_is_not_valid_onnx(bundle: Bundle) -> None:
         (put("inputs.0.name", "picture"), "takes image and returns scene, parts; its manifest says picture and"),
         (put("inputs.0.shape", ["batch", 3, 9, 8]), r"'image' is float32 \(batch, 3, 8, 8\); its manifest says the"),
         (put("outputs.1.shape", ["batch", 3]), r"'parts' is float32 \(batch, 3, 8, 8\); its manifest says the shape"),
-        (put("reference.outputs.scene.shape", [1, 3]), r"output 'scene': expected the shape \(1, 3\), got \(1, 2\)"),
+        (put("reference.outputs.scene.shape", [3, 3]), r"output 'scene': expected the shape \(3, 3\), got \(3, 2\)"),
     ],
 )
 def test_verify_finds_a_manifest_of_another_network(

@@ -27,6 +27,18 @@ def test_the_reference_picture_is_preprocessed_noise() -> None:
     assert picture[0, 1, 0, 0] == np.float32((pixel / 255 - 0.25) / 2.0)
 
 
+def test_pictures_are_made_of_squares() -> None:
+    """Of edges 1, 4, 16, and 1 again; what a square is, is drawn where it begins."""
+    spec = InputSpec(2, 40, 24)
+    pictures = reference_picture(spec, 4, seed=5)
+    for picture, edge in ((0, 1), (1, 4), (2, 16), (3, 1)):
+        for channel, row, column in ((0, 0, 0), (0, 7, 9), (1, 21, 23), (1, 39, 17)):
+            place = ((picture * 2 + channel) * 40 + row // edge * edge) * 24 + column // edge * edge
+            pixel = mixed_by_hand((place + 5 * 0x9E3779B9) % 2**32) >> 24
+            assert pictures[picture, channel, row, column] == np.float32(pixel / 255)
+    assert np.array_equal(pictures[:1], reference_picture(spec, 1, seed=5))
+
+
 def test_without_mean_and_deviation_pixels_are_only_scaled() -> None:
     picture = reference_picture(InputSpec(3, 64, 64), 1, seed=0)
     assert picture.min() == 0.0

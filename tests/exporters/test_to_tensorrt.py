@@ -20,7 +20,8 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError, MissingExtraError
 from gatedeploy.exporters import Bundle, export, read_bundle, verify_bundle
 from gatedeploy.exporters import to_tensorrt as module
-from gatedeploy.exporters.to_tensorrt import EngineOptions, build_engine
+from gatedeploy.exporters.engine_options import EngineOptions, check_capabilities
+from gatedeploy.exporters.to_tensorrt import build_engine
 from gatedeploy.runners.base import TensorSpec
 from gatedeploy.runners.tensorrt_library import library, messages_of
 from tests.exporters.networks import INPUT, PARTS, SCENE
@@ -133,8 +134,11 @@ def test_files_that_are_not_taken(make: Callable[[Path], Path], message: str, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"compute_capabilities": (90,)}, r"tensorrt-rtx \S+ does not build for SM90; it builds for SM75, .*SM89"),
-        ({"shapes": ((1,), (2, 3, 9, 8), (4,))}, "the shape 2x3x9x8 is not the network's, .* is free: 2x3x8x8"),
+        ({"compute_capabilities": (90,)}, r"^--sm 90: tensorrt-rtx \S+ does not build for it; .* 75, .*89"),
+        (
+            {"shapes": ((1,), (2, 3, 9, 8), (4,))},
+            "^--opt-shapes 2x3x9x8: the network takes 2x3x8x8, where",
+        ),
     ],
 )
 def test_what_an_engine_cannot_be(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -154,6 +158,16 @@ def test_what_an_engine_cannot_be(options: dict[str, Any], message: str, tmp_pat
         ({"shapes": ((0,), (1,), (32,))}, "batch sizes 0, 1, 32"),
         ({"optimization_level": 6}, "optimization level 6: expected 0 to 5"),
         ({"workspace_bytes": 0}, "workspace of 0 bytes"),
+        ({"runtime": "tensort"}, "the TensorRT library tensort: expected tensorrt or tensorrt-rtx; did you mean"),
+        ({"runtime": 3}, "the TensorRT library 3: expected tensorrt or"),
+        ({"shapes": (("a",), (1,), (32,))}, r"--min-shapes \('a',\): expected whole numbers"),
+        ({"shapes": ((1,), (8,), 32)}, "--max-shapes 32: expected whole numbers"),
+        ({"shapes": ((1,), (), (32,))}, r"--opt-shapes \(\): expected whole numbers"),
+        ({"shapes": 8}, "shapes 8: expected three, the smallest, the usual and the largest"),
+        ({"compute_capabilities": ("86",)}, r"--sm \('86',\): expected whole numbers"),
+        ({"compute_capabilities": 86}, "--sm 86: expected whole numbers"),
+        ({"optimization_level": "high"}, "optimization level high: expected 0 to 5"),
+        ({"workspace_bytes": 2.5}, "workspace_bytes: expected int or None"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
@@ -227,14 +241,16 @@ def test_the_library_that_needs_no_gpu_comes_first_where_there_is_none(monkeypat
         assert library(None) == expected
 
 
-def test_tensorrt_itself_builds_for_the_gpu_that_is_there() -> None:
+def test_tensorrt_itself_builds_for_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no compute capabilities to choose from; stood in for, for it cannot be installed without a GPU."""
     flags: set[str] = set()
     trt = SimpleNamespace(ProfilingVerbosity=SimpleNamespace(DETAILED=1), BuilderFlag=SimpleNamespace(TF32="TF32"))
     config = SimpleNamespace(clear_flag=flags.discard, set_flag=flags.add)
-    assert module._configure(trt, config, "tensorrt", EngineOptions(tf32=True)) == ()
+    module._configure(trt, config, (), EngineOptions(tf32=True))
     assert flags == {"TF32"}
-    assert module._configure(trt, config, "tensorrt", EngineOptions()) == ()
+    module._configure(trt, config, (), EngineOptions())
     assert flags == set(), "float32 is float32 unless asked otherwise"
-    with pytest.raises(InputError, match="tensorrt builds for the GPU of this machine alone; leave the compute"):
-        module._configure(trt, config, "tensorrt", EngineOptions(compute_capabilities=(86,)))
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(IBuilderConfig=object))
+    assert check_capabilities(EngineOptions("tensorrt")) == ()
+    with pytest.raises(InputError, match="--sm: tensorrt builds for the GPU of this machine alone; leave it out"):
+        check_capabilities(EngineOptions("tensorrt", compute_capabilities=(86,)))

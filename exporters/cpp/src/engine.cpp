@@ -1,12 +1,9 @@
 #include "gatedeploy/engine.hpp"
 
-#include <algorithm>
-
 #include "choice.hpp"
 #include "pool.hpp"
-#include "ports.hpp"
-#include "reference.hpp"
 #include "text.hpp"
+#include "verification.hpp"
 
 namespace gatedeploy {
 
@@ -44,28 +41,6 @@ std::int64_t batch_of(std::size_t values, const InputSpec& image, Batches batche
     return static_cast<std::int64_t>(batch);
 }
 
-/// The answers to the first `wanted` of `batch` pictures.
-Tensor first_pictures(Tensor output, std::int64_t batch, std::int64_t wanted) {
-    if (wanted < batch && !output.shape.empty() && output.shape[0] == batch) {
-        output.bytes.resize(output.bytes.size() / static_cast<std::size_t>(batch) * static_cast<std::size_t>(wanted));
-        output.shape[0] = wanted;
-    }
-    return output;
-}
-
-double error_of(const Tensor& output, const std::map<std::string, Fingerprint>& expected) {
-    const Fingerprint& print = expected.at(output.name);
-    check_shape(output, print.shape);
-    if (print.first.size() > output.values()) throw CheckError("the reference has more first values than values");
-    return difference(print, fingerprint(output, print.first.size()));
-}
-
-void check_rounding(const std::string& output, double error, double allowed) {
-    if (error <= allowed) return;  // a NaN is not
-    throw CheckError("on this machine the network differs in output " + in_quotes(output) + " by " +
-                     short_number(error) + " of the output's scale; at most " + short_number(allowed) + " is rounding");
-}
-
 }  // namespace
 
 Engine Engine::load(const std::filesystem::path& path, const Options& options) {
@@ -98,20 +73,7 @@ Outputs Engine::infer(const float* pictures, std::size_t values) const {
 }
 
 std::map<std::string, double> Engine::verify() const {
-    const Reference& reference = manifest().reference;
-    return located(state_->bundle.path.string(), [&] {
-        // An engine that takes no fewer gets more pictures; the first ones are the reference's.
-        const std::int64_t batch = std::max(reference.batch, state_->batches.min);
-        const std::vector<float> pictures = reference_picture(manifest().input, batch, reference.seed);
-        const Outputs outputs = infer(pictures.data(), pictures.size());
-        std::map<std::string, double> errors;
-        for (const Tensor& output : outputs.all()) {
-            const double error = error_of(first_pictures(output, batch, reference.batch), reference.outputs);
-            check_rounding(output.name, error, reference.tolerance);
-            errors[output.name] = error;
-        }
-        return errors;
-    });
+    return located(state_->bundle.path.string(), [&] { return check_reference(*this); });
 }
 
 const Manifest& Engine::manifest() const { return state_->bundle.manifest; }

@@ -93,6 +93,7 @@ OutputSpec output_in(const JsonField& item) {
         output.shape.push_back(batch ? kBatch : size_in(size, values));
     }
     if (output.shape.size() > kMostAxes) item.refuse("more than " + std::to_string(kMostAxes) + " axes");
+    if (output.shape.empty() || output.shape[0] != kBatch) item.refuse("its first size is not the batch");
     if (std::count(output.shape.begin(), output.shape.end(), kBatch) > 1) item.refuse("the batch size twice");
     return output;
 }

@@ -11,8 +11,9 @@ namespace gatedeploy {
 /// Number `i` of evenly spread 32-bit numbers: a mix (MurmurHash3's last step) of i + seed · 0x9E3779B9.
 std::uint32_t noise(std::uint32_t i, std::uint64_t seed);
 
-/// An 8-bit picture of noise, preprocessed: (batch, channels, height, width). Pixel i in memory order, channels first,
-/// is the highest byte of number i of `noise`.
+/// 8-bit pictures of noise, preprocessed: (batch, channels, height, width). Pixels are alike in squares, of edges 1, 4
+/// and 16 in turn; a square is the highest byte of number i of `noise`, where i is the place of its first pixel in
+/// memory order, channels first.
 std::vector<float> reference_picture(const InputSpec& input, std::int64_t batch, std::uint64_t seed);
 
 /// What to remember of an output: mean, deviation, the largest absolute value, the first `first` values, and the

@@ -9,6 +9,7 @@
 #include "check.hpp"
 #include "fake_backend.hpp"
 #include "gatedeploy/gatedeploy.hpp"
+#include "reference.hpp"
 
 using namespace gatedeploy;
 
@@ -16,10 +17,23 @@ namespace {
 
 constexpr std::size_t kPicture = 24;
 
-Engine fake_engine(
-    std::function<void()> meanwhile = [] {}, Batches batches = {1, 5}) {
+Engine fake_engine(Batches batches = {1, 5}) {
     const SomeBundle bundle;
-    return {read_bundle(bundle.path()), "fake", batches, std::make_unique<FakeBackend>(kPicture, std::move(meanwhile))};
+    return {read_bundle(bundle.path()), "fake", batches, std::make_unique<FakeBackend>(kPicture)};
+}
+
+/// A bundle that remembers what the fake answers, run by one that answers so or otherwise.
+Engine right_engine(
+    Batches batches, FakeAnswers answers, Meanwhile meanwhile = [](std::int64_t) {}) {
+    const SomeBundle some;
+    Bundle bundle = read_bundle(some.path());
+    Reference& reference = bundle.manifest.reference;
+    const std::vector<float> pictures = reference_picture(bundle.manifest.input, reference.batch, reference.seed);
+    for (const Tensor& output : fake_engine().infer(pictures.data(), pictures.size()).all()) {
+        reference.outputs[output.name] = fingerprint(output, 2);
+    }
+    return {std::move(bundle), "fake", batches,
+            std::make_unique<FakeBackend>(kPicture, std::move(meanwhile), answers)};
 }
 
 }  // namespace
@@ -49,7 +63,7 @@ TEST(what_is_no_whole_picture_is_refused) {
     CHECK_THROWS(InputError, "got 0 values", engine.infer(pictures.data(), 0, outputs));
     CHECK_THROWS(InputError, "a batch of 6; this engine takes 1 to 5: ask in parts",
                  engine.infer(pictures.data(), pictures.size(), outputs));
-    const Engine large = fake_engine([] {}, {2, 3});
+    const Engine large = fake_engine({2, 3});
     CHECK_THROWS(InputError, "a batch of 1; this engine takes 2 to 3", large.infer(pictures.data(), kPicture, outputs));
     const std::size_t huge = std::size_t{24} << 40;  // it is refused before it is looked at
     CHECK_THROWS(InputError, "a batch of 1,099,511,627,776", engine.infer(pictures.data(), huge, outputs));
@@ -76,7 +90,7 @@ TEST(threads_that_call_at_once_are_not_kept_waiting) {
     std::condition_variable all_here;
     int here = 0;
     const SomeBundle bundle;
-    auto backend = std::make_unique<FakeBackend>(kPicture, [&] {
+    auto backend = std::make_unique<FakeBackend>(kPicture, [&](std::int64_t) {
         std::unique_lock<std::mutex> lock(mutex);
         if (++here == kThreads) all_here.notify_all();
         all_here.wait(lock, [&] { return here >= kThreads; });
@@ -116,7 +130,7 @@ TEST(threads_get_their_own_answers) {
 TEST(a_request_that_failed_is_not_used_again) {
     bool failing = true;
     const SomeBundle bundle;
-    auto backend = std::make_unique<FakeBackend>(kPicture, [&] {
+    auto backend = std::make_unique<FakeBackend>(kPicture, [&](std::int64_t) {
         if (failing) throw Error("fake failed: on purpose");
     });
     const FakeBackend& fake = *backend;
@@ -129,8 +143,35 @@ TEST(a_request_that_failed_is_not_used_again) {
 }
 
 TEST(wrong_numbers_are_found) {
-    CHECK_THROWS(CheckError, "on this machine the network differs in output 'scene' by", fake_engine().verify());
-    CHECK_THROWS(InputError, "a batch of 2; this engine takes 1 to 1", fake_engine([] {}, {1, 1}).verify());
+    CHECK_THROWS(CheckError, "on this machine the network in fake at batch size 1 differs in output 'scene' by",
+                 fake_engine().verify());
+}
+
+TEST(right_numbers_are_right_in_every_batch_that_is_taken) {
+    const std::pair<Batches, std::vector<std::int64_t>> kinds[] = {
+        {{1, 5}, {1, 1, 2, 5}},  // the two pictures one by one, together, and twice in five
+        {{1, 1}, {1, 1}},
+        {{3, 3}, {3}},
+        {{5, 1 << 19}, {5, 1024}},
+        {{}, {1, 1, 2}},
+    };
+    for (const auto& [batches, asked] : kinds) {
+        std::vector<std::int64_t> seen;
+        const auto remember = [&seen](std::int64_t batch) { seen.push_back(batch); };
+        for (const auto& [output, error] : right_engine(batches, FakeAnswers::each, remember).verify()) {
+            CHECK(!output.empty() && error == 0);  // the same additions in the same order
+        }
+        CHECK(seen == asked);
+    }
+}
+
+TEST(one_answer_for_all_pictures_is_found) {
+    for (const Batches batches : {Batches{1, 5}, Batches{2, 2}, Batches{3, 3}}) {
+        const std::string size = std::to_string(std::max<std::int64_t>(batches.min, 2));
+        CHECK_THROWS(CheckError, "in fake at batch size " + size + " differs in output 'scene' by",
+                     right_engine(batches, FakeAnswers::first).verify());
+    }
+    right_engine({1, 1}, FakeAnswers::first).verify();  // one picture is the first one
 }
 
 TEST(an_engine_can_be_moved) {

@@ -70,6 +70,8 @@ TEST(sizes_are_bounded) {
     CHECK_THROWS(InputError, "shape[2]: expected a size of at least 1", with(shape, "\"batch\", 2, 0, 4"));
     CHECK_THROWS(InputError, "expected a whole number from 0 on, got less", with(shape, "\"batch\", 2, -3, -4"));
     CHECK_THROWS(InputError, "values for one picture", with("[\"batch\", 2]", "[\"batch\", 100000, 100000]"));
+    CHECK_THROWS(InputError, "its first size is not the batch", with("[\"batch\", 2]", "[2, \"batch\"]"));
+    CHECK_THROWS(InputError, "its first size is not the batch", with("[\"batch\", 2]", "[]"));
     CHECK_THROWS(InputError, "the batch size twice", with("[\"batch\", 2]", "[\"batch\", \"batch\"]"));
     CHECK_THROWS(InputError, "not known before it runs: 'axis_1'", with("[\"batch\", 2]", "[\"batch\", \"axis_1\"]"));
     CHECK_THROWS(InputError, "more than 8 axes", with("[\"batch\", 2]", "[\"batch\",1,1,1,1,1,1,1,1]"));

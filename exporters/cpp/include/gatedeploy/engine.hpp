@@ -51,7 +51,8 @@ public:
     /// The same with outputs of its own.
     Outputs infer(const float* pictures, std::size_t values) const;
 
-    /// Runs the bundle's reference picture; by output, how far off the numbers are, relative to the output's scale.
+    /// Runs the bundle's reference pictures, one by one, together, and as few and as many at once as `batches` allows;
+    /// by output, how far off the numbers are at most, relative to the output's scale.
     /// Throws CheckError where that is more than rounding: then this machine does not compute what was exported.
     std::map<std::string, double> verify() const;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace gatedeploy {
@@ -93,7 +94,10 @@ public:
     const Tensor& operator[](std::string_view name) const;
 
     /// All of them, in the order of the manifest.
-    const std::vector<Tensor>& all() const { return tensors_; }
+    const std::vector<Tensor>& all() const& { return tensors_; }
+
+    /// The same of answers that nobody keeps: `for (const Tensor& output : engine.infer(…).all())` is safe.
+    std::vector<Tensor> all() && { return std::move(tensors_); }
 
     /// Makes room for an answer to `batch` pictures; `Engine::infer` does this.
     std::vector<Tensor>& fit(const std::vector<OutputSpec>& specs, std::int64_t batch);
