@@ -2,9 +2,9 @@
 
     python -m gatedeploy.benchmarks.precision collapsed.safetensors … [--data RECIPE] [--out FOLDER]
 
-Each network is exported in every precision (`gatedeploy export --precision`), whatever it loses, and its ONNX files are
-timed in turns in one process, one thread, one picture at a time, in ONNX Runtime and in OpenVINO. Metrics are those of
-the validation split of the recipe that the network was trained by.
+Each network is exported in every precision (`gatedeploy export --precision`), whatever it loses, as ONNX and for
+OpenVINO. The files of a runtime are timed in turns in one process, one thread, one picture at a time. Metrics are those
+of the validation split of the recipe that the network was trained by, in ONNX Runtime; the worst loss in OpenVINO, too.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def compare(file: Path, data: str | None, out: Path, plan: Plan = FULL) -> str:
         name = f"{precision} {method}".strip()
         options = PrecisionOptions(method or METHODS[0], max_drop=ANY)
         where = out / name.replace(" ", "-")
-        bundles[name] = export(file, where, precision=precision, reduction=options, samples=samples)
+        formats = ["onnx", "openvino"]
+        bundles[name] = export(file, where, formats=formats, precision=precision, reduction=options, samples=samples)
     return "\n".join(_table(bundles, {runtime: _timed(bundles, runtime, plan) for runtime in RUNTIMES}))
 
 
@@ -76,7 +77,8 @@ def _timed(bundles: dict[str, Bundle], runtime: str, plan: Plan) -> Latency:
         for name, bundle in bundles.items():
             if name == "bf16" and runtime == "onnxruntime":  # it has no kernels for it on processors
                 continue
-            runners[name] = [stack.enter_context(RUNTIMES[runtime](bundle.model))]
+            file = bundle.path / bundle.runs(runtime)[0]
+            runners[name] = [stack.enter_context(RUNTIMES[runtime](file))]
         spec = next(iter(bundles.values())).manifest.input
         return measure(runners, reference_picture(spec, 1, 0), next(iter(bundles)), plan)
 
@@ -86,15 +88,16 @@ def _table(bundles: dict[str, Bundle], timed: dict[str, Latency]) -> Iterator[st
     before = next(found.float32 for found in reductions.values() if found)
     measured = {name: found.reduced if found else before for name, found in reductions.items()}
     columns = [(task, metric) for task, figures in before.items() for metric in figures]
-    yield row("", *(f"{task}, {metric}" for task, metric in columns), "worst loss", "bytes", *timed)
-    yield row("---", *["---"] * (len(columns) + 2 + len(timed)))
+    yield row("", *(f"{task}, {metric}" for task, metric in columns), "worst loss", "in openvino", "bytes", *timed)
+    yield row("---", *["---"] * (len(columns) + 3 + len(timed)))
     for name, bundle in bundles.items():
-        found = reductions[name]
+        found, (engine,) = reductions[name], bundle.manifest.engines.values()
         size = bundle.manifest.costs.size_bytes
         yield row(
             name,
             *(f"{measured[name][task][metric]:.4g}" for task, metric in columns),
             f"{max(found.lost.values()):+.2f} %" if found else "",
+            f"{max(engine.lost.values()):+.2f} %" if found else "",
             f"{size:,} ({size / next(iter(bundles.values())).manifest.costs.size_bytes:.2f})",
             *(_ratio(latency, name) for latency in timed.values()),
         )

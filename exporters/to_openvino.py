@@ -8,6 +8,7 @@ from pathlib import Path
 from gatedeploy.errors import CheckError, MissingExtraError, first_line
 from gatedeploy.exporters.manifest import Engine
 from gatedeploy.runners.base import TensorSpec, picture_of
+from gatedeploy.runners.openvino_model import read_model
 from gatedeploy.specs import InputSpec
 
 
@@ -29,7 +30,7 @@ def build_openvino(model: Path, path: Path, input: InputSpec, outputs: Sequence[
     except ImportError:
         raise MissingExtraError("the format openvino", "openvino", "openvino") from None
     try:
-        network = openvino.Core().read_model(model)
+        network = read_model(openvino.Core(), model)
         openvino.save_model(network, path, compress_to_fp16=False)
     except RuntimeError as error:
         raise CheckError(f"{model.name}: openvino cannot take it: {first_line(error)}") from error

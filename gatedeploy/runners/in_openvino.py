@@ -8,6 +8,7 @@ from typing import Any, final
 
 from gatedeploy.errors import GatedeployError, InputError, MissingExtraError, located
 from gatedeploy.runners.base import Array, Runner, TensorSpec, check_feed, check_threads, still_open, with_free_sizes
+from gatedeploy.runners.openvino_model import read_model
 
 
 @final
@@ -68,7 +69,7 @@ def _compiled(path: Path, threads: int | None, batch: int | None) -> Any:
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        model = core.read_model(path)
+        model = read_model(core, path)
         if batch is not None:
             model.reshape({port: [batch, *list(port.get_partial_shape())[1:]] for port in model.inputs})
         return core.compile_model(model, "CPU", settings)

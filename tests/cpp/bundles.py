@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 from torch import Tensor, nn
 
 import gatedeploy as gd
@@ -30,14 +31,29 @@ class Map(nn.Module):
 
 
 def make(folder: Path) -> None:
-    """Write `bundle/` with engines of OpenVINO and AOTInductor, `onnx/` without, and what is expected of them."""
+    """Write `bundle/` with engines of OpenVINO and AOTInductor, `onnx/` and `int8/` without, and what is expected."""
     heads = {"scene": SceneHead(), "parts": PartsHead(), "depth": Map(1), "normals": Map(3), "extra": TwoHeads()}
     thin = gd.collapse(gated(heads=heads), example_input=example())
     info = ModelInfo(TASKS, INPUT, form="collapsed")
     gd.export(thin, folder / "bundle", formats=["onnx", "openvino", "aoti"], info=info)
     gd.export(thin, folder / "onnx", info=info)
+    _write_int8(thin, info, folder)
     reference_picture(INPUT, 3, 5).tofile(folder / "noise.raw")
     _write_expected(folder)
+
+
+def _write_int8(thin: gd.Collapsed, info: ModelInfo, folder: Path) -> None:
+    """`int8/`, where rounded channels are joined, and what OpenVINO answers with it to pictures of noise."""
+    picture = reference_picture(INPUT, 3, 5)
+    headlines = {task.name: gd.Headline("error", lower_is_better=True) for task in TASKS}
+    samples = gd.Samples([picture], lambda _: {name: {"error": 1.0} for name in headlines}, headlines, "noise", 3)
+    bundle = gd.export(thin, folder / "int8", precision="int8", info=info, samples=samples)
+    operators = [node.op_type for node in onnx.load(str(bundle.model)).graph.node]
+    assert {"Concat", "QuantizeLinear"} <= set(operators)
+    with gd.open(bundle.path, "openvino") as runner:
+        (folder / "int8_expected").mkdir()
+        for name, values in runner.infer({"image": picture}).items():
+            values.tofile(folder / "int8_expected" / f"{name}.raw")
 
 
 def _write_expected(folder: Path) -> None:

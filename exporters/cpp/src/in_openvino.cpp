@@ -5,6 +5,7 @@
 
 #include "backend.hpp"
 #include "gatedeploy/errors.hpp"
+#include "openvino_unsigned.hpp"
 #include "ports.hpp"
 #include "text.hpp"
 
@@ -110,6 +111,7 @@ class OpenVinoBackend : public Backend {
 public:
     explicit OpenVinoBackend(const Source& source) : image_(source.bundle.manifest.input) {
         const std::shared_ptr<ov::Model> model = core_.read_model(source.file.string());
+        write_unsigned(*model);
         model_ = core_.compile_model(model, "CPU", settings(source.threads));
         check_ports(source.bundle.manifest, source.batches(), ports(model_.inputs()), ports(model_.outputs()));
     }

@@ -123,6 +123,18 @@ TEST(numbers_are_pythons) {
     }
 }
 
+TEST(bytes_are_pythons) {
+    if (backend() != "openvino") return;
+    const Engine engine = load("int8");
+    const auto noise = read<float>(folder() / "noise.raw");
+    Case one{noise, {}};
+    for (const OutputSpec& output : engine.manifest().outputs) {
+        one.answers.push_back(read<float>(folder() / "int8_expected" / (output.name + ".raw")));
+    }
+    check_answers(engine.infer(noise.data(), noise.size()), one);
+    engine.verify();
+}
+
 TEST(the_reference_is_pythons) {
     const Engine engine = load();
     for (const auto& [output, error] : engine.verify()) {
