@@ -122,9 +122,9 @@ def _check_fits_here(path: Path, engine: Engine) -> None:
     machine, *instructions = engine.targets
     missing = [name for name in instructions if not _has(name)]
     if machine != platform.machine() or missing:
-        here = f"a {platform.machine()}" if machine != platform.machine() else f"without {', '.join(missing)}"
+        here = platform.machine() if machine != platform.machine() else f"without {', '.join(missing)}"
         needs = " with ".join(filter(None, (machine, ", ".join(instructions))))
-        raise InputError(f"{path}: was compiled for a {needs}; this machine is {here}: export on a machine like it")
+        raise InputError(f"{path}: was compiled for {needs}; this machine is {here}: export on a machine like it")
 
 
 def _has(instructions: str) -> bool:

@@ -38,8 +38,8 @@ void check_targets(const std::vector<std::string>& targets) {
     }
     const bool other = targets[0] != kMachine;
     if (!other && missing.empty()) return;
-    throw InputError("was compiled for a " + shown(targets[0]) + (needed.empty() ? "" : " with ") + joined(needed) +
-                     "; this machine is " + (other ? std::string("a ") + kMachine : "without " + joined(missing)) +
+    throw InputError("was compiled for " + shown(targets[0]) + (needed.empty() ? "" : " with ") + joined(needed) +
+                     "; this machine is " + (other ? std::string(kMachine) : "without " + joined(missing)) +
                      ": export on a machine like it");
 }
 

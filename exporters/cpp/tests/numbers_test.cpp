@@ -184,7 +184,7 @@ TEST(code_that_does_not_fit_is_refused) {
     CHECK_THROWS(InputError, "was made by PyTorch 1.2.", Engine::load(copy.path, {backend(), 0, true}));
     const Copy other;
     other.change("\"targets\": [\n        \"", "\"targets\": [\n        \"another ");
-    CHECK_THROWS(InputError, "was compiled for a another ", Engine::load(other.path, {backend(), 0, true}));
+    CHECK_THROWS(InputError, "was compiled for another ", Engine::load(other.path, {backend(), 0, true}));
 }
 
 TEST(another_network_than_the_manifests_is_refused) {
