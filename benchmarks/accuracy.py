@@ -9,7 +9,8 @@ from typing import Any
 
 from gatedeploy.benchmarks.subjects import Subject
 from gatedeploy.errors import InputError, located
-from gatedeploy.training.metrics import Metrics, gain
+from gatedeploy.training.comparing import Comparison, compare
+from gatedeploy.training.metrics import Metrics
 
 SINGLE = "single-task networks"
 
@@ -21,12 +22,12 @@ class Accuracy:
     Args:
         name: the file, or `SINGLE` for the single-task networks together.
         metrics: figure by metric and task.
-        delta_mtl: mean relative gain over the single-task networks in percent (InterroGate eq. 6); None without them.
+        compared: beside the single-task networks; None without them.
     """
 
     name: str
     metrics: Metrics
-    delta_mtl: float | None
+    compared: Comparison | None
 
 
 def accuracies(subjects: Sequence[Subject]) -> list[Accuracy]:
@@ -44,7 +45,7 @@ def accuracies(subjects: Sequence[Subject]) -> list[Accuracy]:
     rows = [Accuracy(SINGLE, single, None)] if single else []
     for subject, metrics in read:
         if subject.form != "single" and metrics:
-            rows.append(Accuracy(subject.label, metrics, gain(tasks, metrics, single)))
+            rows.append(Accuracy(subject.label, metrics, compare(tasks, metrics, single)))
     return rows
 
 

@@ -28,8 +28,9 @@ from gatedeploy.graph.cost import cost
 from gatedeploy.graph.shares import site_shares
 from gatedeploy.lowering import lower
 from gatedeploy.specs import Task
+from gatedeploy.training.comparing import compare
 from gatedeploy.training.journal import Journal
-from gatedeploy.training.metrics import Metrics, gain, headline
+from gatedeploy.training.metrics import Metrics, headline
 from gatedeploy.training.recipe import Gates, Recipe
 from gatedeploy.training.recipe_file import load_recipe
 from gatedeploy.training.snapshots import FILE
@@ -95,7 +96,7 @@ def table(tasks: Sequence[Task], found: Sequence[dict[str, Reached]]) -> str:
     for name in found[0]:
         each = [seed[name] for seed in found]
         figures = [[one.metrics[task.name][headline(task).name] for one in each] for task in tasks]
-        changes = [gain(tasks, seed[name].metrics, seed[first].metrics) or 0.0 for seed in found]
+        changes = [_change(tasks, seed[name].metrics, seed[first].metrics) for seed in found]
         rows.append(
             [
                 name,
@@ -106,6 +107,11 @@ def table(tasks: Sequence[Task], found: Sequence[dict[str, Reached]]) -> str:
             ]
         )
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _change(tasks: Sequence[Task], metrics: Metrics, first: Metrics) -> float:
+    compared = compare(tasks, metrics, first)
+    return (compared.delta_mtl if compared else None) or 0.0
 
 
 def _spread(values: Sequence[float], form: str) -> str:

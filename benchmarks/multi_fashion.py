@@ -39,9 +39,10 @@ from gatedeploy.exporters.opening import open_runner
 from gatedeploy.files import write_text
 from gatedeploy.graph.shares import site_shares
 from gatedeploy.specs import Task
+from gatedeploy.training.comparing import compare
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.measure import measure
-from gatedeploy.training.metrics import Metrics, gain, headline
+from gatedeploy.training.metrics import Metrics, headline
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.recipe_file import load_recipe
 from gatedeploy.training.snapshots import FILE
@@ -124,7 +125,8 @@ def _row(
     costs: CandidateReport,
     share: Mapping[str, float] | None = None,
 ) -> list[str]:
-    over_single = gain(tasks, metrics, single) if metrics is not single else None
+    compared = compare(tasks, metrics, single) if metrics is not single else None
+    over_single = compared.delta_mtl if compared else None
     ratio = costs.ratio
     return [
         *(name, *(f"{100 * metrics[task.name][headline(task).name]:.2f}" for task in tasks)),

@@ -9,7 +9,7 @@ The JSON's keys are stable; `version` grows when one of them changes its meaning
     baseline             the candidate that ratios refer to: uniform MTL ("mtl") where there is one
     candidates           by name, see `CandidateReport`
     sharing              by label: the gate sites, see `gatedeploy.graph.shares.SiteShare`
-    accuracy             by label: metrics, delta_mtl
+    accuracy             by label: metrics, delta_mtl, delta_i, eta
     latency              runtime, threads, rounds, seed, batch
     environment          see `Environment`
     warnings             what makes the latencies doubtful; empty when all was quiet
@@ -135,7 +135,7 @@ class Report:
             "baseline": self.baseline,
             "candidates": {candidate.name: candidate.plain() for candidate in self.candidates},
             "sharing": {label: [asdict(site) for site in sites] for label, sites in self.sharing.items()},
-            "accuracy": {row.name: {"metrics": row.metrics, "delta_mtl": row.delta_mtl} for row in self.accuracy},
+            "accuracy": {row.name: _reached(row) for row in self.accuracy},
             "latency": self.latency,
             "environment": asdict(self.environment),
             **{"warnings": list(self.warnings), "notes": list(self.notes)},
@@ -176,6 +176,12 @@ def candidate_reports(
             )
         )
     return tuple(reports)
+
+
+def _reached(row: Accuracy) -> dict[str, Any]:
+    compared = row.compared
+    beside = {name: getattr(compared, name, None) for name in ("delta_mtl", "delta_i", "eta")}
+    return {"metrics": row.metrics, **beside}
 
 
 def _rounded(turns: Sequence[Sequence[float]]) -> list[list[float]]:

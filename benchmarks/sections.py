@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.sharing import Table, sharing_table
+from gatedeploy.training.comparing import Comparison
 from gatedeploy.training.metrics import METRICS
 
 OURS = ("collapsed", "bundle")
@@ -162,13 +163,12 @@ def _accuracy(report: Report) -> Section:
     kinds = [(task.name, metric) for task in report.tasks if task.kind for metric in METRICS[task.kind]]
     known = {(task, name) for row in report.accuracy for task, values in row.metrics.items() for name in values}
     shown = [(task, metric) for task, metric in kinds if (task, metric.name) in known]
-    gains = any(row.delta_mtl is not None for row in report.accuracy)
+    gains = any(row.compared is not None for row in report.accuracy)
     columns = ["", *(f"{task} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for task, metric in shown)]
     rows = []
     for row in report.accuracy:
         figures = [_figure(row.metrics.get(task, {}).get(metric.name)) for task, metric in shown]
-        gain = [_figure(row.delta_mtl, "+.2f")] if gains else []
-        rows.append((row.name, *figures, *gain))
+        rows.append((row.name, *figures, *(_beside(row.compared) if gains else ())))
     text = (
         "On the validation split, as the files say; ↑ more is better, ↓ less is better. A collapsed network computes "
         "what the gated one does, so it has the gated one's accuracy."
@@ -176,12 +176,20 @@ def _accuracy(report: Report) -> Section:
     if any(each.flipped_gates for each in report.candidates):
         text += " Not so where gates were flipped after training: that is another network, and nobody measured it."
     if gains:
-        columns.append(f"Δ_MTL,{NBSP}% ↑")
+        columns += [f"Δ_MTL,{NBSP}% ↑", f"Δ_I,{NBSP}% ↑", f"η̂,{NBSP}% ↑"]
         text += (
-            " Δ_MTL is the mean relative gain over the single-task networks (InterroGate eq. 6); what was trained for "
-            "longer than they were gains by that alone."
+            " Δ_MTL is the mean relative gain over the single-task networks in each task's first metric (InterroGate "
+            "eq. 6), Δ_I in all of them, and η̂ the share of metrics that are no worse: at 100 sharing is safe (Safe "
+            "MTL section 4.1). What was trained for longer than they were gains by that alone."
         )
     return Section("Accuracy", text, Table(tuple(columns), tuple(rows) if shown else ()))
+
+
+def _beside(found: Comparison | None) -> tuple[str, ...]:
+    if found is None:
+        return ("", "", "")
+    whole = None if found.delta_i is None else 100 * found.delta_i
+    return _figure(found.delta_mtl, "+.2f"), _figure(whole, "+.2f"), _figure(found.eta, ".0f")
 
 
 def _sharing(report: Report) -> Iterator[Section]:

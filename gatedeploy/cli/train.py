@@ -12,6 +12,7 @@ import typer
 from gatedeploy.assembly import build_parts
 from gatedeploy.cli.screen import note, note_bundled, say, table
 from gatedeploy.errors import InputError, located
+from gatedeploy.training.comparing import Comparison
 from gatedeploy.training.metrics import Metric, headline
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.recipe_file import load_recipe
@@ -55,18 +56,28 @@ def show_training(trained: Trained) -> None:
     rows = []
     if trained.single:
         figures = [_figure(trained.single[name].metrics, name, metrics) for name in metrics]
-        rows.append(["single-task nets", *figures, ""])
+        rows.append(["single-task nets", *figures, "", "", ""])
     for label, info in (("one shared encoder", trained.shared), ("gated", trained.gated)):
         if info is not None:
-            gain = trained.delta_mtl(info)
             row = [label, *(_figure(info.metrics, name, metrics) for name in metrics)]
-            rows.append([*row, "" if gain is None else f"{gain:+.2f} %"])
-    table(["", *headings, "Δ_MTL"], rows)
+            rows.append([*row, *_beside(trained.compare(info))])
+    table(["", *headings, "Δ_MTL", "Δ_I", "η̂"], rows)
     if trained.single:
         epochs = Recipe.from_plain(trained.gated.recipe).train.rival_epochs
         say(f"Each trained for {epochs} epochs in all, the gated one with those of the nets that it starts from.")
+        say("Δ_MTL: mean gain over the single-task nets; Δ_I: the same over all metrics; η̂: share of metrics no worse.")
     say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}")
 
 
 def _figure(figures: Mapping[str, Mapping[str, float]], task: str, metrics: Mapping[str, Metric]) -> str:
     return f"{figures[task][metrics[task].name]:.4g}"
+
+
+def _beside(found: Comparison | None) -> list[str]:
+    """Δ_MTL, Δ_I and η̂ for people."""
+    if found is None:
+        return ["", "", ""]
+    gains = [
+        "" if gain is None else f"{gain:+.2f} %" for gain in (found.delta_mtl, found.delta_i and 100 * found.delta_i)
+    ]
+    return [*gains, f"{found.eta:.0f} %{' (safe)' if found.safe else ''}"]

@@ -32,9 +32,9 @@ from gatedeploy.graph.capture import capture
 from gatedeploy.graph.precompute import precomputed
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Data
+from gatedeploy.training.comparing import Comparison, compare
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.loop import Run, Stage, epoch_seed, fit
-from gatedeploy.training.metrics import gain
 from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.snapshots import FILE
@@ -71,9 +71,9 @@ class Trained:
     shared: ModelInfo | None
     gated: ModelInfo
 
-    def delta_mtl(self, info: ModelInfo) -> float | None:
-        """Δ_MTL of `info` over the single-task nets, in percent; None without them, or where one of them reached 0."""
-        return gain(self.gated.tasks, info.metrics, {task: of.metrics[task] for task, of in self.single.items()})
+    def compare(self, info: ModelInfo) -> Comparison | None:
+        """`info` beside the single-task nets; None without them."""
+        return compare(self.gated.tasks, info.metrics, {task: of.metrics[task] for task, of in self.single.items()})
 
 
 def train_recipe(
@@ -113,9 +113,9 @@ def train_recipe(
     _publish(out / "gated" / FILE, checkpoint)
     trained = Trained(checkpoint, single, shared, gated)
     for info in filter(None, (shared, gated)):
-        reached = trained.delta_mtl(info)
-        if reached is not None:
-            journal.say(f"{info.form}: Δ_MTL over single-task nets {reached:+.2f} %")
+        compared = trained.compare(info)
+        if compared is not None and compared.delta_mtl is not None:
+            journal.say(f"{info.form}: Δ_MTL over single-task nets {compared.delta_mtl:+.2f} %")
     return trained
 
 

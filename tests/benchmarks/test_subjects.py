@@ -100,7 +100,8 @@ def test_accuracies_of_single_task_networks_are_one_row_and_what_gains_refer_to(
     rows = accuracies(read_subjects([training]))
     assert [row.name for row in rows] == [SINGLE, "night"]
     assert rows[0].metrics == {"task0": {"accuracy": 0.8}, "task1": {"accuracy": 0.8}}
-    assert rows[1].delta_mtl == pytest.approx(100 * ((0.9 - 0.8) / 0.8 + (0.5 - 0.8) / 0.8) / 2)
+    assert rows[1].compared is not None
+    assert rows[1].compared.delta_mtl == pytest.approx(100 * ((0.9 - 0.8) / 0.8 + (0.5 - 0.8) / 0.8) / 2)
 
 
 def test_metrics_that_are_no_numbers_are_refused(training: Path) -> None:

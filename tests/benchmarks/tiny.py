@@ -18,6 +18,7 @@ from gatedeploy.benchmarks.latency import Measurement, Ratio
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.graph.shares import SiteShare
 from gatedeploy.runners.base import Array, Runner, TensorSpec
+from gatedeploy.training.comparing import Comparison
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 SPEC = gd.InputSpec(3, 8, 8)
@@ -152,7 +153,7 @@ def some_report(warnings: tuple[str, ...] = (), site: str = EVIL) -> Report:
         sharing={EVIL: [SiteShare(site, 8, {"depth": 2, "kind": 8}, {"depth": 0.25, "kind": 0.75})]},
         accuracy=(
             Accuracy("single-task networks", {"depth": {"rmse": 0.5}, "kind": {"accuracy": 0.8}}, None),
-            Accuracy(f"{EVIL}.pt", {"depth": {"rmse": 0.4}, "kind": {"accuracy": 0.9}}, 16.25),
+            Accuracy(f"{EVIL}.pt", {"depth": {"rmse": 0.4}, "kind": {"accuracy": 0.9}}, Comparison(16.25, 0.1625, 100)),
         ),
         latency={"runtime": "onnxruntime", "threads": 1, "batch": 1, "seed": 0, "rounds": 2},
         environment=Environment("some <cpu>", 2, 1, "Linux", {"python": "3"}, 0.1, None),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.specs import Task
-from gatedeploy.training.metrics import METRICS, Meter, Metrics, delta_mtl, gain, headline
+from gatedeploy.training.metrics import METRICS, Meter, headline
 
 COLOUR = Task("colour", "classification", ("red", "green", "blue"))
 PARTS = Task("parts", "segmentation", ("a", "b", "c"))
@@ -30,7 +30,21 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 def test_accuracy_over_batches_of_different_size() -> None:
     first = (one_hot(torch.tensor([0, 1, 2]), 3), torch.tensor([0, 1, 0]))
     second = (one_hot(torch.tensor([2]), 3), torch.tensor([2]))
-    assert measured(COLOUR, first, second) == {"accuracy": 0.75}
+    assert measured(COLOUR, first, second)["accuracy"] == 0.75
+
+
+def test_the_area_under_the_roc_curve_by_hand() -> None:
+    """Of the pairs of one picture of a class and one of another: the share in which its score for it is higher."""
+    two = Task("two", "classification", ("no", "yes"))
+    scores = torch.tensor([[0.0, 3.0], [0.0, 1.0], [0.0, 2.0], [0.0, -1.0], [0.0, 1.0]])
+    labels = torch.tensor([1, 1, 0, 0, 0])
+    # yes: 3 is above all of (2, -1, 1); 1 is above -1, below 2 and level with 1, which counts half.
+    expected = (3 + 1.5) / 6
+    assert measured(two, (scores[:2], labels[:2]), (scores[2:], labels[2:]))["auroc"] == pytest.approx(expected)
+    # A class that no picture is of has no curve; the others count.
+    three = torch.cat([scores, torch.full((5, 1), -9.0)], 1)
+    assert measured(COLOUR, (three, labels))["auroc"] == pytest.approx(expected, abs=1e-3)
+    assert math.isnan(measured(two, (scores[:2], labels[:2]))["auroc"]), "there is nothing to tell apart"
 
 
 def test_mean_iou_by_hand_with_ignored_pixels() -> None:
@@ -49,12 +63,33 @@ def test_depth_errors_by_hand_with_holes() -> None:
     figures = measured(DEPTH, first, empty, second)
     assert figures["rmse"] == pytest.approx(math.sqrt((9 + 1 + 0) / 3))
     assert figures["absolute_error"] == pytest.approx((3 + 1 + 0) / 3)
+    assert figures["relative_error"] == pytest.approx((3 / 4 + 1 / 3 + 0) / 3)
+
+
+def test_a_depth_of_nothing_has_no_relative_error() -> None:
+    depth, labels = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2), torch.tensor([0.0, 2.0]).view(1, 1, 1, 2)
+    figures = measured(DEPTH, (depth, labels))
+    assert (figures["absolute_error"], figures["relative_error"]) == (1.0, 0.5)
 
 
 def test_mean_angle_by_hand_with_holes() -> None:
     predicted = torch.tensor([[1.0, 0, 0], [0, 0, 5.0], [0, 2.0, 2.0], [1.0, 2.0, 3.0]]).T.reshape(1, 3, 1, 4)
     labels = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 0, 1.0], [0, 0, 0]]).T.reshape(1, 3, 1, 4)
-    assert measured(NORMALS, (predicted, labels))["mean_angle"] == pytest.approx((90 + 0 + 45) / 3)
+    figures = measured(NORMALS, (predicted, labels))
+    assert figures["mean_angle"] == pytest.approx((90 + 0 + 45) / 3)
+    assert figures["median_angle"] == 45
+    assert [figures[f"within_{degrees}"] for degrees in ("11.25", "22.5", "30")] == pytest.approx([1 / 3] * 3)
+
+
+def test_angles_by_hand() -> None:
+    """Vectors that are 5, 11, 20, 25 and 60 degrees off."""
+    turned = torch.deg2rad(torch.tensor([5.0, 11.0, 20.0, 25.0, 60.0], dtype=torch.float64))
+    predicted = torch.stack([turned.sin(), torch.zeros(5), turned.cos()]).view(1, 3, 1, 5)
+    labels = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, 1, 5)
+    figures = measured(NORMALS, (predicted[..., :2], labels[..., :2]), (predicted[..., 2:], labels[..., 2:]))
+    assert figures["mean_angle"] == pytest.approx(121 / 5)
+    assert figures["median_angle"] == pytest.approx(20, abs=0.006)
+    assert [figures[f"within_{degrees}"] for degrees in ("11.25", "22.5", "30")] == pytest.approx([0.4, 0.6, 0.8])
 
 
 def test_perfect_normals_are_no_degree_off_whatever_rounding_makes_of_their_cosine() -> None:
@@ -82,44 +117,3 @@ def test_each_kind_has_a_headline_and_knows_its_direction() -> None:
     }
     with pytest.raises(InputError, match=r"task puzzle has no kind, so there is no metric for it"):
         headline(Task("puzzle"))
-
-
-def test_the_gain_is_that_of_headlines() -> None:
-    single = {"depth": {"rmse": 2.0, "absolute_error": 9.0}, "colour": {"accuracy": 0.5}}
-    better = {"depth": {"rmse": 1.0, "absolute_error": 9.0}, "colour": {"accuracy": 0.6}}
-    assert gain([DEPTH, COLOUR], better, single) == pytest.approx(100 * (0.5 + 0.2) / 2)
-    assert gain([DEPTH], better, single) == pytest.approx(50)
-
-
-@pytest.mark.parametrize(
-    ("tasks", "model", "single"),
-    [
-        ([], {}, {}),
-        ([Task("puzzle")], {"puzzle": {"rmse": 1.0}}, {"puzzle": {"rmse": 1.0}}),
-        ([DEPTH], {}, {"depth": {"rmse": 1.0}}),
-        ([DEPTH], {"depth": {"rmse": 1.0}}, {}),
-        ([DEPTH], {"depth": {"rmse": 1.0}}, {"depth": {"rmse": 0.0}}),
-    ],
-)
-def test_there_is_no_gain_without_figures(tasks: list[Task], model: Metrics, single: Metrics) -> None:
-    assert gain(tasks, model, single) is None
-
-
-def test_delta_mtl_reproduces_a_published_row() -> None:
-    # InterroGate, supplement, table 10: HRNet-18 on NYUD-v2, uniform MTL and the best gated network against STL.
-    single = {"semseg": 41.70, "depth": 0.582, "normals": 18.89}
-    errors = {"depth", "normals"}
-    uniform = delta_mtl({"semseg": 41.83, "depth": 0.582, "normals": 22.84}, single, errors)
-    gated = delta_mtl({"semseg": 43.58, "depth": 0.559, "normals": 19.32}, single, errors)
-    assert uniform == pytest.approx(-6.86, abs=0.01)
-    assert gated == pytest.approx(2.06, abs=0.02)
-    assert delta_mtl(single, single, errors) == 0
-
-
-def test_delta_mtl_explains_what_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match=r"Δ_MTL compares the same tasks: the model has a, the single-task nets b"):
-        delta_mtl({"a": 1.0}, {"b": 1.0}, set())
-    with pytest.raises(InputError, match=r"Δ_MTL: the single-task metric of a is 0, so no gain can be relative to it"):
-        delta_mtl({"a": 1.0}, {"a": 0.0}, set())
-    with pytest.raises(InputError, match=r"the model has none"):
-        delta_mtl({}, {}, set())

@@ -155,10 +155,10 @@ def info(depth: float, colour: float) -> ModelInfo:
 def test_the_gain_over_single_task_nets(tmp_path: Path) -> None:
     single = {"depth": info(2.0, 0.0), "colour": info(9.0, 0.5)}
     trained = Trained(tmp_path, single, None, info(1.0, 0.75))
-    assert trained.delta_mtl(trained.gated) == pytest.approx(50.0)
-    assert Trained(tmp_path, {}, None, info(1.0, 0.75)).delta_mtl(info(1.0, 1.0)) is None
-    hopeless = {"depth": info(2.0, 0.0), "colour": info(9.0, 0.0)}
-    assert Trained(tmp_path, hopeless, None, info(1.0, 0.75)).delta_mtl(info(1.0, 1.0)) is None
+    compared = trained.compare(trained.gated)
+    assert compared is not None
+    assert compared.delta_mtl == pytest.approx(50.0)
+    assert Trained(tmp_path, {}, None, info(1.0, 0.75)).compare(info(1.0, 1.0)) is None
 
 
 def test_data_is_what_answers_like_data() -> None:
