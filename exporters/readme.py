@@ -28,6 +28,8 @@ MEANING = {
     "`{labels}`",
     "depth": "distance per pixel, in the unit that it was trained with",
     "normals": "surface normal per pixel, x, y and z along axis 1; divide by its length",
+    "saliency": "a score per pixel, above 0 for what stands out; 1 / (1 + exp(-score)) is its probability",
+    "edges": "a score per pixel, above 0 for an edge; 1 / (1 + exp(-score)) is its probability",
 }
 
 

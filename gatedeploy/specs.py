@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from gatedeploy.errors import InputError, closest
 
-TaskKind = Literal["classification", "segmentation", "depth", "normals"]
+TaskKind = Literal["classification", "segmentation", "depth", "normals", "saliency", "edges"]
 TASK_KINDS: tuple[str, ...] = get_args(TaskKind)
 
 Spec = TypeVar("Spec")
@@ -33,8 +33,9 @@ class Task:
         kind: what its labels are; None for a task that is only gated and never trained or measured.
             `classification` (batch,) int64 · `segmentation` (batch, height, width) int64, 255 is ignored ·
             `depth` (batch, 1, height, width) float, NaN is ignored ·
-            `normals` (batch, 3, height, width) unit vectors, a zero vector is ignored.
-        classes: the class names, in the order of the labels; empty for depth and normals.
+            `normals` (batch, 3, height, width) unit vectors, a zero vector is ignored ·
+            `saliency`, what stands out, and `edges` (batch, height, width) int64, 1 for yes, 0 for no, 255 is ignored.
+        classes: the class names, in the order of the labels; empty but for classification and segmentation.
         weight: ω_t of InterroGate eq. 1.
         sparsity_target: τ_t of eq. 4, the share of task-specific channels that costs nothing, in [0, 1].
     """
@@ -70,12 +71,12 @@ class Task:
         """How many channels the task's prediction has."""
         if self.kind is None:
             raise InputError(f"task {self.name} has no kind, so the width of its prediction is unknown")
-        return {"depth": 1, "normals": 3}.get(self.kind, len(self.classes))
+        return {"depth": 1, "normals": 3, "saliency": 1, "edges": 1}.get(self.kind, len(self.classes))
 
     @property
     def dense(self) -> bool:
         """Whether the prediction is a map, one answer per pixel."""
-        return self.kind in ("segmentation", "depth", "normals")
+        return self.kind not in (None, "classification")
 
 
 def check_tasks(tasks: tuple[Task, ...]) -> tuple[Task, ...]:

@@ -132,11 +132,12 @@ def check_labels(
         labels: (samples, ...) whole numbers; 255 is ignored in a segmentation.
         samples: the names of the samples, e.g. files; their numbers when None.
     """
-    if task.kind not in ("classification", "segmentation"):
+    if task.kind in (None, "depth", "normals"):
         return
-    wrong = (labels < 0) | (labels >= len(task.classes))
-    allowed = f"0 to {len(task.classes) - 1}"
-    if task.kind == "segmentation":
+    classes = len(task.classes) or 2  # no and yes
+    wrong = (labels < 0) | (labels >= classes)
+    allowed = f"0 to {classes - 1}"
+    if task.kind != "classification":
         wrong &= labels != IGNORED_CLASS
         allowed += f", or {IGNORED_CLASS} for pixels to ignore"
     if not wrong.any():

@@ -27,7 +27,7 @@ class Maps:
     """Labels of a dense task: a folder with one file per picture, of the same name but for the ending.
 
     Args:
-        classes: the class names; empty for depth and normals.
+        classes: the class names; empty for a task without.
         place: the folder, relative to the data set's.
         suffixes: the endings that label files have.
         read: a file to numbers (height, width, ...), as stored.
@@ -122,11 +122,21 @@ def _normals(labels: str) -> Source:
     return Maps((), labels, MAPS, read_normals, _unit)
 
 
+def _yes_or_no(labels: str, ignore: int | None = None) -> Source:
+    def numbers(pixels: Array) -> Array:
+        yes = (pixels != 0).astype(np.int64)
+        return yes if ignore is None else np.where(pixels == ignore, IGNORED_CLASS, yes)
+
+    return Maps((), labels, MASKS, read_mask, numbers)
+
+
 _KINDS: dict[str, Callable[..., Source]] = {
     "classification": _classification,
     "segmentation": _segmentation,
     "depth": _depth,
     "normals": _normals,
+    "saliency": _yes_or_no,
+    "edges": _yes_or_no,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,21 +11,11 @@ from torch.nn import functional as F
 
 from gatedeploy.errors import MissingExtraError
 from gatedeploy.specs import IGNORED_CLASS, Task, TaskKind
+from gatedeploy.training.accumulator import Accumulator
+from gatedeploy.training.binary_maps import Edges, Saliency
 
 DEGREES = (11.25, 22.5, 30.0)
 """Of how many pixels the normals are off by no more than that is asked, as is usual since Eigen and Fergus (2015)."""
-
-
-class Accumulator(abc.ABC):
-    """What a task's predictions and labels come to; labels are as `Task.kind` says."""
-
-    @abc.abstractmethod
-    def update(self, prediction: Tensor, labels: Tensor) -> None:
-        """Take in one batch."""
-
-    @abc.abstractmethod
-    def compute(self) -> dict[str, float]:
-        """The figures by name, the headline first; NaN where nothing was labelled or predictions are no numbers."""
 
 
 class Classes(Accumulator):
@@ -141,6 +130,8 @@ ACCUMULATORS: dict[TaskKind, Callable[[Task, torch.device], Accumulator]] = {
     "segmentation": Segments,
     "depth": Depths,
     "normals": Angles,
+    "saliency": Saliency,
+    "edges": Edges,
 }
 
 

@@ -47,6 +47,31 @@ def normals_loss(normals: Tensor, labels: Tensor) -> Tensor:
     return torch.where(valid, difference.abs(), 0.0).sum() / (3 * valid.sum()).clamp_min(1)
 
 
+def saliency_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy of the pixels that are not 255; 0 if there are none.
+
+    `scores`: (batch, 1, height, width). `labels`: (batch, height, width) int64, 0 or 1.
+    """
+    return _binary(scores, labels, 0.5) * 2
+
+
+def edges_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy in which an edge counts 19 times what a pixel without one does, for edges are few.
+
+    Mean over the pixels that are not 255, of weights 0.95 and 0.05 (Maninis et al. 2019, as InterroGate's protocol);
+    shapes as `saliency_loss`.
+    """
+    return _binary(scores, labels, 0.95)
+
+
+def _binary(scores: Tensor, labels: Tensor, weight: float) -> Tensor:
+    """Mean over valid pixels of binary cross-entropy, times `weight` for a label of 1, `1 − weight` for one of 0."""
+    valid, yes = labels != IGNORED_CLASS, labels == 1
+    each = F.binary_cross_entropy_with_logits(scores[:, 0].float(), yes.float(), reduction="none")
+    weights = torch.where(yes, weight, 1 - weight) * valid
+    return (each * weights).sum() / valid.sum().clamp_min(1)
+
+
 def unit(vectors: Tensor) -> Tensor:
     """`vectors`: (batch, 3, …) of any length; the result has length 1 along axis 1."""
     return F.normalize(vectors.float(), dim=1, eps=1e-6)
@@ -57,8 +82,10 @@ LOSSES: dict[TaskKind, Callable[[Tensor, Tensor], Tensor]] = {
     "segmentation": segmentation_loss,
     "depth": depth_loss,
     "normals": normals_loss,
+    "saliency": saliency_loss,
+    "edges": edges_loss,
 }
-"""By kind of task: cross-entropy for classes, L1 for depth and normals (InterroGate supplement B.2)."""
+"""By kind of task: cross-entropy for classes, what stands out and edges, L1 for depth and normals (InterroGate B.2)."""
 
 
 def task_loss(task: Task, prediction: Tensor, labels: Tensor) -> Tensor:
@@ -78,7 +105,7 @@ def check_fit(task: Task, prediction: Tensor, labels: Tensor) -> None:
 
     Without it a map of one pixel would be broadcast over all labels.
     """
-    places = labels.shape[1:] if task.kind == "segmentation" else labels.shape[2:]
+    places = labels.shape[2:] if task.kind in ("depth", "normals") else labels.shape[1:]
     expected = (len(labels), task.channels, *places)
     if tuple(prediction.shape) != expected:
         raise InputError(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.specs import Task, TaskKind
-from gatedeploy.training.accumulators import ACCUMULATORS, DEGREES, Accumulator
+from gatedeploy.training.accumulator import Accumulator
+from gatedeploy.training.accumulators import ACCUMULATORS, DEGREES
 from gatedeploy.training.losses import check_fit
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -45,6 +46,8 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
         Metric("median_angle", "degrees", True),
         *(Metric(f"within_{degrees:g}", "", False) for degrees in DEGREES),
     ),
+    "saliency": (Metric("max_f", "", False), Metric("iou", "", False)),
+    "edges": (Metric("ods_f", "", False), Metric("absolute_error", "", True)),
 }
 """By kind of task; the first is the headline, which Δ_MTL and tables take. `accumulators` says what they are."""
 

@@ -102,6 +102,13 @@ def test_normals_in_arrays_are_the_vectors_themselves() -> None:
     np.testing.assert_allclose(normals[:, 0].T, np.array([[0, 0, -1], [0, 0, 0], [0, 0, 0], [0.6, 0, -0.8]]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["saliency", "edges"])
+def test_what_is_not_zero_is_yes(kind: str) -> None:
+    pixels = np.array([[0, 1, 255, 128]])
+    np.testing.assert_array_equal(convert(pixels, kind=kind, labels="m"), [[0, 1, 1, 1]])
+    np.testing.assert_array_equal(convert(pixels, kind=kind, labels="m", ignore=128), [[0, 1, 1, 255]])
+
+
 SEGMENTATION = {"kind": "segmentation", "classes": CLASSES}
 
 
@@ -110,10 +117,10 @@ SEGMENTATION = {"kind": "segmentation", "classes": CLASSES}
     [
         ({}, "tasks is empty; name at least one"),
         ({"it": "depth"}, "tasks.it must be a mapping with the key kind, got 'depth'"),
-        ({"it": {}}, "tasks.it: no such kind None; there are classification, segmentation, depth, normals"),
+        ({"it": {}}, "tasks.it: no such kind None; there are classification, segmentation, depth, normals, saliency"),
         (
             {"it": {"kind": "deph"}},
-            "no such kind 'deph'; there are classification, segmentation, depth, normals; did you",
+            "no such kind 'deph'; there are classification, segmentation, depth, normals, saliency, edges; did you",
         ),
         ({"it": {"kind": "depth"}}, "tasks.it: the option labels is missing; expected text"),
         (

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from gatedeploy.errors import InputError
-from gatedeploy.specs import Task
+from gatedeploy.specs import TASK_KINDS, Task
 from gatedeploy.training.losses import LOSSES, depth_loss, normals_loss, segmentation_loss, task_loss
 
 COLOUR = Task("colour", "classification", ("red", "green", "blue"))
 PARTS = Task("parts", "segmentation", ("dark", "bright"))
 DEPTH = Task("depth", "depth")
 NORMALS = Task("normals", "normals")
+SALIENCY = Task("foreground", "saliency")
+EDGES = Task("contours", "edges")
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -41,10 +43,22 @@ def test_normals_are_compared_as_unit_vectors_and_zero_vectors_left_out() -> Non
     assert normals_loss(normals, labels).item() == pytest.approx((0.6 + 0 + 0.2) / 3)
 
 
+def test_yes_and_no_by_hand() -> None:
+    """Probabilities of 3/4, 1/2 and 1/5, where there is something, nothing and nothing, and one that does not count."""
+    scores = torch.tensor([3.0, 1.0, 0.25, 9.0]).log().view(1, 1, 1, 4)
+    labels = torch.tensor([[[1, 0, 0, 255]]])
+    parts = [math.log(4 / 3), math.log(2), math.log(5 / 4)]
+    assert task_loss(SALIENCY, scores, labels).item() == pytest.approx(sum(parts) / 3)
+    weighted = 0.95 * parts[0] + 0.05 * (parts[1] + parts[2])
+    assert task_loss(EDGES, scores, labels).item() == pytest.approx(weighted / 3)
+
+
 NOTHING_VALID: dict[str, tuple[Task, Tensor, Tensor]] = {
     "segmentation": (PARTS, torch.randn(2, 2, 3, 3), torch.full((2, 3, 3), 255)),
     "depth": (DEPTH, torch.randn(2, 1, 3, 3), torch.full((2, 1, 3, 3), math.nan)),
     "normals": (NORMALS, torch.randn(2, 3, 3, 3), torch.zeros(2, 3, 3, 3)),
+    "saliency": (SALIENCY, torch.randn(2, 1, 3, 3), torch.full((2, 3, 3), 255)),
+    "edges": (EDGES, torch.randn(2, 1, 3, 3), torch.full((2, 3, 3), 255)),
 }
 
 
@@ -73,7 +87,7 @@ def test_ignored_pixels_get_no_gradient(kind: str) -> None:
 
 
 def test_every_kind_of_task_has_a_loss() -> None:
-    assert set(LOSSES) == {"classification", "segmentation", "depth", "normals"}
+    assert set(LOSSES) == set(TASK_KINDS)
 
 
 @pytest.mark.parametrize(

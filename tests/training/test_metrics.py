@@ -103,6 +103,8 @@ def test_a_metric_without_any_valid_label_is_refused() -> None:
     for task, prediction, labels in (
         (DEPTH, torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), math.nan)),
         (NORMALS, torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)),
+        (Task("foreground", "saliency"), torch.ones(1, 1, 2, 2), torch.full((1, 2, 2), 255)),
+        (Task("contours", "edges"), torch.ones(1, 1, 2, 2), torch.full((1, 2, 2), 255)),
     ):
         with pytest.raises(CheckError, match=rf"task {task.name}: \w+ is no number: either no label .* is valid"):
             measured(task, (prediction, labels))
@@ -114,6 +116,8 @@ def test_each_kind_has_a_headline_and_knows_its_direction() -> None:
         "segmentation": ("mean_iou", False),
         "depth": ("rmse", True),
         "normals": ("mean_angle", True),
+        "saliency": ("max_f", False),
+        "edges": ("ods_f", False),
     }
     with pytest.raises(InputError, match=r"task puzzle has no kind, so there is no metric for it"):
         headline(Task("puzzle"))

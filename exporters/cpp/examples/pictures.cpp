@@ -85,6 +85,12 @@ std::vector<std::uint8_t> depth_view(const float* values, std::size_t area) {
     return view;
 }
 
+std::vector<std::uint8_t> probability_view(const float* values, std::size_t area) {
+    std::vector<std::uint8_t> view(area);
+    for (std::size_t place = 0; place < area; ++place) view[place] = level(1 / (1 + std::exp(-values[place])));
+    return view;
+}
+
 std::vector<std::uint8_t> normals_view(const float* values, std::size_t area) {
     std::vector<std::uint8_t> view(3 * area);
     for (std::size_t place = 0; place < area; ++place) {
@@ -120,6 +126,7 @@ std::filesystem::path write_view(const std::filesystem::path& folder, const gate
     std::vector<std::uint8_t> view;
     if (task.kind == "segmentation") view = classes_view(values, channels, area);
     if (task.kind == "depth" && channels == 1) view = depth_view(values, area);
+    if ((task.kind == "saliency" || task.kind == "edges") && channels == 1) view = probability_view(values, area);
     if (task.kind == "normals" && channels == 3) view = normals_view(values, area);
     if (view.empty()) return {};
     const bool colours = view.size() > area;

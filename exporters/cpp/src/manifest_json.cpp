@@ -102,9 +102,10 @@ Task task_in(const JsonField& item) {
     Task task{name_in(item["name"]), "", {}};
     if (!item["kind"].is_null()) task.kind = item["kind"].text();
     const bool classes = task.kind == "classification" || task.kind == "segmentation";
-    if (!classes && task.kind != "" && task.kind != "depth" && task.kind != "normals") {
+    static const std::set<std::string> kWithout = {"", "depth", "normals", "saliency", "edges"};
+    if (!classes && kWithout.count(task.kind) == 0) {
         item["kind"].refuse("no such kind " + in_quotes(task.kind) +
-                            "; there are classification, segmentation, depth, normals");
+                            "; there are classification, segmentation, depth, normals, saliency, edges");
     }
     for (const JsonField& name : item["classes"].items()) {
         if (!is_one_line(name.text())) name.refuse("a class name that does not fit on a line of its own");

@@ -34,7 +34,7 @@ struct InputSpec {
 /// One question that is asked of the picture.
 struct Task {
     std::string name;
-    std::string kind;                  ///< "classification", "segmentation", "depth", "normals", or "" where unknown
+    std::string kind;                  ///< one of gatedeploy's `TaskKind`, e.g. "depth"; "" where unknown
     std::vector<std::string> classes;  ///< the class names in the order of the scores; none for depth and normals
 };
 
