@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from gatedeploy.gating.operators import MIX, SELECT
+from gatedeploy.gating.operators import BLEND, MIX, SELECT
 from gatedeploy.program import Program
 from gatedeploy.shapes import shapes_of
 
@@ -21,9 +21,10 @@ def plain_gates(program: Program) -> Program:
     This is how gated networks run where nobody collapses them: all T+1 branches are computed, then
 
     1. a select becomes `where(α > 0, φ, ψ)`, α repeated for the channels of its group (InterroGate eq. 2), and
-    2. a mix becomes `Σ_t softmax(β)_t · φ'_t` (eq. 3).
+    2. a mix becomes `Σ_t softmax(β)_t · φ'_t` (eq. 3), and
+    3. a soft gate becomes `w·φ + (1 − w)·ψ` (Safe MTL eq. 1).
 
-    α and β stay weights under their names. A program without gates is returned as it is, in a graph of its own.
+    α, β and w stay weights under their names. A program without gates is returned as it is, in a graph of its own.
     """
     shapes = shapes_of(program)
     graph = fx.Graph()
@@ -33,6 +34,8 @@ def plain_gates(program: Program) -> Program:
             values[node] = _select(graph, fx.map_arg(node.args, values.__getitem__), shapes[node])
         elif node.target is MIX:
             values[node] = _mix(graph, fx.map_arg(node.args, values.__getitem__), shapes[node])
+        elif node.target is BLEND:
+            values[node] = _blend(graph, fx.map_arg(node.args, values.__getitem__), shapes[node])
         elif node.op != "output":
             values[node] = graph.node_copy(node, values.__getitem__)
     graph.output(fx.map_arg(program.outputs, values.__getitem__))
@@ -51,6 +54,16 @@ def _select(graph: fx.Graph, args: Any, shape: tuple[int, ...]) -> fx.Node:
         chosen = graph.call_function(aten.reshape.default, (chosen, [groups * group]))
         chosen = graph.call_function(aten.slice.Tensor, (chosen, 0, 0, channels))
     return graph.call_function(aten.where.self, (_along(graph, chosen, axis, len(shape)), specific, shared))
+
+
+def _blend(graph: fx.Graph, args: Any, shape: tuple[int, ...]) -> fx.Node:
+    specific, shared, weight, axis = args
+    own = _along(graph, weight, axis, len(shape))
+    rest = graph.call_function(aten.rsub.Scalar, (own, 1))
+    parts = [
+        graph.call_function(aten.mul.Tensor, (feature, part)) for feature, part in ((specific, own), (shared, rest))
+    ]
+    return graph.call_function(aten.add.Tensor, tuple(parts))
 
 
 def _mix(graph: fx.Graph, args: Any, shape: tuple[int, ...]) -> fx.Node:

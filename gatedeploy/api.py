@@ -13,6 +13,7 @@ from gatedeploy.exporters.precision.samples import Headline, Samples
 from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.gating.sparsity import sparsity_penalty
+from gatedeploy.gating.whole_gates import GumbelGate, SoftGate
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.storage import load, save
 
@@ -24,6 +25,7 @@ __all__ = [
     "EngineOptions",
     "GatedNetwork",
     "GatedeployError",
+    "GumbelGate",
     "Headline",
     "InputError",
     "InputSpec",
@@ -31,6 +33,7 @@ __all__ = [
     "ModelInfo",
     "PrecisionOptions",
     "Samples",
+    "SoftGate",
     "Task",
     "TensorGate",
     "collapse",

@@ -1,7 +1,7 @@
-"""The two operators that make a network gated, registered with PyTorch so that they survive `torch.export`.
+"""The operators that make a network gated, registered with PyTorch so that they survive `torch.export`.
 
-`gatedeploy::select` is InterroGate eq. 2 and `gatedeploy::mix` eq. 3. Everything downstream, the compiler too,
-recognises a gated network by them alone, whoever wrote the network.
+`gatedeploy::select` is InterroGate eq. 2, `gatedeploy::mix` eq. 3, and `gatedeploy::blend` Safe MTL eq. 1. Everything
+downstream, the compiler too, recognises a gated network by them alone, whoever wrote the network.
 """
 
 from __future__ import annotations
@@ -81,6 +81,41 @@ def _per_group(by_channel: Tensor, group: int) -> Tensor:
 select.register_autograd(_select_backward, setup_context=_remember_select)
 
 
+@torch.library.custom_op("gatedeploy::blend", mutates_args=())
+def blend(specific: Tensor, shared: Tensor, weight: Tensor, axis: int) -> Tensor:
+    """φ' = w·φ + (1−w)·ψ (Safe MTL eq. 1, whose α is 1 − w), exactly φ where w is 1 and exactly ψ where it is 0.
+
+    `specific`, `shared`: equal shapes with `channels` along `axis`. `weight` w in [0, 1]: (1,) or (channels,).
+    """
+    own = along(weight.to(specific.dtype).expand(specific.shape[axis]), axis, specific.ndim)
+    return specific * own + shared * (1 - own)
+
+
+@blend.register_fake
+def _(specific: Tensor, shared: Tensor, weight: Tensor, axis: int) -> Tensor:
+    return torch.empty_like(specific)
+
+
+def _remember_blend(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+    specific, shared, weight, ctx.axis = inputs
+    ctx.save_for_backward(specific, shared, weight)
+
+
+def _blend_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    specific, shared, weight = ctx.saved_tensors
+    axis = ctx.axis % specific.ndim
+    own = along(weight.to(grad.dtype).expand(specific.shape[axis]), axis, grad.ndim)
+    to_weight = None
+    if ctx.needs_input_grad[2]:
+        others = [dim for dim in range(specific.ndim) if dim != axis]
+        to_weight = (grad * (specific - shared)).sum(others, dtype=weight.dtype)
+        to_weight = to_weight.sum(0, keepdim=True) if len(weight) == 1 else to_weight
+    return grad * own, grad * (1 - own), to_weight, None
+
+
+blend.register_autograd(_blend_backward, setup_context=_remember_blend)
+
+
 @torch.library.custom_op("gatedeploy::mix", mutates_args=())
 def mix(features: list[Tensor], mix_logits: Tensor, axis: int) -> Tensor:
     """ψ' = Σ_t softmax_t(β)_t · φ'_t, the softmax taken over tasks for each channel (InterroGate eq. 3).
@@ -117,5 +152,6 @@ def _mix_backward(ctx: Any, grad: Tensor) -> tuple[list[Tensor], Tensor, None]:
 mix.register_autograd(_mix_backward, setup_context=_remember_mix)
 
 SELECT = torch.ops.gatedeploy.select.default
+BLEND = torch.ops.gatedeploy.blend.default
 MIX = torch.ops.gatedeploy.mix.default
-"""What the two are called in captured graphs."""
+"""What they are called in captured graphs."""

@@ -243,6 +243,20 @@ def select(call: Call) -> Value:
     return call.make(output, operands, group=group, axis=axis)
 
 
+@rule(gated.blend)
+def blend(call: Call) -> Value:
+    """Channel c is a weighted sum of the specific and the shared feature's channels c.
+
+    One weight for the whole tensor follows the channels to their axis, as a gate of one α does.
+    """
+    features = [call["specific"], call["shared"]]
+    axis, block = call["axis"] % len(call.shape), 1
+    if call.shape_of(call["weight"]) == (1,):
+        axis, block = next(((value.axis, value.block) for value in features if value.axis is not None), (axis, 1))
+    operands = _aligned(call, features, axis, block)
+    return call.make(call.graph.new(call.shape[axis] // block, axis, block, call.shape), operands, axis=axis)
+
+
 @rule(gated.mix)
 def mix(call: Call) -> Value:
     """Channel c is a weighted sum of the features' channels c."""

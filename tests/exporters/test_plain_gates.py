@@ -26,12 +26,16 @@ class ByHand(nn.Module):
         super().__init__()
         self.own, self.shared = nn.Linear(3, 7), nn.Linear(3, 7)
         self.gate, self.whole, self.mix = gd.ChannelGate(7, group=3, axis=-1), gd.TensorGate(), gd.Mix(2, 7, axis=-1)
+        self.soft, self.drawn = gd.SoftGate(), gd.GumbelGate()
+        nn.init.constant_(self.soft.weight, 0.3)
 
     def forward(self, image: Tensor) -> Any:
         pixels = image.permute(0, 2, 3, 1)
         own, shared = self.own(pixels), self.shared(pixels)
         chosen = self.gate(own, shared)
-        return {"mixed": self.mix(chosen, shared), "whole": self.whole(own, shared), "chosen": chosen}
+        maps = [feature.permute(0, 3, 1, 2) for feature in (own, shared)]
+        whole = {"whole": self.whole(own, shared), "soft": self.soft(*maps), "drawn": self.drawn(*maps)}
+        return {"mixed": self.mix(chosen, shared), "chosen": chosen, **whole}
 
 
 class Plain(nn.Module):

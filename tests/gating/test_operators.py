@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 import gatedeploy as gd
-from gatedeploy.gating.operators import mix, select
+from gatedeploy.gating.operators import blend, mix, select
 
 
 def test_select_follows_equation_2() -> None:
@@ -80,9 +80,26 @@ def test_gradients_of_the_mix(axis: int) -> None:
         assert torch.allclose(ours, theirs)
 
 
+def test_blend_follows_equation_1_of_safe_mtl() -> None:
+    specific, shared = torch.tensor([[4.0, 4.0]]), torch.tensor([[8.0, -8.0]])
+    assert blend(specific, shared, torch.tensor([0.25]), 1).tolist() == [[7.0, -5.0]]
+    assert blend(specific, shared, torch.tensor([1.0, 0.0]), 1).tolist() == [[4.0, -8.0]]
+    assert blend(specific.T, shared.T, torch.tensor([0.5, 0.5]), 0).tolist() == [[6.0], [-2.0]]
+
+
+@pytest.mark.parametrize("weights", [1, 3])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_gradients_of_the_blend(axis: int, weights: int) -> None:
+    shape = (2, 3, 4, 4) if axis == 1 else (2, 4, 4, 3)
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    weight = torch.rand(weights, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda own, shared, w: blend(own, shared, w, axis), (*inputs, weight))
+
+
 def test_operators_keep_pytorchs_rules_for_custom_operators() -> None:
     specific, shared = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
     torch.library.opcheck(torch.ops.gatedeploy.select.default, (specific, shared, torch.randn(2), 2, 1))
+    torch.library.opcheck(torch.ops.gatedeploy.blend.default, (specific, shared, torch.rand(1), 1))
     torch.library.opcheck(torch.ops.gatedeploy.mix.default, ([specific, shared], torch.randn(2, 3), 1))
 
 
@@ -130,3 +147,67 @@ def test_errors_say_what_was_expected() -> None:
         gd.Mix(2, 3)(torch.ones(1, 3))
     with pytest.raises(gd.InputError, match="at least 1 task and 1 channel"):
         gd.Mix(0, 3)
+    with pytest.raises(gd.InputError, match="temperature must be a number above 0, got 0"):
+        gd.GumbelGate(0)
+
+
+ONES, ZEROS = torch.ones(2, 3), torch.zeros(2, 3)
+
+
+def test_a_soft_gate_starts_with_half_of_each_and_is_kept_between_them() -> None:
+    gate = gd.SoftGate()
+    assert gate(ONES, ZEROS).tolist() == (0.5 * ONES).tolist()
+    for moved, kept in ((1.7, 1.0), (-0.2, 0.0), (0.3, 0.3)):
+        nn.init.constant_(gate.weight, moved)
+        gate.project()
+        assert gate.weight.item() == pytest.approx(kept)
+        assert gate.public == pytest.approx(1 - kept), "the paper counts the other way"
+    nn.init.ones_(gate.weight)
+    assert torch.equal(gate(torch.full((1, 2), 0.1), torch.full((1, 2), 0.7)), torch.full((1, 2), 0.1)), "exactly"
+
+
+def test_a_gumbel_gate_takes_the_likelier_one_in_evaluation_and_its_own_at_one_half() -> None:
+    gate = gd.GumbelGate().eval()
+    assert gate.public == 0.5
+    assert gate(ONES, ZEROS).all()
+    for logit, own in ((1e-3, True), (-1e-3, False), (-1e-30, False)):
+        nn.init.constant_(gate.gate_logits, logit)
+        assert bool(gate(ONES, ZEROS).all()) == own
+        assert bool(gate(ONES, ZEROS).any()) == own
+    nn.init.zeros_(gate.gate_logits)
+    gate.project()
+    assert gate.public == 0.5
+    assert gate(ONES, ZEROS).all()
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.8, 0.05])
+def test_a_gumbel_gate_draws_as_often_as_its_probability_says(probability: float) -> None:
+    torch.manual_seed(0)
+    gate = gd.GumbelGate(temperature=0.3)
+    nn.init.constant_(gate.gate_logits, torch.logit(torch.tensor(probability)).item())
+    assert gate.public == pytest.approx(1 - probability, abs=1e-6)
+    draws = [gate(torch.ones(1, 1), torch.zeros(1, 1)).item() for _ in range(2000)]
+    assert set(draws) == {0.0, 1.0}, "whole features, never a blend"
+    assert sum(draws) / len(draws) == pytest.approx(probability, abs=4 * (0.25 / 2000) ** 0.5)
+
+
+def test_a_gumbel_gate_learns_by_the_softmax() -> None:
+    """dL/dα is (φ − ψ) · σ'((α + b₁ − b₀) / τ) / τ, of the same draw (Safe MTL eq. 4)."""
+    gate = gd.GumbelGate(temperature=0.5)
+    nn.init.constant_(gate.gate_logits, 0.4)
+    torch.manual_seed(3)
+    uniform = torch.rand(1)
+    torch.manual_seed(3)
+    gate(5 * torch.ones(1, 1), 2 * torch.ones(1, 1)).sum().backward()
+    soft = ((0.4 + (uniform / (1 - uniform)).log()) / 0.5).sigmoid()
+    assert gate.gate_logits.grad is not None
+    assert gate.gate_logits.grad.item() == pytest.approx((3 * soft * (1 - soft) / 0.5).item(), rel=1e-4)
+
+
+def test_a_draw_that_is_nearly_certain_is_a_number() -> None:
+    gate = gd.GumbelGate(temperature=1e-3)
+    for logit in (-80.0, 80.0):
+        nn.init.constant_(gate.gate_logits, logit)
+        gate(ONES, ZEROS).sum().backward()
+        assert gate.gate_logits.grad is not None
+        assert gate.gate_logits.grad.isfinite().all()

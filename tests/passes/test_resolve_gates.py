@@ -91,6 +91,41 @@ def test_a_mix_of_one_task_has_the_share_one() -> None:  # 2
     assert the(lowered(network, ResolveGates), BLEND).constants["share"].tolist() == [[1.0, 1.0]]
 
 
+def soft(own: float) -> gd.SoftGate:
+    made = gd.SoftGate()
+    nn.init.constant_(made.weight, own)
+    return made
+
+
+def test_a_soft_gate_becomes_a_sum_with_constant_shares() -> None:  # 3
+    blend = the(lowered(gated(soft(0.25)), ResolveGates), BLEND)
+    assert blend.constants["share"].tolist() == [[0.25] * 4, [0.75] * 4]
+
+
+@pytest.mark.parametrize(("own", "convolution"), [(1.0, 0), (0.0, 1)])
+def test_a_soft_gate_of_exactly_0_or_1_is_no_sum(own: float, convolution: int) -> None:  # 3
+    graph = lowered(gated(soft(own)), ResolveGates)
+    assert graph.outputs["y"].ids.tolist() == outputs_of(graph, convolution)
+    assert [type(module) for module in collapsed(gated(soft(own))).modules()].count(nn.Conv2d) == 1
+
+
+def test_weights_of_a_soft_gate_may_differ_by_channel() -> None:  # 3
+    network = Net(
+        lambda n, x: BLENDED(n.a(x), n.b(x), n.w, 1), a=conv(3, 3), b=conv(3, 3), w=torch.tensor([1.0, 0, 0.5])
+    )
+    graph = lowered(network, ResolveGates)
+    a, b = outputs_of(graph, 0), outputs_of(graph, 1)
+    made = the(graph, BLEND).output.ids.tolist()
+    assert graph.outputs["y"].ids.tolist() == [a[0], b[1], made[2]]
+    collapsed(network)
+
+
+def test_a_soft_gate_that_was_not_kept_between_0_and_1_is_refused() -> None:  # 3
+    with pytest.raises(gd.InputError, match=r"a soft gate's weights lie between 0 and 1; these go from 1\.5 to 1\.5"):
+        lowered(gated(soft(1.5)), ResolveGates)
+
+
+BLENDED = torch.ops.gatedeploy.blend
 SELECT, MIX = torch.ops.gatedeploy.select, torch.ops.gatedeploy.mix
 
 
@@ -100,8 +135,9 @@ SELECT, MIX = torch.ops.gatedeploy.select, torch.ops.gatedeploy.mix
         (lambda n, x: SELECT(n.a(x), n.b(x), x.mean((0, 2, 3)), 1, 1), "select"),
         (lambda n, x: SELECT(n.a(x), n.b(x), n.logits.amax(0) * 2, 1, 1), "select"),
         (lambda n, x: MIX([n.a(x), n.b(x)], n.logits + x.mean(), 1), "mix"),
+        (lambda n, x: BLENDED(n.a(x), n.b(x), x.mean((0, 2, 3)), 1), "blend"),
     ],
-    ids=["of the picture", "of arithmetic on weights", "mix of the picture"],
+    ids=["of the picture", "of arithmetic on weights", "mix of the picture", "blend by the picture"],
 )
 def test_gates_that_are_computed_are_refused(run: Any, where: str) -> None:
     network = Net(run, a=conv(3, 3), b=conv(3, 3), logits=weight(2, 3))
