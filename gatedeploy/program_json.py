@@ -273,6 +273,7 @@ def _target(name: str) -> Any:
     allowed = (namespace == "aten" and packet in OPERATORS) or name in (
         "gatedeploy.select.default",
         "gatedeploy.mix.default",
+        "gatedeploy.blend.default",
     )
     function = getattr(getattr(getattr(torch.ops, namespace), packet), overload, None) if allowed and overload else None
     if not isinstance(function, torch._ops.OpOverload) or function._schema.is_mutable:

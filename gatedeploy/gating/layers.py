@@ -50,6 +50,10 @@ class ChannelGate(nn.Module):
         """Which channels are the task's own: `(channels,)` bool."""
         return per_channel(self.gate_logits.detach() > 0, self.group, self.channels)
 
+    def share(self) -> Tensor:
+        """(channels,) 1 where a channel is the task's own, else 0."""
+        return self.chosen().to(self.gate_logits.dtype)
+
     def choose(self, specific: Sequence[bool] | Tensor) -> None:
         """Set the gates by hand: one truth value per group, True takes the task's own feature."""
         try:

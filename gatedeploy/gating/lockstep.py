@@ -1,7 +1,8 @@
 """Weave T+1 copies of a backbone's graph into one that runs them in lockstep.
 
 A node of the template becomes one node per branch; at a site each task's gate chooses between its own and the shared
-value, and the shared branch goes on from the mix of what the tasks chose.
+value, and the shared branch goes on from the mix of what the tasks chose. Or the branches meet at their end alone,
+behind encoders or decoders (Safe MTL), and nothing is mixed.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ from typing import Any
 from torch import fx
 
 from gatedeploy.gating.functional import drop_unread
-from gatedeploy.gating.sites import Site
+from gatedeploy.gating.sites import DECODER, ENCODER, ENDS, Site
 from gatedeploy.specs import SHARED
 
 
 def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads: Sequence[str]) -> fx.Graph:
-    """The lockstep graph, calling `branches.<branch>`, `gates.<gate>.<task>`, `mixes.<site>` and `heads.<task>`.
+    """The lockstep graph, calling `branches.<branch>`, `gates.<gate>.<task>`, `mixes.<site>`, `heads.<task>`.
 
     Args:
         template: the backbone's graph, with one placeholder; `meta["name"]` is what a site calls a node.
-        sites: where to gate.
+        sites: where to gate; one of the name `ENCODER` or `DECODER` is the only one. Behind decoders the shared branch
+            calls `public_heads.<task>`.
         tasks: the task names.
         heads: those of them that have a head; the others predict their gated final feature.
     """
     at = {site.name: site for site in sites}
+    end = next((site.name for site in sites if site.name in ENDS), None)
     woven = fx.Graph()
     values: dict[str, dict[fx.Node, fx.Node]] = {branch: {} for branch in (*tasks, SHARED)}
     for node in template.nodes:
         if node.op == "output":
-            woven.output(_predictions(woven, node, values, tasks, heads))
+            woven.output(_predictions(woven, node, values, tasks, heads, end))
         elif node.op == "placeholder":
             shared_input = woven.placeholder("image")
             for branch in values.values():
@@ -38,7 +41,7 @@ def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads
         else:
             for name, branch in values.items():
                 branch[node] = _copy(woven, node, name, branch)
-            site = at.get(node.meta["name"])
+            site = at.get(node.meta["name"]) if end is None else None
             if site is not None:
                 _meet(woven, node, site, values, tasks)
     drop_unread(woven)  # the shared branch behind its last site, above all
@@ -71,9 +74,20 @@ def _predictions(
     values: dict[str, dict[fx.Node, fx.Node]],
     tasks: Sequence[str],
     heads: Sequence[str],
+    end: str | None,
 ) -> dict[str, Any]:
     predictions: dict[str, Any] = {}
     for task in tasks:
-        features = fx.map_arg(output.args[0], values[task].__getitem__)
+
+        def gated(own: fx.Node, shared: fx.Node, gate: str = f"gates.{end}.{task}") -> fx.Node:
+            return woven.call_module(gate, (own, shared))
+
+        own = values[task]
+        if end == ENCODER:
+            own = {leaf: gated(own[leaf], values[SHARED][leaf]) for leaf in output.all_input_nodes}
+        features = fx.map_arg(output.args[0], own.__getitem__)
         predictions[task] = woven.call_module(f"heads.{task}", (features,)) if task in heads else features
+        if end == DECODER:
+            public = fx.map_arg(output.args[0], values[SHARED].__getitem__)
+            predictions[task] = gated(predictions[task], woven.call_module(f"public_heads.{task}", (public,)))
     return predictions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,11 +13,14 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError, closest
 from gatedeploy.gating.layers import ChannelGate, Mix
 from gatedeploy.gating.lockstep import weave
-from gatedeploy.gating.sites import Site, find_sites
+from gatedeploy.gating.placing import OVER_WHOLES, check_placing, checked_parts
+from gatedeploy.gating.sites import DECODER, ENDS, Site, find_sites
 from gatedeploy.gating.trace import trace
 from gatedeploy.gating.trial import try_out
-from gatedeploy.shapes import check_pictures
-from gatedeploy.specs import SHARED, InputSpec, Task, check_tasks
+from gatedeploy.gating.whole_gates import GumbelGate, SoftGate
+from gatedeploy.specs import SHARED, InputSpec, Task
+
+WHOLE: dict[str, Callable[[], SoftGate | GumbelGate]] = dict(zip(OVER_WHOLES, (SoftGate, GumbelGate), strict=True))
 
 
 class GatedNetwork(nn.Module):
@@ -28,9 +31,10 @@ class GatedNetwork(nn.Module):
         input: the picture it takes.
         sites: where the branches meet.
         branches: the copies of the backbone, by task name and `shared`.
-        gates: the `ChannelGate`s, by gate name and task.
+        gates: by gate name and task: `ChannelGate`s, or behind whole branches `SoftGate`s or `GumbelGate`s.
         mixes: the `Mix`es, by site.
         heads: the tasks' heads, by task.
+        public_heads: where gates stand behind the decoders, those of the shared branch, by task.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class GatedNetwork(nn.Module):
         sites: tuple[Site, ...],
         branches: nn.Module,
         heads: nn.Module,
+        whole: Callable[[], SoftGate | GumbelGate] | None = None,
     ) -> None:
         super().__init__()
         self.tasks = tasks
@@ -47,13 +52,15 @@ class GatedNetwork(nn.Module):
         self.sites = sites
         self.branches = branches
         self.heads = heads
+        self.public_heads = copy.deepcopy(heads) if sites[0].name == DECODER else nn.Module()
         self.gates = nn.Module()
         self.mixes = nn.Module()
         for site in sites:
             if not hasattr(self.gates, site.gate):
                 gates = nn.Module()
                 for task in tasks:
-                    gates.add_module(task.name, ChannelGate(site.channels, site.group, site.axis))
+                    made = whole() if whole else ChannelGate(site.channels, site.group, site.axis)
+                    gates.add_module(task.name, made)
                 self.gates.add_module(site.gate, gates)
             if site.mixes:
                 self.mixes.add_module(site.name, Mix(len(tasks), site.channels, site.axis))
@@ -80,7 +87,7 @@ class GatedNetwork(nn.Module):
         return ModelInfo(self.tasks, self.input)
 
     def gate(self, site: Site | str, task: str) -> ChannelGate:
-        """The gate of `task` at `site`, which may be given by its name."""
+        """The gate of `task` at `site`, which may be given by its name; see `whole_gates` for those behind branches."""
         if isinstance(site, str):
             sites = {found.name: found for found in self.sites}
             if site not in sites:
@@ -106,6 +113,16 @@ class GatedNetwork(nn.Module):
         """Everything else: Φ_t, Ψ and the heads."""
         yield from self.branches.parameters()
         yield from self.heads.parameters()
+        yield from self.public_heads.parameters()
+
+    def whole_gates(self) -> dict[str, SoftGate | GumbelGate]:
+        """The gates behind whole encoders or decoders, by task; {} where gates stand elsewhere.
+
+        Their `public` is Safe MTL's α, as the paper counts. Call `project` of each after each step of an optimiser.
+        """
+        if self.sites[0].name not in ENDS:
+            return {}
+        return dict(self.gates.get_submodule(self.sites[0].gate).named_children())  # type: ignore[arg-type]
 
     def load_branch(self, branch: str, weights: Mapping[str, Tensor]) -> None:
         """Start one branch from the weights of a single-task or pretrained backbone (supplement B.3).
@@ -129,10 +146,10 @@ class GatedNetwork(nn.Module):
         there.load_state_dict(weights)
 
     def specific_share(self) -> dict[str, float]:
-        """Share of task-specific channels per task, the mean over sites of the mean over channels."""
+        """Share of what is a task's own, by task: the mean over sites of the mean over channels."""
         shares: dict[str, float] = {}
         for task in self.tasks:
-            chosen = [self.gate(site, task.name).chosen().float().mean() for site in self.sites]
+            chosen = [self.gate(site, task.name).share().mean() for site in self.sites]
             shares[task.name] = float(torch.stack(chosen).mean())
         return shares
 
@@ -157,10 +174,13 @@ def gate(
         example_input: (batch, channels, height, width), used for shapes only.
         heads: one module per task that reads what the backbone returns; without heads each task predicts its gated
             final feature itself.
-        sites: "auto" (see `gatedeploy.gating.sites`), or names of the fx nodes to gate.
+        sites: "auto" (see `gatedeploy.gating.sites`), or names of the fx nodes to gate; "encoder" for one gate a task
+            behind the whole backbone, "decoder" for one behind the heads, of which the shared branch gets its own
+            (Safe MTL).
         group: how many neighbouring channels share one α.
         tie: "residual" gives all block outputs on one residual stream one gate.
-        gates: "channel", or "head" for one gate per head of attention over q, k and v together.
+        gates: "channel" (InterroGate), or "head" for one gate per head of attention over q, k and v together; behind
+            encoders or decoders "soft" (SMTL, SMTL_c), or "drawn" (the lite forms, L-SMTL and L-SMTL_c).
         leaf_modules: modules of the backbone, by name or class, that `torch.fx` shall not look into; gates stand around
             them, not inside.
 
@@ -169,18 +189,22 @@ def gate(
             other.
     """
     backbone = getattr(backbone, "_orig_mod", backbone)  # that which torch.compile wrapped
-    tasks, heads = _checked(backbone, tasks, heads, example_input)
-    _check_placing(sites, group, tie, gates, leaf_modules)
+    tasks, heads = checked_parts(backbone, tasks, heads, example_input)
+    check_placing(sites, group, tie, gates, leaf_modules, bool(heads))
     try_out(backbone, [task.name for task in tasks], heads, example_input)
     template = trace(backbone, example_input, leaf_modules)
-    found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
-    _require(template.training, found)
+    if sites in ENDS:
+        found = [Site(str(sites), str(sites), channels=1, axis=1, group=1, mixes=False)]
+    else:
+        found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
+        _require(template.training, found)
     network = GatedNetwork(
         tasks,
         InputSpec(*example_input.shape[1:]),
         tuple(found),
         _container({name: copy.deepcopy(template.root) for name in (*(task.name for task in tasks), SHARED)}),
         _container(heads),
+        WHOLE.get(gates),
     )
     network._any_size = template.any_size
     kinds = {parameter.dtype for parameter in backbone.parameters() if parameter.is_floating_point()}
@@ -191,52 +215,6 @@ def gate(
     for mode, graph in ((True, template.training), (False, template.evaluation)):
         network._run[mode] = _compiled(weave(graph, found, names, list(heads)))
     return network.train(backbone.training)
-
-
-def _checked(
-    backbone: nn.Module, tasks: Sequence[Task], heads: Mapping[str, nn.Module] | None, example_input: Tensor
-) -> tuple[tuple[Task, ...], dict[str, nn.Module]]:
-    """Tasks and heads that fit each other, of a backbone and an example that can be tried out."""
-    if not isinstance(backbone, nn.Module):
-        raise InputError(f"backbone: expected a torch.nn.Module, got a {type(backbone).__name__}")
-    check_pictures("example_input", example_input)
-    if 0 in example_input.shape:
-        raise InputError(f"example_input: there is nothing in it, its shape is {tuple(example_input.shape)}")
-    if not isinstance(tasks, Iterable):
-        raise InputError(f"tasks: expected a list of tasks, got a {type(tasks).__name__}")
-    if heads is not None and not isinstance(heads, Mapping):
-        raise InputError(f"heads: expected a dict of modules by task, got a {type(heads).__name__}")
-    tasks, heads = check_tasks(tuple(tasks)), dict(heads or {})
-    names = [task.name for task in tasks]
-    for name, head in heads.items():
-        if name not in names:
-            raise InputError(f"a head was given for {name!r}, which is no task")
-        if not isinstance(head, nn.Module):
-            raise InputError(f"the head of {name!r} is a {type(head).__name__}; expected a torch.nn.Module")
-    without = [name for name in names if name not in heads]
-    if heads and without:
-        raise InputError(
-            f"task {without[0]!r} has no head, so it has no output; give it one, torch.nn.Identity() if it shall "
-            "predict what the backbone returns"
-        )
-    return tasks, heads
-
-
-def _check_placing(
-    sites: str | Sequence[str], group: int, tie: str | None, gates: str, leaves: Sequence[str | type[nn.Module]]
-) -> None:
-    for argument, given, known in (("tie", tie, (None, "residual")), ("gates", gates, ("channel", "head"))):
-        if given not in known:
-            raise InputError(f"{argument} must be {known[0]!r} or {known[1]!r}, got {given!r}")
-    if type(group) is not int or group < 1:
-        raise InputError(f"group must be a whole number, at least 1, got {group!r}")
-    if isinstance(sites, str) and sites != "auto":
-        raise InputError(f"sites must be 'auto' or a list of names, got {sites!r}")
-    if not all(isinstance(site, str) for site in sites):
-        raise InputError(f"sites must be names, as `site.name` has them, got {sites!r}")
-    listed = isinstance(leaves, Iterable) and not isinstance(leaves, str)
-    if not listed or not all(isinstance(leaf, (str, type)) for leaf in leaves):
-        raise InputError(f"leaf_modules must be a list of names or classes of modules, got {leaves!r}")
 
 
 def _require(graph: fx.Graph, sites: Sequence[Site]) -> None:

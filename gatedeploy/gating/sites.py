@@ -19,13 +19,17 @@ from gatedeploy.gating.attention import attention_heads, heads_axis
 from gatedeploy.gating.kinds import Kinds
 from gatedeploy.gating.operators import channel_axis
 
+ENCODER, DECODER = "encoder", "decoder"
+ENDS = (ENCODER, DECODER)
+"""Sites behind whole branches, where one gate for each task stands (Safe MTL)."""
+
 
 @dataclass(frozen=True)
 class Site:
     """One feature map at which the branches meet.
 
     Args:
-        name: the fx node whose value is gated.
+        name: the fx node whose value is gated, or one of `ENDS`, which is gated as one channel.
         gate: name of the gates used here; sites of equal `gate` share their α (see `tie` of `gate`).
         channels: how many channels it has along `axis`; heads, where gates stand on these.
         axis: the channel axis.

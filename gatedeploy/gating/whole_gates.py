@@ -33,6 +33,10 @@ class SoftGate(nn.Module):
         blended: Tensor = blend(specific, shared, self.weight, channel_axis(specific.ndim))
         return blended
 
+    def share(self) -> Tensor:
+        """(1,) how much of the task's own there is, without gradient."""
+        return self.weight.detach()
+
     @torch.no_grad()
     def project(self) -> None:
         """Bring w back to what it may be: the nearest number in [0, 1]."""
@@ -76,6 +80,10 @@ class GumbelGate(nn.Module):
         hard = (drawn >= 0).to(soft.dtype)
         taken: Tensor = blend(specific, shared, hard + (soft - soft.detach()), axis)
         return taken
+
+    def share(self) -> Tensor:
+        """(1,) 1 where the task's own is chosen in evaluation, else 0."""
+        return (self.gate_logits.detach() > 0).to(self.gate_logits.dtype)
 
     @torch.no_grad()
     def project(self) -> None:

@@ -33,6 +33,7 @@ class Optimisers:
             )
         }
         self._gates = list(gated.gate_parameters()) if gated else []
+        self._bounded = list(gated.whole_gates().values()) if gated else []
         if gated:
             self._each["gates"] = torch.optim.SGD(self._gates, recipe.gates.learning_rate, foreach=True)
         self._scaler = scaler
@@ -58,6 +59,8 @@ class Optimisers:
                 self._scaler.step(optimiser)  # refuses an optimiser without gradients: gates that stand still
         if self._scaler is not None:
             self._scaler.update()  # once, after all: it forgets what it has unscaled
+        for gate in self._bounded:
+            gate.project()
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain containers, by optimiser."""
@@ -74,7 +77,12 @@ def _by_rate(network: nn.Module, train: Train) -> list[dict[str, Any]]:
     weights = list(network.weight_parameters() if isinstance(network, GatedNetwork) else network.parameters())
     if train.head_learning_rate is None:
         return [{"params": weights, "times": 1.0}]
-    heads = list(network.get_submodule("heads").parameters())
+    heads = [
+        parameter
+        for name in ("heads", "public_heads")
+        if hasattr(network, name)
+        for parameter in network.get_submodule(name).parameters()
+    ]
     theirs = set(map(id, heads))
     others = [weight for weight in weights if id(weight) not in theirs]
     return [

@@ -53,24 +53,33 @@ class Gates(Section):
     Args:
         group: how many neighbouring channels share one α.
         tie: `residual` gives all block outputs on one residual stream one gate.
-        sites: `auto`, or the names of the nodes to gate.
-        per: `head` gives each head of attention one gate over q, k and v.
+        sites: `auto`, or the names of the nodes to gate; `encoder` or `decoder` for gates behind the whole of it.
+        kind: `channel`; `head` gives each head of attention one gate over q, k and v; behind encoders and decoders
+            `soft` (SMTL, SMTL_c) or `drawn` (L-SMTL, L-SMTL_c).
         learning_rate: of the gates' SGD (supplement B.1).
-        freeze_at: the share of the run after which α and β stand still, so that the weights can follow.
+        freeze_at: the share of the run after which gates stand still, so that the weights can follow; null: one half
+            for channels and heads, and never for the others.
     """
 
     group: Annotated[int, Within(1)] = 1
     tie: Literal["residual"] | None = None
-    sites: Literal["auto"] | tuple[str, ...] = "auto"
-    per: Literal["channel", "head"] = "channel"
+    sites: Literal["auto", "encoder", "decoder"] | tuple[str, ...] = "auto"
+    kind: Literal["channel", "head", "soft", "drawn"] = "channel"
     learning_rate: Positive = 0.1
-    freeze_at: Fraction = 0.5
+    freeze_at: Fraction | None = None
 
     @property
     def placing(self) -> dict[str, Any]:
         """The arguments of `gate` that say where gates stand and what they have in common."""
         sites = self.sites if isinstance(self.sites, str) else list(self.sites)
-        return {"sites": sites, "group": self.group, "tie": self.tie, "gates": self.per}
+        return {"sites": sites, "group": self.group, "tie": self.tie, "gates": self.kind}
+
+    @property
+    def end(self) -> float:
+        """The share of the run after which gates stand still."""
+        if self.freeze_at is not None:
+            return self.freeze_at
+        return 0.5 if self.kind in ("channel", "head") else 1.0
 
 
 @dataclass(frozen=True)

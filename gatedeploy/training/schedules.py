@@ -52,4 +52,4 @@ def sparsity_weight(recipe: Recipe, clock: Clock) -> float:
 
 def gates_move(recipe: Recipe, clock: Clock) -> bool:
     """Whether α and β are still trained at this step."""
-    return clock.share < recipe.gates.freeze_at
+    return clock.share < recipe.gates.end

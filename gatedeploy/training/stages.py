@@ -27,6 +27,7 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError
 from gatedeploy.files import check_writable, replacing_file
 from gatedeploy.gating.network import GatedNetwork, gate
+from gatedeploy.gating.placing import OVER_WHOLES
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.precompute import precomputed
@@ -102,7 +103,7 @@ def train_recipe(
         raise InputError(f"{out}: holds a training already ({begun}); go on with --resume, or choose another --out")
     if resume and not begun:
         journal.say(f"{out}: holds no training to go on with; beginning one")
-    if not recipe.sparsity.weight:
+    if not recipe.sparsity.weight and recipe.gates.kind not in OVER_WHOLES:
         journal.say("sparsity.weight is 0: nothing but the tasks themselves makes channels shared, so few will be")
     check_collapsible(recipe, parts, tasks)
     start = {task.name: road.start(task) for task in tasks} if recipe.train.single_epochs else {}
@@ -193,6 +194,11 @@ def gated_network(
         tasks: of the recipe.
         start: trained nets by task, from which branches and heads start; without one both start as they are made.
     """
+    if recipe.gates.kind in OVER_WHOLES and recipe.sparsity.weight:
+        raise InputError(
+            f"sparsity.weight closes channels (InterroGate eq. 4), and gates.kind {recipe.gates.kind} has none; leave "
+            "it out, or gate channels"
+        )
     heads = {task.name: parts.make_head(task) for task in tasks}
     network = gate(
         parts.make_backbone(),

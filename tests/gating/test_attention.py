@@ -140,5 +140,5 @@ def test_a_backbone_without_heads_to_gate(backbone: nn.Module) -> None:
 
 
 def test_gates_are_per_channel_or_per_head() -> None:
-    with pytest.raises(gd.InputError, match="gates must be 'channel' or 'head', got 'heads'"):
+    with pytest.raises(gd.InputError, match="gates must be 'channel' or 'head' or 'soft' or 'drawn', got 'heads'"):
         gd.gate(Hidden(), TASKS, example_input=PICTURE.float(), gates="heads")

@@ -248,7 +248,7 @@ class TestRefusals:
             ({"group": 0}, "group must be a whole number, at least 1, got 0"),
             ({"group": "3"}, "group must be a whole number, at least 1, got '3'"),
             ({"tie": "all"}, "tie must be None or 'residual', got 'all'"),
-            ({"sites": "all"}, "sites must be 'auto' or a list of names, got 'all'"),
+            ({"sites": "all"}, "sites must be 'auto', 'encoder', 'decoder' or a list of names, got 'all'"),
             ({"sites": ["layer_1"]}, "no site 'layer_1' in the backbone; did you mean 'layers_1'"),
             ({"sites": ["nowhere"]}, "no site 'nowhere' in the backbone; what 'auto' gates is "),
             ({"sites": []}, "sites: no names were given"),

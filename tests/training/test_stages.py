@@ -17,6 +17,7 @@ from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.snapshots import read_snapshot
 from gatedeploy.training.stages import Trained, gated_network, train_recipe
 from tests.training.made_up import TASKS, Head, MadeUp, make_backbone, parts, recipe, weights
+from tests.training.test_loop import Faulty
 
 
 def journal() -> Journal:
@@ -159,6 +160,36 @@ def test_the_gain_over_single_task_nets(tmp_path: Path) -> None:
     assert compared is not None
     assert compared.delta_mtl == pytest.approx(50.0)
     assert Trained(tmp_path, {}, None, info(1.0, 0.75)).compare(info(1.0, 1.0)) is None
+
+
+@pytest.mark.parametrize("kind", ["soft", "drawn"])
+@pytest.mark.parametrize("sites", ["encoder", "decoder"])
+def test_gates_behind_whole_branches_are_trained_resumed_and_collapsed(sites: str, kind: str, tmp_path: Path) -> None:
+    tasks: dict[str, object] = {"depth": {}, "colour": {}}
+    safe = recipe(epochs=3, single_epochs=1, tasks=tasks, gates={"sites": sites, "kind": kind, "learning_rate": 9.0})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_recipe(safe, parts(), whole, journal=journal())
+    network = gated_network(safe, parts(), safe.chosen_tasks(TASKS), {})
+    network.load_state_dict(weights(whole / "checkpoint.pt"))
+    gates = network.whole_gates()
+    assert list(gates) == ["depth", "colour"]
+    assert all(0 <= gate.public <= 1 for gate in gates.values()), "whatever a large learning rate does"
+    assert any(gate.public != 0.5 for gate in gates.values())
+    thin = collapse(read_checkpoint(whole / "checkpoint.pt").program, example_input=torch.randn(2, 3, 8, 8))
+    assert thin.report is not None
+
+    in_the_second_epoch = 3 + 3 + 4  # of three steps each, behind those of two networks that it starts from
+    with pytest.raises(KeyboardInterrupt):
+        train_recipe(safe, parts(MadeUp(Faulty(in_the_second_epoch, "interrupt"))), broken, journal=journal())
+    train_recipe(safe, parts(), broken, journal=journal(), resume=True)
+    resumed = weights(broken / "checkpoint.pt")
+    assert all(torch.equal(value, resumed[name]) for name, value in weights(whole / "checkpoint.pt").items())
+
+
+def test_a_penalty_on_channels_that_have_no_gates_is_refused(tmp_path: Path) -> None:
+    wrong = recipe(gates={"sites": "encoder", "kind": "soft"}, sparsity={"weight": 0.1}, tasks={"depth": {}})
+    with pytest.raises(InputError, match=r"sparsity.weight closes channels .*, and gates.kind soft has none; leave it"):
+        train_recipe(wrong, parts(), tmp_path, journal=journal())
 
 
 def test_data_is_what_answers_like_data() -> None:
