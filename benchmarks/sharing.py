@@ -42,8 +42,10 @@ def sites_from_plain(items: Sequence[Mapping[str, Any]]) -> list[SiteShare]:
             SiteShare(
                 str(item["site"]),
                 int(item["channels"]),
-                {str(task): int(channels) for task, channels in item["specific"].items()},
-                {str(task): float(share) for task, share in item["mix"].items()},
+                *(
+                    {str(task): float(value) for task, value in values.items()}
+                    for values in (item["specific"], item["mix"], item.get("public", {}))
+                ),
             )
             for item in items
         ]
@@ -65,7 +67,7 @@ def sharing_table(sites: Sequence[SiteShare]) -> Table:
     tasks = _tasks(sites)
     rows = []
     for site in sites:
-        specific = [f"{site.specific[task]}" if task in site.specific else "" for task in tasks]
+        specific = [f"{site.specific[task]:.4g}" if task in site.specific else "" for task in tasks]
         mix = [f"{site.mix[task]:.2f}" if task in site.mix else "" for task in tasks]
         rows.append((site.site, str(site.channels), *specific, *mix))
     means = specific_share(sites)

@@ -84,6 +84,10 @@ def _show(file: Path, info: ModelInfo, counted: Cost, barriers: dict[str, int], 
     if sites:
         shown = sharing_table(sites)
         table(shown.columns, shown.rows)
+        for site in sites:
+            if site.public:
+                public = ", ".join(f"{task} {alpha:.4f}" for task, alpha in site.public.items())
+                say(f"Safe MTL's α at {site.site}, where 1 is all of the public one: {public}.")
     if barriers:
         met = ", ".join(f"{name} ({times}×)" for name, times in barriers.items())
         say(f"Operators that no rule takes apart: {met}.")

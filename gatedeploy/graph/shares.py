@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx
 
-from gatedeploy.gating.operators import MIX, SELECT, per_channel
+from gatedeploy.gating.operators import BLEND, MIX, SELECT, per_channel
+from gatedeploy.gating.sites import ENDS
 from gatedeploy.program import Program
 from gatedeploy.shapes import shapes_of
 
@@ -20,14 +21,17 @@ class SiteShare:
     Args:
         site: its name.
         channels: how many channels it has.
-        specific: per task, how many of them the task keeps for itself.
+        specific: per task, how many of them the task keeps for itself; where they are blended, as a part of them.
         mix: per task, its mean share in the shared branch's feature (eq. 3); empty where that branch ends.
+        public: per task, Safe MTL's α as the paper counts, 1 being all of the shared branch; empty but for gates behind
+            whole encoders or decoders.
     """
 
     site: str
     channels: int
-    specific: dict[str, int]
+    specific: dict[str, float]
     mix: dict[str, float]
+    public: dict[str, float] = field(default_factory=dict)
 
 
 def site_shares(program: Program) -> list[SiteShare]:
@@ -37,17 +41,23 @@ def site_shares(program: Program) -> list[SiteShare]:
     sites: dict[object, SiteShare] = {}
     calls: Counter[str] = Counter()
     for node in program.graph.nodes:
-        if node.target is not SELECT or node.args[2].op != "get_attr":
+        if node.target not in (SELECT, BLEND) or node.args[2].op != "get_attr":
             continue
         mix = mix_of.get(node)
         gate = str(node.args[2].target)
         calls[gate] += 1
         name, task = _names(node, mix, calls[gate])
         key = mix if mix is not None else name
-        channels = shapes[node][node.args[4]]
+        channels = shapes[node][node.args[-1]]
         site = sites.setdefault(key, SiteShare(name, channels, {}, {}))
-        logits = program.weights[gate]
-        site.specific[task] = int(per_channel(logits > 0, node.args[3], channels).sum())
+        weight = program.weights[gate]
+        if node.target is SELECT:
+            site.specific[task] = int(per_channel(weight > 0, node.args[3], channels).sum())
+        else:
+            site.specific[task] = float(weight.double().expand(channels).sum())
+        if gate.startswith(tuple(f"gates.{end}." for end in ENDS)):
+            own = weight.double().sigmoid() if node.target is SELECT else weight.double()
+            site.public[task] = 1 - float(own)
         if mix is not None and mix.args[1].op == "get_attr":
             share = program.weights[str(mix.args[1].target)].softmax(0)
             site.mix[task] = float(share[mix.args[0].index(node)].mean())

@@ -110,3 +110,22 @@ def test_gates_that_are_computed_are_left_out() -> None:
 
 def test_a_plain_network_has_no_sites() -> None:
     assert site_shares(program_of(Net(lambda n, x: n.a(x), a=conv()))) == []
+
+
+@pytest.mark.parametrize(("kind", "own"), [("soft", 0.25), ("drawn", 1.0)])
+@pytest.mark.parametrize("sites", ["encoder", "decoder"])
+def test_gates_behind_whole_branches_tell_the_papers_alpha(sites: str, kind: str, own: float) -> None:
+    network = gd.gate(
+        nn.Conv2d(3, 4, 1),
+        [gd.Task("a"), gd.Task("b")],
+        example_input=torch.zeros(2, 3, 8, 8),
+        heads={"a": nn.Conv2d(4, 4, 1), "b": nn.Conv2d(4, 4, 1)},
+        sites=sites,
+        gates=kind,
+    )
+    nn.init.constant_(next(network.whole_gates()["a"].parameters()), own)
+    (site,) = site_shares(program_of(network))
+    assert (site.site, site.channels, site.mix) == (sites, 4, {})
+    alpha = 0.75 if kind == "soft" else 1 - torch.tensor(1.0).sigmoid().item()
+    assert site.public == pytest.approx({"a": alpha, "b": 0.5}, abs=1e-6)
+    assert site.specific == {"a": 4 * own, "b": 2 if kind == "soft" else 4}
