@@ -17,7 +17,7 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.assembly import makers
 from gatedeploy.compiler import Collapsed, collapse, with_tasks
 from gatedeploy.errors import InputError
-from gatedeploy.gating.operators import SELECT
+from gatedeploy.gating.operators import BLEND, SELECT
 from gatedeploy.lowering import lower
 from gatedeploy.models.moe import MoENetwork
 from gatedeploy.models.registry import backbone_names
@@ -65,16 +65,18 @@ def with_all_gates(gated: Program, specific: bool) -> Program:
     Raises:
         InputError: as `rivals_of_gates`.
     """
-    gates = [node.args[2] for node in gated.graph.nodes if node.target is SELECT]
+    nodes = [node for node in gated.graph.nodes if node.target in (SELECT, BLEND)]
+    gates = [node.args[2] for node in nodes]
     if not gates:
         raise InputError("this network has no gates, so the networks it is compared with cannot be read off it")
     for gate in gates:
         if gate.op != "get_attr":
             raise InputError(f"the gate {gate.name!r} is computed from the picture and cannot be set to a constant")
-    logit = 1.0 if specific else -1.0
-    logits = {str(gate.target) for gate in gates}
+    least = {SELECT: -1.0, BLEND: 0.0}  # a logit, and a share
+    chosen = {str(node.args[2].target): 1.0 if specific else least[node.target] for node in nodes}
     weights = {
-        name: torch.full_like(weight, logit) if name in logits else weight for name, weight in gated.weights.items()
+        name: torch.full_like(weight, chosen[name]) if name in chosen else weight
+        for name, weight in gated.weights.items()
     }
     return replace(gated, weights=weights)
 

@@ -49,6 +49,16 @@ def test_all_gates_specific_and_all_gates_shared_cost_what_is_counted_by_hand() 
     assert (shared.macs, shared.params) == (BACKBONE_MACS + 3 * HEAD_MACS, BACKBONE_PARAMS + 3 * HEAD_PARAMS)
 
 
+@pytest.mark.parametrize("kind", ["soft", "drawn"])
+@pytest.mark.parametrize("sites", ["encoder", "decoder"])
+def test_gates_behind_whole_branches_have_the_same_rivals(sites: str, kind: str) -> None:
+    heads = {task.name: head() for task in tasks(3)}
+    network = gd.gate(Backbone(), tasks(3), example_input=EXAMPLE, heads=heads, sites=sites, gates=kind).eval()
+    rivals = rivals_of_gates(capture(network, EXAMPLE))
+    assert [count(net, SPEC).macs for net in rivals.single.values()] == [BACKBONE_MACS + HEAD_MACS] * 3
+    assert count(rivals.shared, SPEC).macs == BACKBONE_MACS + 3 * HEAD_MACS
+
+
 def test_rivals_of_gates_predict_what_the_gated_network_predicts_with_such_gates() -> None:
     program = capture(gated(), EXAMPLE)
     rivals = rivals_of_gates(program)
