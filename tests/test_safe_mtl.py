@@ -79,7 +79,7 @@ def test_the_lite_forms_collapse_to_the_chosen_encoders(own: tuple[bool, ...], l
     assert thin.report.collapsed.params == encoders * ENCODER.params + 3 * DECODER.params
 
 
-@pytest.mark.parametrize("weights", list(itertools.product([1.0, 0.0, 0.3], repeat=3)))
+@pytest.mark.parametrize("weights", [(0.3, 0.3, 0.3), (1.0, 1.0, 1.0), *itertools.permutations([1.0, 0.0, 0.3])])
 def test_a_soft_weight_of_exactly_0_or_1_is_folded(weights: tuple[float, ...]) -> None:
     thin = collapsed(SafeMtl([soft(each) for each in weights]), None)
     assert thin.report is not None

@@ -13,6 +13,7 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.precision import compare
 from gatedeploy.data import load_data
+from gatedeploy.training.metrics import metrics_of
 from gatedeploy.training.recipe_file import load_recipe
 from tests.backbones import ConvNormAct
 
@@ -39,13 +40,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_row_for_each_precision(file: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
     head, rule, *rows = compare(file, None, tmp_path, PLAN).splitlines()
-    assert head.split(" | ")[1:6] == [
-        "segmentation, mean_iou",
-        "segmentation, pixel_accuracy",
-        "depth, rmse",
-        "depth, absolute_error",
-        "normals, mean_angle",
+    columns = head.split(" | ")
+    named = [
+        f"{task.name}, {metric.name}" for task in load_data("scenes", **OPTIONS).tasks for metric in metrics_of(task)
     ]
+    assert columns[1 : len(named) + 1] == named
     assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == [
         "fp32",
         "fp16",
@@ -53,11 +52,11 @@ def test_a_row_for_each_precision(file: Path, tmp_path: Path) -> None:
         "int8 min-max",
         "int8 entropy",
     ]
-    cells = [line.split(" | ") for line in rows]
-    assert cells[0][6] == "", "float32 loses nothing"
-    assert cells[0][7] == ""
-    assert all(line[6].endswith(" %") and line[7].endswith(" %") for line in cells[1:])
-    assert "(1.00)" in cells[0][8]
-    assert cells[2][9] == "not run", "ONNX Runtime has no bfloat16 on processors"
-    assert cells[0][9].startswith("1.00 (")
+    cells = [dict(zip(columns, line.split(" | "), strict=True)) for line in rows]
+    for lost in ("worst loss", "in openvino"):
+        assert cells[0][lost] == "", "float32 loses nothing"
+        assert all(row[lost].endswith(" %") for row in cells[1:])
+    assert "(1.00)" in cells[0]["bytes"]
+    assert cells[2]["onnxruntime"] == "not run", "ONNX Runtime has no bfloat16 on processors"
+    assert cells[0]["onnxruntime"].startswith("1.00 (")
     assert rule.count("---") == head.count("|") - 1

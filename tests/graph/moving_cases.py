@@ -179,6 +179,11 @@ MOVING: dict[str, Case] = {
     "matmul": whole(lambda n, y: y.transpose(1, 3) @ n.p, axis=3, p=p(8, 8)),
     # gates behind gates
     "select behind": apart(lambda n, y: n.gate(y, y.abs()), gate=lambda: gd.ChannelGate(8, group=3)),
+    "blend behind": apart(lambda n, y: n.gate(y, y.abs()), gate=gd.SoftGate),
+    "blend of whole tokens": apart(
+        lambda n, y: n.gate(y.flatten(2).mT, y.flatten(2).mT.abs()), axis=2, gate=gd.SoftGate
+    ),
+    "blend of whole lines": apart(lambda n, y: n.gate(y.flatten(2), y.flatten(2).abs()), gate=gd.SoftGate),
     "mix behind": apart(lambda n, y: n.mix(y, y.abs(), y), mix=lambda: gd.Mix(3, 8)),
     "select of a whole": apart(lambda n, y: n.gate(y, y.abs()), gate=gd.TensorGate),
     "select of whole tokens": apart(
