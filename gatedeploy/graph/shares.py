@@ -20,7 +20,7 @@ class SiteShare:
 
     Args:
         site: its name.
-        channels: how many channels it has.
+        channels: how many channels it has; one where a gate behind an encoder or decoder takes all of them as one.
         specific: per task, how many of them the task keeps for itself; where they are blended, as a part of them.
         mix: per task, its mean share in the shared branch's feature (eq. 3); empty where that branch ends.
         public: per task, Safe MTL's α as the paper counts, 1 being all of the shared branch; empty but for gates behind
@@ -48,14 +48,15 @@ def site_shares(program: Program) -> list[SiteShare]:
         calls[gate] += 1
         name, task = _names(node, mix, calls[gate])
         key = mix if mix is not None else name
-        channels = shapes[node][node.args[-1]]
+        at_end = gate.startswith(tuple(f"gates.{end}." for end in ENDS))
+        channels = 1 if at_end else shapes[node][node.args[-1]]
         site = sites.setdefault(key, SiteShare(name, channels, {}, {}))
         weight = program.weights[gate]
         if node.target is SELECT:
-            site.specific[task] = int(per_channel(weight > 0, node.args[3], channels).sum())
+            site.specific[task] = int(per_channel(weight > 0, min(node.args[3], channels), channels).sum())
         else:
             site.specific[task] = float(weight.double().expand(channels).sum())
-        if gate.startswith(tuple(f"gates.{end}." for end in ENDS)):
+        if at_end:
             own = weight.double().sigmoid() if node.target is SELECT else weight.double()
             site.public[task] = 1 - float(own)
         if mix is not None and mix.args[1].op == "get_attr":

@@ -119,13 +119,13 @@ def test_gates_behind_whole_branches_tell_the_papers_alpha(sites: str, kind: str
         nn.Conv2d(3, 4, 1),
         [gd.Task("a"), gd.Task("b")],
         example_input=torch.zeros(2, 3, 8, 8),
-        heads={"a": nn.Conv2d(4, 4, 1), "b": nn.Conv2d(4, 4, 1)},
+        heads={"a": nn.Conv2d(4, 3, 1), "b": nn.Conv2d(4, 1, 1)},
         sites=sites,
         gates=kind,
     )
     nn.init.constant_(next(network.whole_gates()["a"].parameters()), own)
     (site,) = site_shares(program_of(network))
-    assert (site.site, site.channels, site.mix) == (sites, 4, {})
+    assert (site.site, site.channels, site.mix) == (sites, 1, {})
     alpha = 0.75 if kind == "soft" else 1 - torch.tensor(1.0).sigmoid().item()
     assert site.public == pytest.approx({"a": alpha, "b": 0.5}, abs=1e-6)
-    assert site.specific == {"a": 4 * own, "b": 2 if kind == "soft" else 4}
+    assert site.specific == {"a": own, "b": 0.5 if kind == "soft" else 1}
