@@ -53,7 +53,7 @@ def site_shares(program: Program) -> list[SiteShare]:
         site = sites.setdefault(key, SiteShare(name, channels, {}, {}))
         weight = program.weights[gate]
         if node.target is SELECT:
-            site.specific[task] = int(per_channel(weight > 0, min(node.args[3], channels), channels).sum())
+            site.specific[task] = int(per_channel(weight > 0, node.args[3], channels).sum())
         else:
             site.specific[task] = float(weight.double().expand(channels).sum())
         if at_end:
