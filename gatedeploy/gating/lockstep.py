@@ -13,7 +13,7 @@ from typing import Any
 from torch import fx
 
 from gatedeploy.gating.functional import drop_unread
-from gatedeploy.gating.sites import DECODER, ENCODER, ENDS, Site
+from gatedeploy.gating.sites import DECODER, ENCODER, Site
 from gatedeploy.specs import SHARED
 
 
@@ -22,13 +22,13 @@ def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads
 
     Args:
         template: the backbone's graph, with one placeholder; `meta["name"]` is what a site calls a node.
-        sites: where to gate; one of the name `ENCODER` or `DECODER` is the only one. Behind decoders the shared branch
-            calls `public_heads.<task>`.
+        sites: where to gate; the end of whole branches is the only one. Behind decoders the shared branch calls
+            `public_heads.<task>`.
         tasks: the task names.
         heads: those of them that have a head; the others predict their gated final feature.
     """
-    at = {site.name: site for site in sites}
-    end = next((site.name for site in sites if site.name in ENDS), None)
+    at = {site.name: site for site in sites if not site.end}
+    end = next((site.name for site in sites if site.end), None)
     woven = fx.Graph()
     values: dict[str, dict[fx.Node, fx.Node]] = {branch: {} for branch in (*tasks, SHARED)}
     for node in template.nodes:
@@ -41,7 +41,7 @@ def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads
         else:
             for name, branch in values.items():
                 branch[node] = _copy(woven, node, name, branch)
-            site = at.get(node.meta["name"]) if end is None else None
+            site = at.get(node.meta["name"])
             if site is not None:
                 _meet(woven, node, site, values, tasks)
     drop_unread(woven)  # the shared branch behind its last site, above all
@@ -78,16 +78,12 @@ def _predictions(
 ) -> dict[str, Any]:
     predictions: dict[str, Any] = {}
     for task in tasks:
-
-        def gated(own: fx.Node, shared: fx.Node, gate: str = f"gates.{end}.{task}") -> fx.Node:
-            return woven.call_module(gate, (own, shared))
-
-        own = values[task]
+        gate, own, shared = f"gates.{end}.{task}", values[task], values[SHARED]
         if end == ENCODER:
-            own = {leaf: gated(own[leaf], values[SHARED][leaf]) for leaf in output.all_input_nodes}
+            own = {leaf: woven.call_module(gate, (own[leaf], shared[leaf])) for leaf in output.all_input_nodes}
         features = fx.map_arg(output.args[0], own.__getitem__)
         predictions[task] = woven.call_module(f"heads.{task}", (features,)) if task in heads else features
         if end == DECODER:
-            public = fx.map_arg(output.args[0], values[SHARED].__getitem__)
-            predictions[task] = gated(predictions[task], woven.call_module(f"public_heads.{task}", (public,)))
+            public = woven.call_module(f"public_heads.{task}", (fx.map_arg(output.args[0], shared.__getitem__),))
+            predictions[task] = woven.call_module(gate, (predictions[task], public))
     return predictions

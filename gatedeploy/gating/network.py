@@ -52,7 +52,7 @@ class GatedNetwork(nn.Module):
         self.sites = sites
         self.branches = branches
         self.heads = heads
-        self.public_heads = copy.deepcopy(heads) if sites[0].name == DECODER else nn.Module()
+        self.public_heads = copy.deepcopy(heads) if sites[0].end and sites[0].name == DECODER else nn.Module()
         self.gates = nn.Module()
         self.mixes = nn.Module()
         for site in sites:
@@ -120,7 +120,7 @@ class GatedNetwork(nn.Module):
 
         Their `public` is Safe MTL's α, as the paper counts. Call `project` of each after each step of an optimiser.
         """
-        if self.sites[0].name not in ENDS:
+        if not self.sites[0].end:
             return {}
         return dict(self.gates.get_submodule(self.sites[0].gate).named_children())  # type: ignore[arg-type]
 
@@ -194,7 +194,7 @@ def gate(
     try_out(backbone, [task.name for task in tasks], heads, example_input)
     template = trace(backbone, example_input, leaf_modules)
     if sites in ENDS:
-        found = [Site(str(sites), str(sites), channels=1, axis=1, group=1, mixes=False)]
+        found = [Site(str(sites), str(sites), channels=1, axis=1, group=1, mixes=False, end=True)]
     else:
         found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
         _require(template.training, found)

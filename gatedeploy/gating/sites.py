@@ -29,12 +29,13 @@ class Site:
     """One feature map at which the branches meet.
 
     Args:
-        name: the fx node whose value is gated, or one of `ENDS`, which is gated as one channel.
+        name: the fx node whose value is gated; of the end of whole branches, `ENCODER` or `DECODER`.
         gate: name of the gates used here; sites of equal `gate` share their α (see `tie` of `gate`).
         channels: how many channels it has along `axis`; heads, where gates stand on these.
         axis: the channel axis.
         group: how many neighbouring channels share one α.
         mixes: whether the shared branch reads on from here, so that eq. 3 is needed.
+        end: whether it is the end of whole branches, which is gated as one channel; a node may have its name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Site:
     axis: int
     group: int
     mixes: bool
+    end: bool = False
 
 
 def find_sites(

@@ -48,7 +48,8 @@ def site_shares(program: Program) -> list[SiteShare]:
         calls[gate] += 1
         name, task = _names(node, mix, calls[gate])
         key = mix if mix is not None else name
-        at_end = gate.startswith(tuple(f"gates.{end}." for end in ENDS))
+        whole = len(program.weights[gate]) == 1  # a node of the backbone may be called as an end is
+        at_end = whole and gate.startswith(tuple(f"gates.{end}." for end in ENDS))
         channels = 1 if at_end else shapes[node][node.args[-1]]
         site = sites.setdefault(key, SiteShare(name, channels, {}, {}))
         weight = program.weights[gate]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import gatedeploy as gd
+from gatedeploy.graph.capture import capture
+from gatedeploy.graph.shares import site_shares
 from tests.graph.small import prepared
 
 TASKS = (gd.Task("depth"), gd.Task("parts"))
@@ -148,3 +150,18 @@ def test_without_heads_the_blended_features_are_predicted() -> None:
 def test_gates_that_no_paper_defines_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(gd.InputError, match=message):
         gd.gate(Pyramid(), TASKS, example_input=EXAMPLE.float(), **options)
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+@pytest.mark.parametrize("sites", ["auto", "named"])
+def test_layers_that_are_called_as_ends_are_gated_like_any_other(name: str, sites: str) -> None:
+    backbone = nn.Sequential()
+    backbone.add_module(name, nn.Conv2d(3, 6, 1))
+    backbone.add_module("last", nn.Conv2d(6, 5, 1))
+    network = gd.gate(backbone, TASKS, example_input=EXAMPLE.float(), sites=[name] if sites == "named" else "auto")
+    assert [site.name for site in network.sites] == [name, "last"][: len(network.sites)]
+    assert network.gate(name, "depth").channels == 6
+    assert (network.whole_gates(), list(network.public_heads.children())) == ({}, [])
+    prepared(network)
+    gd.collapse(network, example_input=EXAMPLE)
+    assert {site.site: site.channels for site in site_shares(capture(network, EXAMPLE))}[name] == 6
