@@ -188,8 +188,8 @@ def _accuracy(report: Report) -> Section:
 def _beside(found: Comparison | None) -> tuple[str, ...]:
     if found is None:
         return ("", "", "")
-    whole = None if found.delta_i is None else 100 * found.delta_i
-    return _figure(found.delta_mtl, "+.2f"), _figure(whole, "+.2f"), _figure(found.eta, ".0f")
+    delta_mtl, delta_i, eta = found.percents
+    return _figure(delta_mtl, "+.2f"), _figure(delta_i, "+.2f"), _figure(eta, ".0f")
 
 
 def _sharing(report: Report) -> Iterator[Section]:

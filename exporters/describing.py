@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from gatedeploy.files import sha256
 from gatedeploy.graph.cost import cost
 from gatedeploy.program import Program, flat_predictions
 from gatedeploy.runners.base import TensorSpec
+from gatedeploy.specs import finite
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def describe(
         outputs=proof.outputs,
         task_of={name: task for task, flat in owners.items() for name in flat},
         costs=Costs(counted.macs, counted.params, size_bytes, {key: int(value) for key, value in origin.gated.items()}),
-        metrics={task: _finite(values) for task, values in info.metrics.items()},
+        metrics={task: finite({name: float(value) for name, value in of.items()}) for task, of in info.metrics.items()},
         flipped_gates=info.flipped_gates,
         tools=_tools(),
         source={"file": origin.file.name, "sha256": sha256(origin.file)} if origin.file else {},
@@ -81,10 +81,6 @@ def describe(
         engines={},
         files={},
     )
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _tools() -> dict[str, str]:

@@ -26,7 +26,7 @@ from gatedeploy.exporters.manifest import (
 from gatedeploy.exporters.precision.table import PRECISIONS
 from gatedeploy.exporters.reference import Fingerprint
 from gatedeploy.runners.base import BATCH, TensorSpec
-from gatedeploy.specs import InputSpec, Task
+from gatedeploy.specs import InputSpec, Task, finite
 
 FORMAT = "gatedeploy.bundle"
 VERSION = 3
@@ -207,15 +207,8 @@ def _reduction(item: Field) -> Reduction:
 
 
 def _reduction_to_plain(found: Reduction) -> dict[str, Any]:
-    """JSON knows no NaN: a metric that is no number, as of a class that no picture shows, is null."""
-
-    def plain(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
-        return {
-            task: {name: value if math.isfinite(value) else None for name, value in figures.items()}
-            for task, figures in metrics.items()
-        }
-
-    return {**asdict(found), "float32": plain(found.float32), "reduced": plain(found.reduced)}
+    """A metric that is no number, as of a class that no picture shows, is null."""
+    return {**asdict(found), "float32": finite(found.float32), "reduced": finite(found.reduced)}
 
 
 def _figures(item: Field) -> dict[str, float]:

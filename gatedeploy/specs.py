@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
+import math
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -145,6 +146,15 @@ def _is_identifier(name: object) -> bool:
 def _is_number(value: object) -> bool:
     """Whether `value` is a number that a float can hold; a file may hold anything."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def finite(document: Any) -> Any:
+    """The document with None for every number that is none: JSON knows no NaN and no infinity."""
+    if isinstance(document, Mapping):
+        return {key: finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def to_plain(spec: Any) -> dict[str, Any]:

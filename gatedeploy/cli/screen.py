@@ -6,9 +6,8 @@ With `--json` the result is one JSON document; without, a text for people.
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gatedeploy.benchmarks.sections import NBSP, human
+from gatedeploy.specs import finite
 from gatedeploy.training.recipe_file import bundled_recipes
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -24,16 +24,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 def print_json(document: Any) -> None:
     """The result, as JSON, which knows no NaN and no infinity: they are null."""
-    json.dump(_finite(document), sys.stdout, indent=2, allow_nan=False)
+    json.dump(finite(document), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
-
-
-def _finite(document: Any) -> Any:
-    if isinstance(document, Mapping):
-        return {key: _finite(value) for key, value in document.items()}
-    if isinstance(document, (list, tuple)):
-        return [_finite(value) for value in document]
-    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def say(text: str) -> None:

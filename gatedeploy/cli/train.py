@@ -77,7 +77,6 @@ def _beside(found: Comparison | None) -> list[str]:
     """Δ_MTL, Δ_I and η̂ for people."""
     if found is None:
         return ["", "", ""]
-    gains = [
-        "" if gain is None else f"{gain:+.2f} %" for gain in (found.delta_mtl, found.delta_i and 100 * found.delta_i)
-    ]
-    return [*gains, f"{found.eta:.0f} %{' (safe)' if found.safe else ''}"]
+    *gains, eta = found.percents
+    told = ["" if gain is None else f"{gain:+.2f} %" for gain in gains]
+    return [*told, f"{eta:.0f} %{' (safe)' if found.safe else ''}"]

@@ -33,6 +33,11 @@ class Comparison:
         """Whether no metric of any task is worse: then no negative sharing was seen (Safe MTL definition 2)."""
         return self.eta == 100
 
+    @property
+    def percents(self) -> tuple[float | None, float | None, float]:
+        """Δ_MTL, Δ_I and η̂, all in percent, for tables."""
+        return self.delta_mtl, None if self.delta_i is None else 100 * self.delta_i, self.eta
+
 
 def compare(tasks: Sequence[Task], model: Metrics, single: Metrics) -> Comparison | None:
     """How a network compares; None where the headline of a task was not measured of both.
