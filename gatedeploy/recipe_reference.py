@@ -18,7 +18,7 @@ from gatedeploy.data import options
 from gatedeploy.data.base import data_sets
 from gatedeploy.files import write_text
 from gatedeploy.models.registry import BACKBONES, HEADS
-from gatedeploy.training import recipe
+from gatedeploy.training import balance_sections, recipe
 from gatedeploy.training.sections import Section, hints, in_words
 
 MARK = "<!-- Below: python -m gatedeploy.recipe_reference docs/recipes.md -->\n"
@@ -28,6 +28,7 @@ SECTIONS = {
     "tasks.NAME": recipe.TaskSettings,
     "train": recipe.Train,
     "train.schedule": (recipe.Polynomial, recipe.Step, recipe.Constant),
+    "train.balance": get_args(balance_sections.AnyBalance),
     "gates": recipe.Gates,
     "sparsity": recipe.Sparsity,
 }

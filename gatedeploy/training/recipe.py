@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from gatedeploy.errors import InputError, closest
 from gatedeploy.specs import Task
-from gatedeploy.training.sections import Component, Section, Within
+from gatedeploy.training.balance_sections import OF_GRADIENTS, AnyBalance, Sum
+from gatedeploy.training.sections import Component, FieldError, Section, Within
 
 Fraction = Annotated[float, Within(0, 1)]
 Positive = Annotated[float, Within(0, above=True)]
@@ -146,6 +147,7 @@ class Train(Section):
         head_learning_rate: the same for the heads' weights; None takes `learning_rate`.
         weight_decay: likewise.
         schedule: how the learning rate falls.
+        balance: how the losses of several tasks become one step; of one task it is always the loss itself.
         precision: `16-mixed` needs a GPU.
         seed: of weights, dropout and the order of pictures.
         accelerator: `auto` takes a GPU if there is one.
@@ -159,9 +161,17 @@ class Train(Section):
     head_learning_rate: Positive | None = None
     weight_decay: NotNegative = 1e-4
     schedule: Constant | Step | Polynomial = field(default_factory=Polynomial)
+    balance: AnyBalance = field(default_factory=Sum)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: Annotated[int, Within(0)] = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision == "16-mixed" and isinstance(self.balance, OF_GRADIENTS):
+            name = self.balance.name
+            sentence = f"16-mixed scales gradients, which balance {name} looks at; take bf16-mixed or 32-true"
+            raise FieldError(("precision",), sentence)
 
     @property
     def rival_epochs(self) -> int:

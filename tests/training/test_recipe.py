@@ -56,6 +56,14 @@ schedules = (
     | sections({"name": st.just("step")}, {"every": st.integers(1, 99), "factor": st.floats(1e-3, 1)})
     | sections({"name": st.just("polynomial")}, {"power": positive})
 )
+balances = (
+    sections({"name": st.sampled_from(["sum", "random", "uncertainty", "pcgrad"])}, {})
+    | sections({"name": st.just("dwa")}, {"temperature": positive})
+    | sections({"name": st.just("cagrad")}, {"c": not_negative})
+    | sections({"name": st.just("mgda")}, {"upper_bound": st.booleans()})
+    | sections({"name": st.just("gradnorm")}, {"alpha": not_negative, "learning_rate": positive})
+    | sections({"name": st.just("auto_lambda")}, {"start": positive, "learning_rate": positive})
+)
 recipes = sections(
     {
         "data": components,
@@ -69,7 +77,8 @@ recipes = sections(
                 "learning_rate": positive,
                 "weight_decay": not_negative,
                 "schedule": schedules,
-                "precision": st.sampled_from(["32-true", "bf16-mixed", "16-mixed"]),
+                "balance": balances,
+                "precision": st.sampled_from(["32-true", "bf16-mixed"]),
                 "seed": st.integers(0, 2**40),
                 "accelerator": st.sampled_from(["auto", "cpu", "gpu"]),
             },
@@ -143,6 +152,21 @@ IMPOSSIBLE: list[tuple[str, object, str]] = [
     ("train.schedule", "constant", "must be a mapping of keys to values, got 'constant'"),
     ("train.schedule", {"name": "step", "factor": 1.5}, "must be a number above 0 and at most 1, got 1.5"),
     ("train.schedule", {"name": "constant", "power": 1}, "no such key; there are name"),
+    ("train.balance.name", "pcgrads", "got 'pcgrads'; did you mean 'pcgrad'?"),
+    (
+        "train.balance",
+        {"c": 0.4},
+        "is missing; expected sum or random or dwa or uncertainty or pcgrad or cagrad or mgda",
+    ),
+    ("train.balance", "mgda", "must be a mapping of keys to values, got 'mgda'"),
+    ("train.balance", {"name": "sum", "c": 0.4}, "no such key; there are name"),
+    ("train.balance", {"name": "cagrad", "c": -0.1}, "must be a number of at least 0, got -0.1"),
+    ("train.balance", {"name": "dwa", "temperature": 0}, "must be a number above 0, got 0"),
+    ("train.balance", {"name": "mgda", "upper_bound": 1}, "must be true or false, got 1"),
+    ("train.balance", {"name": "gradnorm", "alpha": -1}, "must be a number of at least 0, got -1"),
+    ("train.balance", {"name": "gradnorm", "learning_rate": 0}, "must be a number above 0, got 0"),
+    ("train.balance", {"name": "auto_lambda", "start": 0}, "must be a number above 0, got 0"),
+    ("train.balance", {"name": "auto_lambda", "learning_rate": -1}, "must be a number above 0, got -1"),
     ("sparsity.weight", -0.1, "must be a number of at least 0, got -0.1"),
     ("sparsity.weight", math.inf, "must be a number of at least 0, got inf"),
     ("sparsity.form", "l2", "must be hinge or l1, got 'l2'"),

@@ -1,0 +1,48 @@
+"""PCGrad, CAGrad and MGDA: the step is a weighted sum of the tasks' gradients, by what these are to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from gatedeploy.training.balance import Backward, Balance
+from gatedeploy.training.networks import shared_parameters
+from gatedeploy.training.task_gradients import combined, gradients, task_weights
+
+
+class GradientSurgery(Balance):
+    """A backward pass for each task, and of its gradients a weighted sum.
+
+    The papers weigh gradients of what tasks share. Heads and gates get the plain sum: in the inner products heads of
+    one task would add to the lengths alone, and gates have a learning rate of their own.
+
+    PCGrad (Yu et al. 2020) gives a sum and MGDA (Sener & Koltun 2018) a mean of the tasks' gradients, CAGrad (Liu et
+    al. 2021) one that is (1 + c) means long at most; to Adam that is all the same. MGDA's gradients are not normalised:
+    the paper's algorithm 2 does not do it, its code offers several ways.
+
+    It takes the memory of the network's gradients once per task.
+
+    Args:
+        network: trained.
+        weighting: torchjd's; maps the gradients' inner products (tasks, tasks) to weights (tasks,).
+        backward: Fabric's.
+    """
+
+    def __init__(self, network: nn.Module, weighting: Callable[[Tensor], Tensor], backward: Backward) -> None:
+        self._weighting = weighting
+        self._backward = backward
+        self._shared = shared_parameters(network)
+        theirs = set(map(id, self._shared))
+        self._others = [parameter for parameter in network.parameters() if id(parameter) not in theirs]
+
+    def backward(self, losses: Sequence[Tensor], penalty: Tensor) -> None:
+        """See `Balance`."""
+        parameters = [*self._shared, *self._others]
+        of_tasks = [gradients(loss, parameters, self._backward) for loss in losses]
+        weights = task_weights(self._weighting, [found[: len(self._shared)] for found in of_tasks])
+        plain = [1.0] * len(losses)
+        for place, (parameter, *column) in enumerate(zip(parameters, *of_tasks, strict=True)):
+            parameter.grad = combined(column, weights if place < len(self._shared) else plain)
+        if penalty.requires_grad:
+            self._backward(penalty)
