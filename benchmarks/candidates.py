@@ -19,6 +19,7 @@ from gatedeploy.exporters.plain_gates import plain_gates
 from gatedeploy.graph.cost import cost as cost_by_shapes
 from gatedeploy.graph.modules import network
 from gatedeploy.models.moe import MoENetwork
+from gatedeploy.models.registry import METHODS
 from gatedeploy.program import Program
 from gatedeploy.specs import InputSpec
 
@@ -125,7 +126,7 @@ def _own(subject: Subject) -> list[Candidate]:
         name = f"bundle {subject.label}"
         cost, flipped = NetworkCost(said.macs, said.params), subject.info.flipped_gates
         return [Candidate(name, "bundle", cost, file=subject.bundle.model, flipped_gates=flipped)]
-    if subject.form not in ("gated", "collapsed"):
+    if subject.form not in ("gated", "collapsed", *METHODS):
         raise InputError(f"{subject.path}: a network of form {subject.form!r}; expected one that gatedeploy wrote")
     program = _program(subject)
     if subject.form == "collapsed":

@@ -31,6 +31,7 @@ from gatedeploy.benchmarks.paper_costs import PUBLISHED
 from gatedeploy.benchmarks.random_gates import as_if_trained
 from gatedeploy.compiler import Collapsed
 from gatedeploy.exporters.to_onnx import export_onnx
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import gate
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
@@ -38,7 +39,6 @@ from gatedeploy.lowering import lower
 from gatedeploy.parity import FLOAT32, FLOAT64, compare
 from gatedeploy.price_tables import prices_of_target
 from gatedeploy.program import Program, evaluate, flat_predictions
-from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.recipe_file import load_recipe
 
 HEADINGS = (

@@ -19,7 +19,7 @@ import torch
 
 from gatedeploy.assembly import describe_parts
 from gatedeploy.benchmarks.costs import NetworkCost, count, total
-from gatedeploy.training.networks import MultiHead
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.training.recipe_file import load_recipe
 
 

@@ -22,7 +22,7 @@ class Subject:
     Args:
         path: as it was given.
         label: a short name that no other subject has, see `labels`.
-        form: "gated", "shared", "single" (checkpoints), "collapsed" or "bundle".
+        form: "gated", "shared", "single" or the name of a method (checkpoints), "collapsed" or "bundle".
         info: what travels with the network.
         sha256: of the file; of a bundle's manifest, which holds the hashes of all its files.
         program: the network; None for a bundle.

@@ -41,7 +41,7 @@ class ModelInfo:
     Args:
         tasks: what it predicts.
         input: the picture it takes, and how it is made of 8-bit pixels.
-        form: "gated", "shared" (one encoder), "single" (one task), "collapsed".
+        form: "gated", "shared" (one encoder), "single" (one task), "collapsed", or the name of another method.
         recipe: how it was trained, in plain values; empty when it was not trained by a recipe.
         metrics: what it reached, metric by metric for each task.
         report: what the collapse did, in plain values.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gatedeploy.data import Described, describe_data, load_data
 from gatedeploy.errors import InputError, first_line, located
-from gatedeploy.models.registry import build_backbone, build_head, takes_size
+from gatedeploy.models.registry import build_backbone, build_head, build_method, takes_size
 from gatedeploy.models.weights import WeightsReport, load_weights
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe
@@ -48,7 +48,14 @@ def build_parts(
         make_backbone, make_head = makers(recipe, data.input, _own(backbone) if backbone else None, say)
         for task in recipe.chosen_tasks(data.tasks):  # so that a wrong head is told before anything is trained
             make_head(task)
-    return recipe, Parts(data, make_backbone, make_head)
+
+    def make_method(tasks: tuple[Task, ...]) -> nn.Module:
+        assert recipe.method is not None
+        heads = {task.name: make_head(task) for task in tasks}
+        given = make_backbone(), tasks, heads, torch.zeros(2, *data.input.shape)
+        return build_method(recipe.method.name, *given, **recipe.method.options)
+
+    return recipe, Parts(data, make_backbone, make_head, make_method)
 
 
 def describe_parts(recipe: Recipe, source: str) -> tuple[Described, MakeBackbone, MakeHead]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from gatedeploy.data import options
+from gatedeploy import options
 from gatedeploy.data.base import data_sets
 from gatedeploy.files import write_text
-from gatedeploy.models.registry import BACKBONES, HEADS
+from gatedeploy.models.registry import BACKBONES, HEADS, METHODS
 from gatedeploy.training import balance_sections, recipe
 from gatedeploy.training.sections import Section, hints, in_words
 
@@ -32,8 +32,13 @@ SECTIONS = {
     "gates": recipe.Gates,
     "sparsity": recipe.Sparsity,
 }
-GIVEN = {"data": (), "model.backbone": ("in_channels", "size"), "model.head": ("in_channels", "out_channels", "size")}
-"""What follows from picture, task and backbone, so that no recipe has to say it."""
+GIVEN = {
+    "data": (),
+    "model.backbone": ("in_channels", "size"),
+    "model.head": ("in_channels", "out_channels", "size"),
+    "method": ("backbone", "tasks", "heads", "example_input"),
+}
+"""What follows from picture, tasks and backbone, so that no recipe has to say it."""
 
 
 def reference() -> str:
@@ -47,6 +52,7 @@ def reference() -> str:
         "data": data_sets(),
         "model.backbone": BACKBONES,
         "model.head": {name: head.build for name, head in HEADS.items()},
+        "method": METHODS,
     }
     parts += [
         f"### {key}: {{name: {name}}}\n\n{_options(key, build)}" for key in named for name, build in named[key].items()

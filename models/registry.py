@@ -1,4 +1,4 @@
-"""Backbones and heads by name, as recipes write them."""
+"""Backbones, heads, and ways of sharing other than gates, by name, as recipes write them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from gatedeploy.errors import InputError, closest, first_line
+from gatedeploy.models.adashare import adashare
+from gatedeploy.models.afa import afa
+from gatedeploy.models.cross_stitch import cross_stitch
 from gatedeploy.models.dpt import MAPS, DPTHead
 from gatedeploy.models.heads import ASPPHead, DenseHead, HRNetHead, LinearHead
 from gatedeploy.models.hrnet import HRNet, hrnet18
+from gatedeploy.models.mtan import mtan
+from gatedeploy.models.mtl import mtl
+from gatedeploy.models.nddr import nddr
 from gatedeploy.models.resnet import ResNet, resnet18, resnet20, resnet50
 from gatedeploy.models.vit import ViT, vit_b16, vit_s16
+from gatedeploy.options import check_options
 from gatedeploy.specs import Task
 
 Entry = TypeVar("Entry")
@@ -38,6 +45,10 @@ HEADS: Mapping[str, _Head] = {
     "aspp": _Head(ASPPHead, dense=True),
     "hrnet": _Head(HRNetHead, dense=True, maps=None),
     "dpt": _Head(DPTHead, dense=True, maps=MAPS),
+}
+METHODS: Mapping[str, Callable[..., nn.Module]] = {
+    **{"mtl": mtl, "cross_stitch": cross_stitch, "nddr": nddr},
+    **{"mtan": mtan, "adashare": adashare, "afa": afa},
 }
 
 
@@ -99,6 +110,37 @@ def build_head(
         given["size"] = size
     _check_options(f"head {name}", head.build, options, tuple(given))
     return _built(f"head {name}", head.build, {**given, **options})
+
+
+def build_method(
+    name: str,
+    backbone: nn.Module,
+    tasks: Sequence[Task],
+    heads: Mapping[str, nn.Module],
+    example_input: Tensor,
+    **options: Any,
+) -> nn.Module:
+    """A network in which tasks share by another way than gates.
+
+    Args:
+        name: one of `METHODS`.
+        backbone: the trunk; it is copied.
+        tasks: the questions.
+        heads: by task.
+        example_input: (batch, channels, height, width), used for shapes only.
+        options: the remaining arguments of the function of that name in `gatedeploy.models`.
+
+    Raises:
+        InputError: no such method, no such option, a value it cannot have, or a backbone that it is not defined for.
+    """
+    build = _known("method", name, METHODS)
+    given = {"backbone": backbone, "tasks": tasks, "heads": heads, "example_input": example_input}
+    check_options(build, {**given, **options}, f"method {name}")
+    network = _built(f"method {name}", build, {**given, **options})
+    kinds = {parameter.dtype for parameter in backbone.parameters() if parameter.is_floating_point()}
+    if len(kinds) == 1:  # what is new computes as precisely as what there was
+        network.to(dtype=next(iter(kinds)))
+    return network.train(backbone.training)
 
 
 def _check_maps(name: str, head: _Head, in_channels: int | Sequence[int]) -> None:

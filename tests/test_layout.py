@@ -27,6 +27,7 @@ FLOORS: list[set[str]] = [
         "artifact",
         "runners",
         "containers",
+        "options",
     },
     {"gating"},
     {"graph"},

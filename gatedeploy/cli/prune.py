@@ -84,7 +84,7 @@ def prune(
         _show_tried(tried)
     if round_gates is not None:
         _show_rounded(thin.report.rounded)
-    _show(thin.report, info, out)
+    _show(thin.report, read.info.form, info, out)
 
 
 def _prices(optimize: str, target: str) -> Prices | None:
@@ -199,16 +199,16 @@ def _channels(tensor: TensorChoice) -> str:
     return "+".join(f"{rows} {branch}".rstrip() for branch, rows in tensor.rows.items())
 
 
-def _show(report: CollapseReport, info: ModelInfo, out: Path) -> None:
+def _show(report: CollapseReport, form: str, info: ModelInfo, out: Path) -> None:
     rows = [
         [name, f"{count(cost.macs)}", f"{count(cost.params)}"]
-        for name, cost in (("gated, as trained", report.gated), ("collapsed", report.collapsed))
+        for name, cost in ((f"{form}, as trained", report.gated), ("collapsed", report.collapsed))
     ]
     table(["", "MACs", "parameters"], rows)
     worst = max(report.parity.error.values())
-    gated = "the gated network with flipped gates" if report.rounded else "the gated network"
+    trained = f"the {form} network with flipped gates" if report.rounded else f"the {form} network"
     say(
-        f"The same as {gated} to {worst:.1e} of the outputs' scale in float64; "
+        f"The same as {trained} to {worst:.1e} of the outputs' scale in float64; "
         f"{report.collapsed.macs / report.gated.macs:.1%} of the multiply-adds are left."
     )
     if report.barriers:

@@ -50,20 +50,20 @@ def train(
 
 def show_training(trained: Trained) -> None:
     """What every stage reached, as a table."""
-    tasks = trained.gated.tasks
+    tasks = trained.network.tasks
     metrics = {task.name: headline(task) for task in tasks}
     headings = [f"{name} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for name, metric in metrics.items()]
     rows = []
     if trained.single:
         figures = [_figure(trained.single[name].metrics, name, metrics) for name in metrics]
         rows.append(["single-task nets", *figures, "", "", ""])
-    for label, info in (("one shared encoder", trained.shared), ("gated", trained.gated)):
+    for label, info in (("one shared encoder", trained.shared), (trained.network.form, trained.network)):
         if info is not None:
             row = [label, *(_figure(info.metrics, name, metrics) for name in metrics)]
             rows.append([*row, *_beside(trained.compare(info))])
     table(["", *headings, "Δ_MTL", "Δ_I", "η̂"], rows)
     if trained.single:
-        epochs = Recipe.from_plain(trained.gated.recipe).train.rival_epochs
+        epochs = Recipe.from_plain(trained.network.recipe).train.rival_epochs
         say(f"Each trained for {epochs} epochs in all, the gated one with those of the nets that it starts from.")
         say("Δ_MTL: mean gain over the single-task nets; Δ_I: the same over all metrics; η̂: share of metrics no worse.")
     say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}")

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gatedeploy.data.options import call_with_options, check_options
 from gatedeploy.errors import InputError, closest, located
+from gatedeploy.options import call_with_options, check_options
 from gatedeploy.specs import IGNORED_CLASS, InputSpec, Task, check_tasks
 
 

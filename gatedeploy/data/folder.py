@@ -55,9 +55,9 @@ import numpy as np
 from gatedeploy.data.base import DataSet, Described, data_set
 from gatedeploy.data.folder_split import FolderSplit
 from gatedeploy.data.label_files import read_tasks
-from gatedeploy.data.options import at_least, call_with_options
 from gatedeploy.data.pairing import Places, Sample, folder_at, inside, pair
 from gatedeploy.errors import InputError
+from gatedeploy.options import at_least, call_with_options
 from gatedeploy.specs import InputSpec
 
 MEAN = (0.485, 0.456, 0.406)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from gatedeploy.data.options import call_with_options
 from gatedeploy.data.picture_files import MAPS, MASKS, Array, read_depth, read_mask, read_normals
 from gatedeploy.errors import InputError, closest, located
+from gatedeploy.options import call_with_options
 from gatedeploy.specs import IGNORED_CLASS, TASK_KINDS, Task
 
 _HEADER = ("filename", "class")

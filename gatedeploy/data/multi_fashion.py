@@ -25,7 +25,7 @@ from torch import Tensor
 
 from gatedeploy.data.base import DataSet, TensorSplit, data_set
 from gatedeploy.data.fashion_files import SIDE, Pictures, read_fashion
-from gatedeploy.data.options import at_least
+from gatedeploy.options import at_least
 from gatedeploy.specs import InputSpec, Task
 
 CANVAS = 36

@@ -31,10 +31,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gatedeploy.data.base import DataSet, Split, check_indices, data_set, normalised
-from gatedeploy.data.options import at_least
 from gatedeploy.data.raycast import cast, dot
 from gatedeploy.data.room import CLASSES, Room, random_room
 from gatedeploy.data.shading import shade
+from gatedeploy.options import at_least
 from gatedeploy.specs import InputSpec, Task
 
 FAR = 20.0

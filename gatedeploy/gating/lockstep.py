@@ -7,13 +7,14 @@ behind encoders or decoders (Safe MTL), and nothing is mixed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
 
 from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.sites import DECODER, ENCODER, Site
+from gatedeploy.gating.woven import copied
 from gatedeploy.specs import SHARED
 
 
@@ -40,21 +41,13 @@ def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads
                 branch[node] = shared_input
         else:
             for name, branch in values.items():
-                branch[node] = _copy(woven, node, name, branch)
+                branch[node] = copied(woven, node, f"branches.{name}", branch)
             site = at.get(node.meta["name"])
             if site is not None:
                 _meet(woven, node, site, values, tasks)
     drop_unread(woven)  # the shared branch behind its last site, above all
     woven.lint()
     return woven
-
-
-def _copy(woven: fx.Graph, node: fx.Node, branch: str, values: Mapping[fx.Node, fx.Node]) -> fx.Node:
-    copied = woven.node_copy(node, lambda argument: values[argument])
-    if node.op in ("call_module", "get_attr"):
-        copied.target = f"branches.{branch}.{node.target}"
-    copied.meta = {}
-    return copied
 
 
 def _meet(

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError, closest
 from gatedeploy.gating.layers import ChannelGate, Mix
 from gatedeploy.gating.lockstep import weave
-from gatedeploy.gating.placing import OVER_WHOLES, check_placing, checked_parts
+from gatedeploy.gating.placing import OVER_WHOLES, check_placing
 from gatedeploy.gating.sites import DECODER, ENDS, Site, find_sites
-from gatedeploy.gating.trace import trace
-from gatedeploy.gating.trial import try_out
 from gatedeploy.gating.whole_gates import GumbelGate, SoftGate
+from gatedeploy.gating.woven import WovenNetwork, container, load_branch, require, traced
 from gatedeploy.specs import SHARED, InputSpec, Task
 
 WHOLE: dict[str, Callable[[], SoftGate | GumbelGate]] = dict(zip(OVER_WHOLES, (SoftGate, GumbelGate), strict=True))
 
 
-class GatedNetwork(nn.Module):
+class GatedNetwork(WovenNetwork):
     """One branch per task and a shared one, each with its own copy of the backbone; made by `gate`.
 
     Attributes:
@@ -42,17 +40,14 @@ class GatedNetwork(nn.Module):
         tasks: tuple[Task, ...],
         input: InputSpec,
         sites: tuple[Site, ...],
-        branches: nn.Module,
-        heads: nn.Module,
+        branches: Mapping[str, nn.Module],
+        heads: Mapping[str, nn.Module],
         whole: Callable[[], SoftGate | GumbelGate] | None = None,
     ) -> None:
-        super().__init__()
-        self.tasks = tasks
-        self.input = input
+        super().__init__(tasks, input, heads)
         self.sites = sites
-        self.branches = branches
-        self.heads = heads
-        self.public_heads = copy.deepcopy(heads) if sites[0].end and sites[0].name == DECODER else nn.Module()
+        self.branches = container(branches)
+        self.public_heads = copy.deepcopy(self.heads) if sites[0].end and sites[0].name == DECODER else nn.Module()
         self.gates = nn.Module()
         self.mixes = nn.Module()
         for site in sites:
@@ -64,27 +59,6 @@ class GatedNetwork(nn.Module):
                 self.gates.add_module(site.gate, gates)
             if site.mixes:
                 self.mixes.add_module(site.name, Mix(len(tasks), site.channels, site.axis))
-        self._run: dict[bool, Any] = {}
-        self._any_size = True
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """`image`: (batch, channels, height, width). Returns one prediction per task."""
-        known = isinstance(image, Tensor)  # torch.fx asks with something that has no shape
-        if known and (image.ndim != 4 or image.shape[1] != self.input.channels):
-            raise InputError(
-                f"expected a batch of pictures (batch, {self.input.channels}, height, width), got {tuple(image.shape)}"
-            )
-        if known and not self._any_size and tuple(image.shape[1:]) != self.input.shape:
-            raise InputError(
-                f"the backbone's Python code asks for sizes, so it was gated for pictures {self.input.shape} alone; "
-                f"got {tuple(image.shape[1:])}. Gate it with an example of that size, and load the weights into it"
-            )
-        return cast("dict[str, Tensor]", self._run[self.training](self, image))
-
-    @property
-    def info(self) -> ModelInfo:
-        """What travels with it."""
-        return ModelInfo(self.tasks, self.input)
 
     def gate(self, site: Site | str, task: str) -> ChannelGate:
         """The gate of `task` at `site`, which may be given by its name; see `whole_gates` for those behind branches."""
@@ -134,16 +108,7 @@ class GatedNetwork(nn.Module):
         Raises:
             InputError: no such branch, or the weights are not those of this backbone.
         """
-        names = [*(task.name for task in self.tasks), SHARED]
-        if branch not in names:
-            raise InputError(f"no branch {branch!r}; there are {', '.join(names)}")
-        there = self.branches.get_submodule(branch)
-        try:
-            copy.deepcopy(there).load_state_dict(weights)  # which takes what fits before it says what does not
-        except (RuntimeError, TypeError) as error:
-            told = " ".join(str(error).split())
-            raise InputError(f"branch {branch}: these are not the weights of its backbone: {told}") from None
-        there.load_state_dict(weights)
+        load_branch(self.branches, branch, weights)
 
     def specific_share(self) -> dict[str, float]:
         """Share of what is a task's own, by task: the mean over sites of the mean over channels."""
@@ -188,64 +153,25 @@ def gate(
         InputError: the backbone cannot be traced, gated or, once trained, collapsed; or the arguments contradict each
             other.
     """
-    backbone = getattr(backbone, "_orig_mod", backbone)  # that which torch.compile wrapped
-    tasks, heads = checked_parts(backbone, tasks, heads, example_input)
     check_placing(sites, group, tie, gates, leaf_modules, bool(heads))
-    try_out(backbone, [task.name for task in tasks], heads, example_input)
-    template = trace(backbone, example_input, leaf_modules)
+    tasks, heads, template = traced(backbone, tasks, heads, example_input, leaf_modules)
     if sites in ENDS:
         found = [Site(str(sites), str(sites), channels=1, axis=1, group=1, mixes=False, end=True)]
     else:
         found = find_sites(template.evaluation, template.root, sites, tie, group, per_head=gates == "head")
-        _require(template.training, found)
+        require(template.training, found)
     network = GatedNetwork(
         tasks,
         InputSpec(*example_input.shape[1:]),
         tuple(found),
-        _container({name: copy.deepcopy(template.root) for name in (*(task.name for task in tasks), SHARED)}),
-        _container(heads),
+        {name: copy.deepcopy(template.root) for name in (*(task.name for task in tasks), SHARED)},
+        heads,
         WHOLE.get(gates),
     )
-    network._any_size = template.any_size
     kinds = {parameter.dtype for parameter in backbone.parameters() if parameter.is_floating_point()}
     if len(kinds) == 1:  # gates and mixes compute as precisely as what they gate
         network.gates.to(dtype=next(iter(kinds)))
         network.mixes.to(dtype=next(iter(kinds)))
     names = [task.name for task in tasks]
-    for mode, graph in ((True, template.training), (False, template.evaluation)):
-        network._run[mode] = _compiled(weave(graph, found, names, list(heads)))
+    network.weave(template, lambda graph: weave(graph, found, names, list(heads)))
     return network.train(backbone.training)
-
-
-def _require(graph: fx.Graph, sites: Sequence[Site]) -> None:
-    """Training and evaluation must meet at the same places, or the trained gates would mean something else."""
-    shapes = {node.meta["name"]: node.meta.get("shape") for node in graph.nodes}
-    for site in sites:
-        if site.name not in shapes:
-            raise InputError(
-                f"the backbone's forward differs between training and evaluation: {site.name!r} exists only in "
-                "evaluation; branches need the same gate sites in both"
-            )
-        shape = shapes[site.name]
-        if shape is None or shape[site.axis] != site.channels:
-            raise InputError(
-                f"the backbone's forward differs between training and evaluation: {site.name!r} has {site.channels} "
-                f"channels in evaluation, in training its shape is {shape}"
-            )
-
-
-def _container(modules: Mapping[str, nn.Module]) -> nn.Module:
-    container = nn.Module()
-    for name, module in modules.items():
-        if hasattr(container, name):
-            raise InputError(f"task name {name!r} is an attribute of torch.nn.Module; choose another")
-        container.add_module(name, module)
-    return container
-
-
-def _compiled(graph: fx.Graph) -> Any:
-    """The graph as a function `forward(self, image)`, a plain function so that networks can be deep-copied."""
-    code = graph.python_code("self")
-    scope = dict(code.globals)
-    exec(compile(code.src, "<gated network>", "exec"), scope)
-    return scope["forward"]

@@ -56,6 +56,9 @@ class GumbelGate(nn.Module):
     exactly one half the task's own, which `project` sees to after each step of an optimiser. The paper counts the other
     way: its α is the probability of the shared feature.
 
+    Attributes:
+        drawn: whether chance decides in training; if not, the likelier one is chosen there too.
+
     Args:
         temperature: τ of eq. 4, above 0; the smaller, the nearer the softmax is to the choice.
     """
@@ -65,12 +68,13 @@ class GumbelGate(nn.Module):
         if not 0 < temperature < math.inf:
             raise InputError(f"temperature must be a number above 0, got {temperature!r}")
         self.temperature = temperature
+        self.drawn = True
         self.gate_logits = nn.Parameter(torch.full((1,), LEVEL))
 
     def forward(self, specific: Tensor, shared: Tensor) -> Tensor:
         """Both inputs and the result: equal shapes, (batch, tokens, channels) or (batch, channels, …)."""
         axis = channel_axis(specific.ndim)
-        if not self.training:
+        if not (self.training and self.drawn):
             chosen: Tensor = select(specific, shared, self.gate_logits, specific.shape[axis], axis)
             return chosen
         # The difference of two numbers of Gumbel's distribution is one of the logistic distribution.

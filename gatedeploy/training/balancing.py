@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from gatedeploy.errors import InputError, MissingExtraError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.specs import Task
 from gatedeploy.training import balance_sections as sections
 from gatedeploy.training.auto_lambda import AutoLambda
@@ -14,7 +15,6 @@ from gatedeploy.training.balance import Backward, Balance
 from gatedeploy.training.gradient_surgery import GradientSurgery
 from gatedeploy.training.gradnorm import GradNorm
 from gatedeploy.training.mgda_upper_bound import UpperBoundMGDA
-from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.weighted_losses import DWA, Scalarised, Sum
 
 

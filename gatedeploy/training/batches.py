@@ -74,6 +74,49 @@ def training_batches(count: int, size: int, seed: int, epoch: int) -> list[list[
     return order[: count - count % size].reshape(-1, size).tolist()
 
 
+def divided(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """The training pictures in two, by a seeded draw: those to learn from, and a share that is held out.
+
+    Args:
+        count: pictures there are.
+        share: of them that is held out, from 0 on and below 1.
+        seed: of the run.
+
+    Raises:
+        InputError: nothing would be left on one side.
+    """
+    if not share:
+        return list(range(count)), []
+    held = round(count * share)
+    if not 0 < held < count:
+        raise InputError(f"train.hold_out: {share:g} of {count} pictures leaves one side without any")
+    order = np.random.default_rng([seed, count]).permutation(count).tolist()
+    return sorted(order[held:]), sorted(order[:held])
+
+
+def further_batches(pictures: Sequence[int], size: int, seed: int, epoch: int, steps: int) -> list[list[int]]:
+    """As many batches as an epoch has steps, drawn from these pictures, in rounds of which each takes every picture.
+
+    Args:
+        pictures: numbers to draw from.
+        size: pictures a batch.
+        seed: of the run.
+        epoch: from 0.
+        steps: batches to make.
+
+    Raises:
+        InputError: there are fewer pictures than one batch takes.
+    """
+    if len(pictures) < size:
+        raise InputError(f"train.hold_out: {len(pictures)} pictures are held out, fewer than a batch of {size}")
+    batches: list[list[int]] = []
+    while len(batches) < steps:
+        order = np.random.default_rng([seed, epoch, len(batches) + 1]).permutation(len(pictures))
+        chosen = np.asarray(pictures)[order[: len(order) - len(order) % size]]
+        batches += chosen.reshape(-1, size).tolist()
+    return batches[:steps]
+
+
 def validation_batches(count: int, size: int) -> list[list[int]]:
     """All pictures in their order, the last batch as large as it comes out."""
     return [list(range(start, min(start + size, count))) for start in range(0, count, size)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from gatedeploy.training.balance import Backward, Balance
-from gatedeploy.training.networks import shared_parameters
+from gatedeploy.training.parameters import shared_parameters
 from gatedeploy.training.task_gradients import combined, gradients, task_weights
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
 from gatedeploy.training.balance import Backward, Balance
-from gatedeploy.training.networks import shared_parameters
+from gatedeploy.training.parameters import shared_parameters
 from gatedeploy.training.task_gradients import gradients, length
 
 LEAST = 1e-3

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.gating.network import GatedNetwork
-from gatedeploy.gating.sparsity import sparsity_penalty
 from gatedeploy.specs import Task
-from gatedeploy.training.batches import Batch, Data, prefetched, training_batches
+from gatedeploy.training.batches import Batch, divided, further_batches, prefetched, training_batches
 from gatedeploy.training.device import make_fabric
 from gatedeploy.training.journal import Journal, RunJournal
-from gatedeploy.training.losses import task_loss
 from gatedeploy.training.measure import measure
 from gatedeploy.training.metrics import headline
-from gatedeploy.training.optimisers import Optimisers
-from gatedeploy.training.recipe import Recipe
-from gatedeploy.training.schedules import Clock, gates_move, learning_rate, sparsity_weight
+from gatedeploy.training.run import Run
+from gatedeploy.training.schedules import Clock, learning_rate
 from gatedeploy.training.snapshots import (
     FILE,
     Skeleton,
@@ -37,44 +32,10 @@ from gatedeploy.training.snapshots import (
     said_nothing_of,
     write_snapshot,
 )
-
-Stage = Literal["start", "single", "shared", "gated"]
+from gatedeploy.training.stepper import Stepper
 
 LOOK_EVERY = 20
 """Steps between two looks at the losses. Each look waits for the device, so not every step takes one."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One network to be trained.
-
-    Args:
-        stage: what it is trained for: see `gatedeploy.training.stages`.
-        network: maps pictures to predictions by task; is trained in place, and ends on the CPU.
-        tasks: what it is trained on.
-        epochs: how often it sees every picture.
-        recipe: everything else about its training.
-        data: pictures and labels.
-        folder: where `checkpoint.pt` and TensorBoard's files go.
-    """
-
-    stage: Stage
-    network: nn.Module
-    tasks: tuple[Task, ...]
-    epochs: int
-    recipe: Recipe
-    data: Data
-    folder: Path
-
-    @property
-    def title(self) -> str:
-        """How the run is called in messages: `gated`, `single depth`."""
-        return f"{self.stage} {self.tasks[0].name}" if self.form == "single" else self.stage
-
-    @property
-    def form(self) -> str:
-        """What the network is, see `ModelInfo`."""
-        return "single" if self.stage == "start" else self.stage
 
 
 def fit(run: Run, journal: Journal, resume: bool = False) -> ModelInfo:
@@ -135,19 +96,30 @@ class _Trainer:
         self.fabric = make_fabric(run.recipe.train)
         self.network = self.fabric.setup_module(run.network)
         self.scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        self.optimisers = Optimisers(run.network, run.recipe, self.scaler)
+        self.stepper = Stepper(run, self.network, self.fabric.backward, self.scaler)
+        self.kept, self.held_out = divided(len(run.data.train), run.hold_out, run.recipe.train.seed)
         self.steps_per_epoch = len(self._batches(0))
         self.steps = self.steps_per_epoch * run.epochs
 
     def _batches(self, epoch: int) -> list[list[int]]:
         train = self.run.recipe.train
-        return training_batches(len(self.run.data.train), train.batch_size, train.seed, epoch)
+        chosen = training_batches(len(self.kept), train.batch_size, train.seed, epoch)
+        return [[self.kept[number] for number in batch] for batch in chosen]
+
+    def _pairs(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
+        """The batches of an epoch, each with another beside it where the stepper wants one."""
+        pictures, device, own = self.run.data.train, self.fabric.device, self._batches(epoch)
+        if not self.stepper.wants_other:
+            return ((batch, None) for batch in prefetched(pictures, own, device))
+        train = self.run.recipe.train
+        others = further_batches(self.held_out or self.kept, train.batch_size, train.seed, epoch, len(own))
+        return zip(prefetched(pictures, own, device), prefetched(pictures, others, device), strict=True)
 
     def restore(self, snapshot: Snapshot | None) -> int:
         """Go on from a snapshot; returns how many epochs are done."""
         if snapshot is None:
             return 0
-        self.optimisers.restore(snapshot.optimisers)
+        self.stepper.restore(snapshot.optimisers)
         if self.scaler is not None:
             self.scaler.load_state_dict(snapshot.scaler)
         return snapshot.epochs
@@ -158,31 +130,15 @@ class _Trainer:
         torch.manual_seed(epoch_seed(self.run.recipe.train.seed, epoch))
         self.network.train()
         losses = _Losses(self.run, epoch)
-        for position, batch in enumerate(prefetched(self.run.data.train, self._batches(epoch), self.fabric.device)):
+        for position, (batch, other) in enumerate(self._pairs(epoch)):
             clock = Clock(epoch * self.steps_per_epoch + position, epoch, self.steps)
-            losses.add(clock, self._step(clock, batch))
+            losses.add(clock, self.stepper.take(clock, batch, other))
             if (position + 1) % LOOK_EVERY == 0 or position + 1 == self.steps_per_epoch:
                 rate = {"learning_rate": learning_rate(self.run.recipe, clock)}
                 journal.steps(clock.step + 1, {**losses.look(), **rate})
+        self.stepper.end_epoch()
         if not all_finite(self.run.network):
             raise CheckError(_no_number(self.run, epoch, f"step {self.steps_per_epoch}: a weight is no number"))
-
-    def _step(self, clock: Clock, batch: Batch) -> Tensor:
-        """One step of all optimisers; returns the losses: one per task, and the weighted penalty."""
-        run = self.run
-        moving = gates_move(run.recipe, clock)
-        self.optimisers.prepare(learning_rate(run.recipe, clock), moving)
-        images, labels = batch
-        predictions = self.network(images)
-        losses = [task_loss(task, predictions[task.name], labels[task.name]) for task in run.tasks]
-        penalty = losses[0].new_zeros(())
-        weight = sparsity_weight(run.recipe, clock)
-        if isinstance(run.network, GatedNetwork) and moving and weight:
-            penalty = weight * sparsity_penalty(run.network, run.recipe.sparsity.form, run.recipe.sparsity.scale)
-        parts = torch.stack([*losses, penalty])
-        self.fabric.backward(parts @ parts.new_tensor([*(task.weight for task in run.tasks), 1.0]))
-        self.optimisers.step()
-        return parts.detach()
 
     def measured(self) -> ModelInfo:
         """What travels with the network as it is now."""
@@ -195,7 +151,7 @@ class _Trainer:
     def write(self, path: Path, info: ModelInfo, epochs: int) -> None:
         """Write the checkpoint of `epochs` epochs."""
         scaler = self.scaler.state_dict() if self.scaler is not None else {}
-        snapshot = Snapshot(info, epochs, self.run.network.state_dict(), self.optimisers.state(), scaler)
+        snapshot = Snapshot(info, epochs, self.run.network.state_dict(), self.stepper.state(), scaler)
         try:
             write_snapshot(path, self.skeleton, snapshot)
         except GatedeployError as error:

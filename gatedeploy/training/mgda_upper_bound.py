@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.training.balance import Backward, Balance
-from gatedeploy.training.networks import MultiHead, head_parameters
+from gatedeploy.training.parameters import head_parameters
 from gatedeploy.training.task_gradients import combined, gradients, task_weights
 
 

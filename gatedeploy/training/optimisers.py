@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from gatedeploy.gating.network import GatedNetwork
+from gatedeploy.gating.whole_gates import GumbelGate
+from gatedeploy.gating.woven import WovenNetwork
+from gatedeploy.training.parameters import head_parameters
 from gatedeploy.training.recipe import Recipe, Train
 
 
@@ -21,21 +24,25 @@ class Optimisers:
         network: to be trained; on its final device.
         recipe: gives the learning rates.
         scaler: of 16-bit training; None without it.
+        more: parameters that are not the network's, learnt as its weights are but without decay.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, scaler: Any = None) -> None:
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, scaler: Any = None, more: Iterable[nn.Parameter] = ()
+    ) -> None:
         gated = network if isinstance(network, GatedNetwork) else None
         train = recipe.train
         # A gated network has hundreds of small tensors: one fused call instead of a dozen per tensor.
+        groups, further = _by_rate(network, train), list(more)
+        if further:
+            groups.append({"params": further, "times": 1.0, "weight_decay": 0.0})
         self._each: dict[str, torch.optim.Optimizer] = {
-            "weights": torch.optim.Adam(
-                _by_rate(network, train), train.learning_rate, weight_decay=train.weight_decay, fused=True
-            )
+            "weights": torch.optim.Adam(groups, train.learning_rate, weight_decay=train.weight_decay, fused=True)
         }
-        self._gates = list(gated.gate_parameters()) if gated else []
+        self.gates = list(gated.gate_parameters()) if gated else []
         self._bounded = list(gated.whole_gates().values()) if gated else []
         if gated:
-            self._each["gates"] = torch.optim.SGD(self._gates, recipe.gates.learning_rate, foreach=True)
+            self._each["gates"] = torch.optim.SGD(self.gates, recipe.gates.learning_rate, foreach=True)
         self._scaler = scaler
 
     def prepare(self, learning_rate: float, gates_move: bool) -> None:
@@ -47,12 +54,21 @@ class Optimisers:
             optimiser.zero_grad(set_to_none=True)
         for group in self._each["weights"].param_groups:
             group["lr"] = learning_rate * group["times"]
-        for parameter in self._gates:
-            parameter.requires_grad_(gates_move)  # without it, their part of the backward pass is left out
+        self.let_gates_learn(gates_move)
+        for gate in self._bounded:
+            if isinstance(gate, GumbelGate):
+                gate.drawn = gates_move  # what stands still is what will be deployed
 
-    def step(self) -> None:
-        """Take a step with all of them."""
-        for optimiser in self._each.values():
+    def let_gates_learn(self, learn: bool) -> None:
+        """Let the next backward pass give gates a gradient or not; without one, their part of it is left out."""
+        for parameter in self.gates:
+            parameter.requires_grad_(learn)
+
+    def step(self, only: str | None = None) -> None:
+        """Take a step with all of them, or with `weights` or `gates` alone."""
+        for name, optimiser in self._each.items():
+            if only not in (None, name):
+                continue
             if self._scaler is None:
                 optimiser.step()
             elif any(parameter.grad is not None for group in optimiser.param_groups for parameter in group["params"]):
@@ -73,19 +89,15 @@ class Optimisers:
 
 
 def _by_rate(network: nn.Module, train: Train) -> list[dict[str, Any]]:
-    """The weights, heads apart where they have a learning rate of their own, with how many times the rest's it is."""
-    weights = list(network.weight_parameters() if isinstance(network, GatedNetwork) else network.parameters())
-    if train.head_learning_rate is None:
-        return [{"params": weights, "times": 1.0}]
-    heads = [
-        parameter
-        for name in ("heads", "public_heads")
-        if hasattr(network, name)
-        for parameter in network.get_submodule(name).parameters()
-    ]
-    theirs = set(map(id, heads))
-    others = [weight for weight in weights if id(weight) not in theirs]
+    """The weights in groups, with how many times the learning rate of the recipe each has: most have it itself."""
+    weights = list(network.weight_parameters() if isinstance(network, WovenNetwork) else network.parameters())
+    of_heads = 1.0 if train.head_learning_rate is None else train.head_learning_rate / train.learning_rate
+    of_units = float(getattr(network, "unit_rate", 1.0))
+    times = {id(parameter): of_heads for parameter in head_parameters(network)}
+    if hasattr(network, "units"):
+        times |= {id(parameter): of_units for parameter in network.get_submodule("units").parameters()}
+    rates = sorted({times.get(id(weight), 1.0) for weight in weights}, key=lambda rate: rate != 1.0)
     return [
-        {"params": others, "times": 1.0},
-        {"params": heads, "times": train.head_learning_rate / train.learning_rate},
+        {"params": [weight for weight in weights if times.get(id(weight), 1.0) == rate], "times": rate}
+        for rate in rates
     ]

@@ -142,6 +142,8 @@ class Train(Section):
         single_epochs: of each single-task network, from which branches and heads start; 0 starts them afresh.
         rivals: whether to train also what the gated network has to beat: each task's own network and one shared
             encoder, each for `single_epochs` and `epochs` together.
+        hold_out: the share of the training pictures from which gates learn, and nothing else does: the bi-level form
+            (Safe MTL eq. 6). With `auto_lambda`, that by which it weighs the losses. 0: all learn from all.
         batch_size: pictures a step; the pictures that fill no batch are left out, others each epoch.
         learning_rate: of the weights' Adam.
         head_learning_rate: the same for the heads' weights; None takes `learning_rate`.
@@ -156,6 +158,7 @@ class Train(Section):
     epochs: Annotated[int, Within(1)]
     single_epochs: Annotated[int, Within(0)] = 0
     rivals: bool = False
+    hold_out: Annotated[float, Within(0, 0.9)] = 0.0
     batch_size: Annotated[int, Within(1)] = 128
     learning_rate: Positive = 1e-3
     head_learning_rate: Positive | None = None
@@ -188,14 +191,16 @@ class Recipe(Section):
         model: the network.
         train: the loop.
         tasks: the tasks to train, in order; empty takes all that the data set offers.
-        gates: the gates.
-        sparsity: the penalty on them.
+        method: what tasks share by instead of gates, e.g. `{name: cross_stitch}`; None for gates.
+        gates: the gates; nothing to another method.
+        sparsity: the penalty on them; likewise.
     """
 
     data: Component
     model: Model
     train: Train
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict)
+    method: Component | None = None
     gates: Gates = field(default_factory=Gates)
     sparsity: Sparsity = field(default_factory=Sparsity)
 
@@ -220,6 +225,11 @@ class Recipe(Section):
             dataclasses.replace(by_name[name], weight=chosen.weight, sparsity_target=chosen.sparsity_target)
             for name, chosen in settings.items()
         )
+
+    @property
+    def form(self) -> str:
+        """What the network is that it is all about: `gated`, or the name of its method."""
+        return self.method.name if self.method else "gated"
 
     def head(self, task: str) -> Component:
         """The head of a task: its own, or that of all.

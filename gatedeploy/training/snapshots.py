@@ -116,7 +116,10 @@ def said_nothing_of(stage: str) -> tuple[str, ...]:
     if stage == "gated":
         return ("train.rivals",)
     of_gates = ("gates", "sparsity", "tasks.*.sparsity_target", "train.rivals")
-    return (*of_gates, "train.epochs") if stage == "start" else of_gates
+    if stage not in ("start", "single", "shared"):  # another method's network
+        return of_gates
+    of_the_network = (*of_gates, "method", "train.hold_out", "train.balance")
+    return (*of_the_network, "train.epochs") if stage == "start" else of_the_network
 
 
 def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any], ignored: Collection[str] = ()) -> str | None:

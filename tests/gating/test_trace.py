@@ -153,7 +153,7 @@ def test_pictures_of_another_size() -> None:
     """Fine where nothing asks for sizes; else refused, since what was asked stays as it was."""
     other = torch.randn(1, 3, 16, 16)
     assert gate(Layered())(other)["depth"].shape == (1, 4, 16, 16)
-    with pytest.raises(gd.InputError, match=r"it was gated for pictures \(3, 8, 8\) alone; got \(3, 16, 16\)"):
+    with pytest.raises(gd.InputError, match=r"it takes pictures \(3, 8, 8\) alone, got \(3, 16, 16\): something in it"):
         gate(LoopOverAShape())(other)
 
 

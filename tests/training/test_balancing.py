@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.errors import InputError, MissingExtraError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.gating.sparsity import sparsity_penalty
 from gatedeploy.training.balance import Balance
@@ -20,7 +21,7 @@ from gatedeploy.training.balancing import make_balance
 from gatedeploy.training.batches import Batch
 from gatedeploy.training.device import make_fabric
 from gatedeploy.training.losses import task_loss
-from gatedeploy.training.networks import MultiHead, head_parameters, shared_parameters
+from gatedeploy.training.parameters import head_parameters, shared_parameters
 from gatedeploy.training.recipe import Train
 from gatedeploy.training.stages import gated_network
 from tests.training.balances import EVERY, assert_same, backward, found, section

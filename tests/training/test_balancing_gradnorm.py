@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.training.balancing import make_balance
 from gatedeploy.training.gradnorm import LEAST, GradNorm
-from gatedeploy.training.networks import MultiHead
 from tests.training.balances import Vector, backward, found, section, step, tasks
 
 DIRECTIONS = [[3.0, 0.0], [0.0, 1.0]]

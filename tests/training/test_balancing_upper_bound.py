@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.training.balancing import make_balance
-from gatedeploy.training.networks import MultiHead
 from tests.training.balances import assert_same, backward, found, section, step, tasks
 
 UPPER_BOUND = section("mgda", upper_bound=True)

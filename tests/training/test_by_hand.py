@@ -14,9 +14,10 @@ from torch import Tensor
 
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.training.journal import Journal
-from gatedeploy.training.loop import Run, epoch_seed, fit
+from gatedeploy.training.loop import epoch_seed, fit
 from gatedeploy.training.losses import task_loss
 from gatedeploy.training.recipe import Recipe
+from gatedeploy.training.run import Run
 from gatedeploy.training.stages import gated_network
 from tests.training.made_up import TASKS, MadeUp, parts, recipe
 

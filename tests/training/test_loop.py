@@ -16,13 +16,14 @@ from rich.console import Console
 
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.errors import CheckError, InputError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.program import evaluate
 from gatedeploy.training.batches import Batch
 from gatedeploy.training.journal import Journal
-from gatedeploy.training.loop import Run, fit
-from gatedeploy.training.networks import MultiHead
+from gatedeploy.training.loop import fit
 from gatedeploy.training.recipe import Recipe
+from gatedeploy.training.run import Run
 from gatedeploy.training.snapshots import read_snapshot
 from gatedeploy.training.stages import gated_network
 from tests.training.made_up import TASKS, Head, MadeUp, Noise, make_backbone, parts, recipe

@@ -11,9 +11,9 @@ from rich.console import Console
 from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.compiler import collapse
 from gatedeploy.errors import InputError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.journal import Journal
-from gatedeploy.training.networks import MultiHead
 from gatedeploy.training.snapshots import read_snapshot
 from gatedeploy.training.stages import Trained, gated_network, train_recipe
 from tests.training.made_up import TASKS, Head, MadeUp, make_backbone, parts, recipe, weights
@@ -54,13 +54,13 @@ def test_the_whole_road(tmp_path: Path) -> None:
     assert rivals == {"single/depth": 3, "shared": 3}  # as long as the gated network in all
     assert (tmp_path / "checkpoint.pt").read_bytes() == (tmp_path / "gated" / "checkpoint.pt").read_bytes()
     assert trained.checkpoint == tmp_path / "checkpoint.pt"
-    assert [task.name for task in trained.gated.tasks] == ["depth", "colour"]
-    assert trained.gated.tasks[0].weight == 2
+    assert [task.name for task in trained.network.tasks] == ["depth", "colour"]
+    assert trained.network.tasks[0].weight == 2
     assert list(trained.single) == ["depth", "colour"]
     for info, form, tasks in (
         (trained.single["depth"], "single", {"depth"}),
         (trained.shared, "shared", {"depth", "colour"}),
-        (trained.gated, "gated", {"depth", "colour"}),
+        (trained.network, "gated", {"depth", "colour"}),
     ):
         assert info is not None
         assert info.form == form
@@ -156,7 +156,7 @@ def info(depth: float, colour: float) -> ModelInfo:
 def test_the_gain_over_single_task_nets(tmp_path: Path) -> None:
     single = {"depth": info(2.0, 0.0), "colour": info(9.0, 0.5)}
     trained = Trained(tmp_path, single, None, info(1.0, 0.75))
-    compared = trained.compare(trained.gated)
+    compared = trained.compare(trained.network)
     assert compared is not None
     assert compared.delta_mtl == pytest.approx(50.0)
     assert Trained(tmp_path, {}, None, info(1.0, 0.75)).compare(info(1.0, 1.0)) is None

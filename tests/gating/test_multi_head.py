@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from gatedeploy.errors import InputError
+from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.graph.capture import capture
-from gatedeploy.training.networks import MultiHead
 from tests.training.made_up import TASKS, Head, make_backbone
 
 

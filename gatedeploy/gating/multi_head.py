@@ -1,4 +1,4 @@
-"""The plain rivals of a gated network, with its manners, and what of any network its tasks share."""
+"""One plain encoder and heads, with the manners of a gated network: a picture in, one prediction per task out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
-from gatedeploy.gating.network import GatedNetwork
 
 
 class MultiHead(nn.Module):
@@ -35,16 +34,3 @@ class MultiHead(nn.Module):
         """`image`: (batch, channels, height, width). Returns one prediction per task."""
         feature = self.backbone(image)
         return {task: head(feature) for task, head in self.heads.items()}
-
-
-def head_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """The weights of the tasks' heads; [] where a network has none."""
-    homes = [network.get_submodule(name) for name in ("heads", "public_heads") if hasattr(network, name)]
-    return [parameter for home in homes for parameter in home.parameters()]
-
-
-def shared_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Everything but heads and gates, in the order of `named_parameters`."""
-    others = [*head_parameters(network), *(network.gate_parameters() if isinstance(network, GatedNetwork) else ())]
-    theirs = set(map(id, others))
-    return [parameter for parameter in network.parameters() if id(parameter) not in theirs]

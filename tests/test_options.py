@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gatedeploy.data.options import at_least, call_with_options
 from gatedeploy.errors import InputError
+from gatedeploy.options import at_least, call_with_options
 
 
 def brew(root: str | Path, cups: int = 1, strength: float = 0.5, beans: Mapping[str, int] | None = None) -> str:

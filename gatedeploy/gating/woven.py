@@ -1,0 +1,188 @@
+"""Networks whose forward is woven of a traced backbone: a picture in, one prediction per task out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from gatedeploy.artifact import ModelInfo
+from gatedeploy.errors import InputError
+from gatedeploy.gating.cuts import Place
+from gatedeploy.gating.placing import checked_parts
+from gatedeploy.gating.sites import Site
+from gatedeploy.gating.trace import Template, trace
+from gatedeploy.gating.trial import try_out
+from gatedeploy.specs import InputSpec, Task
+
+
+class WovenNetwork(nn.Module):
+    """Abstract: whoever derives from it makes modules of a template's, and calls `weave`.
+
+    Attributes:
+        tasks: what it predicts.
+        input: the picture it takes.
+        heads: the tasks' heads, by task.
+    """
+
+    def __init__(self, tasks: tuple[Task, ...], input: InputSpec, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.input = input
+        self.heads = container(heads)
+        self._run: dict[bool, Any] = {}
+        self._any_size = True
+
+    def weave(self, template: Template, weaver: Callable[[fx.Graph], fx.Graph]) -> None:
+        """Let forward run what `weaver` makes of the template's graphs; what these call are modules of this network."""
+        self._any_size = template.any_size
+        self._run = {
+            True: _compiled(weaver(template.training)),
+            False: _compiled(weaver(template.evaluation)),
+        }
+
+    def only_this_size(self) -> None:
+        """Take pictures of the size of `input` alone, because something in it is made for that size."""
+        self._any_size = False
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """`image`: (batch, channels, height, width). Returns one prediction per task."""
+        known = isinstance(image, Tensor)  # torch.fx asks with something that has no shape
+        if known and (image.ndim != 4 or image.shape[1] != self.input.channels):
+            raise InputError(
+                f"expected a batch of pictures (batch, {self.input.channels}, height, width), got {tuple(image.shape)}"
+            )
+        if known and not self._any_size and tuple(image.shape[1:]) != self.input.shape:
+            raise InputError(
+                f"it takes pictures {self.input.shape} alone, got {tuple(image.shape[1:])}: something in it is made "
+                "for one size, or asks for sizes in Python. Build it with an example of that size, and load the weights"
+            )
+        return cast("dict[str, Tensor]", self._run[self.training](self, image))
+
+    @property
+    def info(self) -> ModelInfo:
+        """What travels with it."""
+        return ModelInfo(self.tasks, self.input)
+
+    def gate_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that have an optimiser of their own; none, unless the network has gates."""
+        yield from ()
+
+    def weight_parameters(self) -> Iterator[nn.Parameter]:
+        """Everything else."""
+        yield from self.parameters()
+
+    def at(self, share: float) -> None:
+        """Before a step of a training of which this share is done, in [0, 1); most networks do not change with it."""
+
+    def penalty(self) -> Tensor:
+        """What the method adds to the tasks' losses: a scalar, without gradient where it is nothing."""
+        return torch.zeros((), device=next(self.parameters()).device)
+
+
+def traced(
+    backbone: nn.Module,
+    tasks: Sequence[Task],
+    heads: Mapping[str, nn.Module] | None,
+    example_input: Tensor,
+    leaf_modules: Sequence[str | type[nn.Module]] = (),
+) -> tuple[tuple[Task, ...], dict[str, nn.Module], Template]:
+    """Tasks and heads that fit each other, and the backbone's template, tried out.
+
+    Args:
+        backbone: any module that `torch.fx` can trace; it is copied, not changed.
+        tasks: the questions.
+        heads: by task.
+        example_input: (batch, channels, height, width).
+        leaf_modules: modules that are not looked into, by name or class.
+
+    Raises:
+        InputError: the backbone cannot be traced or, once trained, collapsed; or tasks, heads and example do not fit.
+    """
+    backbone = getattr(backbone, "_orig_mod", backbone)  # that which torch.compile wrapped
+    tasks, heads = checked_parts(backbone, tasks, heads, example_input)
+    try_out(backbone, [task.name for task in tasks], heads, example_input)
+    return tasks, heads, trace(backbone, example_input, leaf_modules)
+
+
+def container(modules: Mapping[str, nn.Module]) -> nn.Module:
+    """A module that holds modules by task name.
+
+    Raises:
+        InputError: a task has the name of something that every module has.
+    """
+    holder = nn.Module()
+    for name, module in modules.items():
+        if hasattr(holder, name):
+            raise InputError(f"task name {name!r} is an attribute of torch.nn.Module; choose another")
+        holder.add_module(name, module)
+    return holder
+
+
+def require(training: fx.Graph, places: Sequence[Place | Site]) -> None:
+    """Raise `InputError` unless training passes the places of evaluation, with as many channels.
+
+    What was learnt there would mean something else.
+    """
+    shapes = {node.meta["name"]: node.meta.get("shape") for node in training.nodes}
+    for place in places:
+        what = "the backbone's forward differs between training and evaluation"
+        if place.name not in shapes:
+            raise InputError(
+                f"{what}: {place.name!r} exists only in evaluation; branches need the same places to meet in both"
+            )
+        shape = shapes[place.name]
+        if shape is None or shape[place.axis] != place.channels:
+            raise InputError(
+                f"{what}: {place.name!r} has {place.channels} channels in evaluation, in training its shape is {shape}"
+            )
+
+
+def copied(woven: fx.Graph, node: fx.Node, home: str, values: Mapping[fx.Node, fx.Node]) -> fx.Node:
+    """A template's node in the graph that is woven, its modules and weights those below `home`.
+
+    Args:
+        woven: gets the node.
+        node: of the template.
+        home: where the network has a copy of the template's root.
+        values: what stands for the template's nodes.
+    """
+    made = woven.node_copy(node, values.__getitem__)
+    if node.op in ("call_module", "get_attr"):
+        made.target = f"{home}.{node.target}"
+    made.meta = {}
+    return made
+
+
+def load_branch(branches: nn.Module, branch: str, weights: Mapping[str, Tensor]) -> None:
+    """Let one of several copies of a backbone have the weights of another.
+
+    Args:
+        branches: the copies, by name.
+        branch: which of them.
+        weights: the state dict of a backbone.
+
+    Raises:
+        InputError: no such branch, or the weights are not those of this backbone.
+    """
+    names = [name for name, _ in branches.named_children()]
+    if branch not in names:
+        raise InputError(f"no branch {branch!r}; there are {', '.join(names)}")
+    there = branches.get_submodule(branch)
+    try:
+        copy.deepcopy(there).load_state_dict(weights)  # which takes what fits before it says what does not
+    except (RuntimeError, TypeError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"branch {branch}: these are not the weights of its backbone: {told}") from None
+    there.load_state_dict(weights)
+
+
+def _compiled(graph: fx.Graph) -> Any:
+    """The graph as a function `forward(self, image)`, a plain function so that networks can be deep-copied."""
+    code = graph.python_code("self")
+    scope = dict(code.globals)
+    exec(compile(code.src, "<woven network>", "exec"), scope)
+    return scope["forward"]

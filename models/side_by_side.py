@@ -1,0 +1,128 @@
+"""T copies of a backbone, side by side, whose features meet at some places: cross-stitch networks and their like.
+
+            ╭──▶ a ──▶╭──────╮──▶ a ──▶ head
+    picture ┤         │ unit │
+            ╰──▶ b ──▶╰──────╯──▶ b ──▶ head
+
+A unit reads what all tasks' copies made at its place, in the order of the tasks, and returns what they go on from.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, fx, nn
+
+from gatedeploy.errors import InputError
+from gatedeploy.gating.cuts import Place, named, place_of, stage_ends
+from gatedeploy.gating.functional import drop_unread
+from gatedeploy.gating.trace import Template
+from gatedeploy.gating.woven import WovenNetwork, container, copied, load_branch, require
+from gatedeploy.specs import InputSpec, Task
+
+MakeUnit = Callable[[Place], nn.Module]
+"""The unit of a place: as many features in as out, of equal shapes."""
+
+
+class SideBySide(WovenNetwork):
+    """One copy of the backbone for each task, and units where they meet.
+
+    Args:
+        tasks: the questions.
+        input: the picture.
+        heads: by task.
+        template: the backbone, traced.
+        places: where the copies meet.
+        make_unit: makes the unit of a place.
+        unit_rate: how many times the learning rate of the rest the units have.
+    """
+
+    def __init__(
+        self,
+        tasks: tuple[Task, ...],
+        input: InputSpec,
+        heads: Mapping[str, nn.Module],
+        template: Template,
+        places: Sequence[Place],
+        make_unit: MakeUnit,
+        unit_rate: float = 1.0,
+    ) -> None:
+        super().__init__(tasks, input, heads)
+        require(template.training, places)
+        self.unit_rate = unit_rate
+        self.branches = container({task.name: copy.deepcopy(template.root) for task in tasks})
+        self.units = nn.Module()
+        for place in places:
+            self.units.add_module(place.name, make_unit(place))
+        names, meetings = [task.name for task in tasks], {place.name for place in places}
+        self.weave(template, lambda graph: _woven(graph, names, meetings))
+
+    def load_branch(self, branch: str, weights: Mapping[str, Tensor]) -> None:
+        """Start a task's copy from the weights of a single-task backbone.
+
+        Raises:
+            InputError: no such task, or the weights are not those of this backbone.
+        """
+        load_branch(self.branches, branch, weights)
+
+
+def meeting_places(template: Template, sites: str | Sequence[str]) -> list[Place]:
+    """Where tasks' networks meet.
+
+    Args:
+        template: the backbone, traced.
+        sites: `stages` for the ends of its stages, `end` for what it returns, or names of its nodes.
+
+    Raises:
+        InputError: there is no such node.
+    """
+    graph, root = template.evaluation, template.root
+    if sites == "stages":
+        nodes = stage_ends(graph, root)
+    elif sites == "end":
+        leaves = graph.output_node().all_input_nodes
+        nodes = [node for node in graph.nodes if node in leaves and node.meta.get("shape") is not None]
+    elif isinstance(sites, str):
+        raise InputError(f"sites must be 'stages', 'end' or a list of names, got {sites!r}")
+    else:
+        nodes = named(graph, root, sites)
+    return [place_of(node) for node in nodes]
+
+
+def check_maps(places: Sequence[Place], what: str) -> None:
+    """Raise `InputError` unless all places are feature maps, of which alone a method knows something."""
+    for place in places:
+        if len(place.shape) != 3:
+            raise InputError(
+                f"{what} is defined for feature maps (channels, height, width), and {place.name!r} is {place.shape}; "
+                "name others as sites, or take cross_stitch, which takes any"
+            )
+
+
+def _woven(template: fx.Graph, tasks: Sequence[str], meetings: set[str]) -> fx.Graph:
+    """The graph that calls `branches.<task>`, `units.<place>` and `heads.<task>`."""
+    woven = fx.Graph()
+    values: dict[str, dict[fx.Node, fx.Node]] = {task: {} for task in tasks}
+    for node in template.nodes:
+        if node.op == "output":
+            predictions = {}
+            for task, own in values.items():
+                features = fx.map_arg(node.args[0], own.__getitem__)
+                predictions[task] = woven.call_module(f"heads.{task}", (features,))
+            woven.output(predictions)
+        elif node.op == "placeholder":
+            image = woven.placeholder("image")
+            for own in values.values():
+                own[node] = image
+        else:
+            for task, own in values.items():
+                own[node] = copied(woven, node, f"branches.{task}", own)
+            if node.meta["name"] in meetings:
+                met = woven.call_module(f"units.{node.meta['name']}", tuple(own[node] for own in values.values()))
+                for number, own in enumerate(values.values()):
+                    own[node] = woven.call_function(operator.getitem, (met, number))
+    drop_unread(woven)
+    woven.lint()
+    return woven
