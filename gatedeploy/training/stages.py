@@ -126,10 +126,8 @@ def train_recipe(
     start = {task.name: road.start(task) for task in tasks} if branched and recipe.train.single_epochs else {}
     single = {task.name: road.single(task) for task in tasks} if recipe.train.rivals else {}
     shared = road.shared(tasks) if recipe.train.rivals else None
-    network = road.gated(tasks, start) if recipe.method is None else road.method(tasks, start)
-    checkpoint = out / FILE
-    _publish(out / recipe.form / FILE, checkpoint)
-    trained = Trained(checkpoint, single, shared, network)
+    network = road.network(tasks, start)
+    trained = Trained(out / FILE, single, shared, network)
     for info in filter(None, (shared, network)):
         compared = trained.compare(info)
         if compared is not None and compared.delta_mtl is not None:
@@ -200,6 +198,12 @@ class Road:
         """Uniform MTL, trained as a rival."""
         network = self._multi_head("shared", tasks)
         return self._fit("shared", network, tasks, self.recipe.train.rival_epochs, "shared")
+
+    def network(self, tasks: tuple[Task, ...], start: Mapping[str, MultiHead]) -> ModelInfo:
+        """What the recipe is about, the gated network or that of its method; done, it is `checkpoint.pt` of `out`."""
+        info = self.gated(tasks, start) if self.recipe.method is None else self.method(tasks, start)
+        _publish(self.out / self.recipe.form / FILE, self.out / FILE)
+        return info
 
     def gated(self, tasks: tuple[Task, ...], start: Mapping[str, MultiHead]) -> ModelInfo:
         """The gated network, which starts from `start` by task and is trained for `train.epochs`."""

@@ -1,0 +1,166 @@
+"""What came of many ways of sharing: accuracy, cost and latency of the collapsed networks, as one table."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gatedeploy.artifact import Checkpoint, ModelInfo, read_checkpoint
+from gatedeploy.benchmarks.candidates import Candidate, candidate
+from gatedeploy.benchmarks.environment import Environment, environment, load
+from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.runners import open_candidate, picture
+from gatedeploy.benchmarks.sections import human
+from gatedeploy.compiler import collapse
+from gatedeploy.specs import Task
+from gatedeploy.training.comparing import compare, mean_ranks
+from gatedeploy.training.metrics import Metrics, headline
+from gatedeploy.training.recipe import Recipe
+from gatedeploy.training.snapshots import FILE
+
+PLAN = Plan(seconds=90, min_rounds=15, max_rounds=60, block_ms=20, warm_up_ms=200)
+SINGLE = "single-task networks"
+BASELINE = "uniform MTL"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One line of the table: a way of sharing, trained with each seed.
+
+    Args:
+        title: what it is called.
+        metrics: per seed, what it reached by task and metric.
+        candidates: per seed, its collapsed network, or all single-task networks.
+    """
+
+    title: str
+    metrics: tuple[Metrics, ...]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def macs(self) -> float:
+        """Multiply-adds of what is deployed, the mean over seeds."""
+        return statistics.fmean(each.cost.macs for each in self.candidates)
+
+    @property
+    def params(self) -> float:
+        """Its parameters, likewise."""
+        return statistics.fmean(each.cost.params for each in self.candidates)
+
+
+def read_found(title: str, files: Sequence[Path]) -> Found:
+    """A line of the table from one finished checkpoint a seed."""
+    read = [read_checkpoint(file) for file in files]
+    return Found(title, tuple(each.info.metrics for each in read), tuple(_collapsed(title, [each]) for each in read))
+
+
+def read_single(folders: Sequence[Path], tasks: Sequence[Task]) -> Found:
+    """The line of the single-task networks, from one folder a seed that holds one of each task."""
+    read = [[read_checkpoint(folder / task.name / FILE) for task in tasks] for folder in folders]
+    metrics = [{task: figures for net in nets for task, figures in net.info.metrics.items()} for nets in read]
+    return Found(SINGLE, tuple(metrics), tuple(_collapsed(SINGLE, nets) for nets in read))
+
+
+def _collapsed(title: str, checkpoints: Sequence[Checkpoint]) -> Candidate:
+    thin = [collapse(each.program) for each in checkpoints]
+    return replace(candidate("collapsed", thin, checkpoints[0].info.input), name=title)
+
+
+def table_page(single: Found, lines: Sequence[Found], info: ModelInfo, recipe: Recipe, command: str) -> str:
+    """The table, with the latencies measured now, and what has to be known to read it.
+
+    Args:
+        single: the line of the single-task networks.
+        lines: the others.
+        info: the picture and the tasks.
+        recipe: what all were trained by.
+        command: what to type to train and measure again.
+    """
+    before, tasks = load(), info.tasks
+    latency = _latency([single, *lines], info)
+    where = environment(1, before)
+    ranks = _ranks([single, *lines], tasks)
+    heads = [f"{task.name}, {headline(task).name} {_arrow(task)}" for task in tasks]
+    rows = [["", *heads, "Δ_MTL, %", "Δ_I, %", "η̂, %", "safe", "mean rank", "MACs", "parameters", "latency ÷ MTL"]]
+    rows.append(["---"] * len(rows[0]))
+    for line in [single, *lines]:
+        ratio = latency.ratio(line.title) if latency else None
+        told = "–" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+        figures = [_spread(_figures(line, task), ".3f") for task in tasks]
+        costs = [human(line.macs), human(line.params), told]
+        rows.append([line.title, *figures, *_compared(line, single, tasks), _spread(ranks[line.title], ".1f"), *costs])
+    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    facts = "".join(f"* {fact}\n" for fact in _facts(single, recipe, where, latency))
+    return f"`{command}`\n\n{text}\n{facts}"
+
+
+def _figures(line: Found, task: Task) -> list[float]:
+    return [metrics[task.name][headline(task).name] for metrics in line.metrics]
+
+
+def _arrow(task: Task) -> str:
+    return "↓" if headline(task).lower_is_better else "↑"
+
+
+def _compared(line: Found, single: Found, tasks: Sequence[Task]) -> list[str]:
+    """Δ_MTL, Δ_I and η̂ over seeds, each seed beside its own single-task networks, and in how many seeds it was safe."""
+    if line is single:
+        return ["", "", "", ""]
+    pairs = zip(line.metrics, single.metrics, strict=True)
+    each = [found for ours, theirs in pairs if (found := compare(tasks, ours, theirs)) is not None]
+    told = []
+    for number, form in enumerate(("+.1f", "+.1f", ".0f")):
+        known = [value for found in each if (value := found.percents[number]) is not None]
+        told.append(_spread(known, form))
+    return [*told, f"{sum(found.safe for found in each)} of {len(each)}"]
+
+
+def _ranks(lines: Sequence[Found], tasks: Sequence[Task]) -> Mapping[str, list[float]]:
+    ranks: dict[str, list[float]] = {line.title: [] for line in lines}
+    for seed in range(len(lines[0].metrics)):
+        for title, rank in mean_ranks(tasks, {line.title: line.metrics[seed] for line in lines}).items():
+            ranks[title].append(rank)
+    return ranks
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """Mean ± standard deviation; the mean alone of one value."""
+    if not values:
+        return ""
+    mean = format(statistics.mean(values), form)
+    return f"{mean} ± {format(statistics.stdev(values), form.removeprefix('+'))}" if len(values) > 1 else mean
+
+
+def _latency(lines: Sequence[Found], info: ModelInfo) -> Latency | None:
+    """The first seed's networks, run in turns in ONNX Runtime; None where uniform MTL is not among them."""
+    if BASELINE not in [line.title for line in lines]:
+        return None
+    chosen = [line.candidates[0] for line in lines]
+    with tempfile.TemporaryDirectory(prefix="gatedeploy-methods-") as folder, ExitStack() as stack:
+        opened = [open_candidate(each, info, Path(folder), 1, stack) for each in chosen]
+        return measure({ran.name: ran.runners for ran in opened}, picture(info.input), BASELINE, PLAN)
+
+
+def _facts(single: Found, recipe: Recipe, where: Environment, latency: Latency | None) -> list[str]:
+    train, backbone, data = recipe.train, recipe.model.backbone, recipe.data
+    options = "".join(f", {name} {value}" for name, value in backbone.options.items())
+    sizes = ", ".join(f"{name} {value}" for name, value in data.options.items() if isinstance(value, int))
+    versions = ", ".join(f"{library} {version}" for library, version in where.versions.items())
+    seeds = len(single.metrics)
+    facts = [
+        f"{data.name} ({sizes}); backbone {backbone.name}{options}; {seeds} seed{'s' if seeds > 1 else ''}, mean ± "
+        "standard deviation; figures are those of the last epoch on the validation split.",
+        f"All are trained for {train.rival_epochs} epochs: what has a copy of the backbone for each task for "
+        f"{train.epochs}, from single-task networks of {train.single_epochs}; Safe MTL's and all others from scratch.",
+        "Δ_MTL, Δ_I and η̂ are over the single-task networks of the same seed; safe: no metric is worse. Mean rank: "
+        "over tasks, of all lines.",
+        "MACs, parameters and latency are of what is deployed, the collapsed network; latency with the first seed's, "
+        "over that of uniform MTL, in ONNX Runtime at batch 1 (95 % bootstrap interval).",
+        f"Machine: {where.cpu}, {where.cores} cores, threads: {where.threads}, {where.system}; load "
+        f"{where.load_before} before and {where.load_after} after; {versions}.",
+    ]
+    return facts + (list(latency.complaints) if latency else [])
