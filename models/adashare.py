@@ -94,6 +94,12 @@ class AdaShare(WovenNetwork):
                 choice.gate_logits.requires_grad_(drawn)
                 choice.temperature = HOT * (COLD / HOT) ** min(max(done, 0.0), 1.0)
 
+    def decided(self) -> tuple[str, dict[str, float]]:
+        """The share of the blocks that each task runs."""
+        runs = torch.tensor([[bool(choice.gate_logits > 0) for choice in block] for block in self.choices()])
+        shares = runs.double().mean(0).tolist()
+        return "blocks run", {task.name: share for task, share in zip(self.tasks, shares, strict=True)}
+
     def penalty(self) -> Tensor:
         """Eq. 4 and 5 of the paper, of the choices that are being learnt.
 

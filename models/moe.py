@@ -40,6 +40,12 @@ class MoENetwork(nn.Module):
         InputError: the backbone has no basic blocks, tasks and heads differ, or the experts cannot be made.
     """
 
+    undeployable = (
+        "answers one task a pass, through experts that depend on the picture, so it is no network with an output per "
+        "task. What can be exported is a pass: network.ask(task) of each task, as ONNX at batch 1; gatedeploy bench "
+        "measures them so"
+    )
+
     def __init__(
         self,
         name: str,

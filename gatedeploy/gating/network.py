@@ -110,6 +110,13 @@ class GatedNetwork(WovenNetwork):
         """
         load_branch(self.branches, branch, weights)
 
+    def decided(self) -> tuple[str, dict[str, float]]:
+        """The share of its own channels that each task takes; of gates behind whole branches Safe MTL's α."""
+        whole = self.whole_gates()
+        if whole:
+            return "public α", {task: gate.public for task, gate in whole.items()}
+        return "specific", self.specific_share()
+
     def specific_share(self) -> dict[str, float]:
         """Share of what is a task's own, by task: the mean over sites of the mean over channels."""
         shares: dict[str, float] = {}

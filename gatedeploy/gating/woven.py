@@ -82,6 +82,10 @@ class WovenNetwork(nn.Module):
         """What the method adds to the tasks' losses: a scalar, without gradient where it is nothing."""
         return torch.zeros((), device=next(self.parameters()).device)
 
+    def decided(self) -> tuple[str, dict[str, float]] | None:
+        """What training has decided so far: its name, and a number for each task; None where there is no such thing."""
+        return None
+
 
 def traced(
     backbone: nn.Module,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError
-from gatedeploy.gating.network import GatedNetwork
+from gatedeploy.gating.woven import WovenNetwork
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Batch, divided, further_batches, prefetched, training_batches
 from gatedeploy.training.device import make_fabric
@@ -166,10 +166,11 @@ class _Trainer:
             for metric, value in values.items()
         }
         said = [f"{task.name} {headline(task).name} {_figure(info.metrics, task)}" for task in self.run.tasks]
-        if isinstance(self.run.network, GatedNetwork):
-            shares = self.run.network.specific_share()
-            scalars |= {f"specific_share/{task}": share for task, share in shares.items()}
-            said.append("specific " + " / ".join(f"{share:.2f}" for share in shares.values()))
+        decided = self.run.network.decided() if isinstance(self.run.network, WovenNetwork) else None
+        if decided is not None:
+            name, shares = decided
+            scalars |= {f"{name}/{task}": share for task, share in shares.items()}
+            said.append(f"{name} {' / '.join(f'{share:.2f}' for share in shares.values())}")
         journal.epoch(epochs, self.run.epochs, epochs * self.steps_per_epoch, scalars, ", ".join(said))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gatedeploy.compiler import collapse
 from gatedeploy.errors import InputError
 from gatedeploy.models.experts import ExpertBlock, Routing
 from gatedeploy.models.moe import MoENetwork, balance_loss
@@ -209,3 +210,8 @@ def test_unknown_questions_are_explained() -> None:
         moe()(picture(), "dept")
     with pytest.raises(InputError, match=r"there is no task 'gender'; known are age, depth"):
         moe().ask("gender")
+
+
+def test_it_cannot_be_deployed_as_one_network_and_says_what_can() -> None:
+    with pytest.raises(InputError, match=r"MoENetwork answers one task a pass, .* What can be exported is a pass: "):
+        collapse(moe(), example_input=picture(2))

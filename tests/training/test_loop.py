@@ -248,7 +248,7 @@ def test_scalars_and_lines_tell_of_the_run(tmp_path: Path) -> None:
     events.Reload()
     tags = set(events.Tags()["scalars"])
     names = [task.name for task in TASKS]
-    assert tags >= {f"loss/{name}" for name in (*names, "sparsity")} | {f"specific_share/{name}" for name in names}
+    assert tags >= {f"loss/{name}" for name in (*names, "sparsity")} | {f"specific/{name}" for name in names}
     assert tags >= {"learning_rate", "metric/depth/rmse", "metric/depth/absolute_error", "metric/parts/mean_iou"}
     assert [event.step for event in events.Scalars("loss/depth")] == [3, 6]
     assert isinstance(journal.console.file, io.StringIO)
