@@ -80,9 +80,15 @@ def table_page(single: Found, lines: Sequence[Found], info: ModelInfo, recipe: R
         recipe: what all were trained by.
         command: what to type to train and measure again.
     """
-    before, tasks = load(), info.tasks
+    before = load()
     latency = _latency([single, *lines], info)
     where = environment(1, before)
+    facts = "".join(f"* {fact}\n" for fact in _facts(single, recipe, where, latency))
+    return f"`{command}`\n\n{table(single, lines, info.tasks, latency)}\n{facts}"
+
+
+def table(single: Found, lines: Sequence[Found], tasks: Sequence[Task], latency: Latency | None) -> str:
+    """Markdown: a row for each line, mean ± standard deviation over seeds; each seed beside its own `single`."""
     ranks = _ranks([single, *lines], tasks)
     heads = [f"{task.name}, {headline(task).name} {_arrow(task)}" for task in tasks]
     rows = [["", *heads, "Δ_MTL, %", "Δ_I, %", "η̂, %", "safe", "mean rank", "MACs", "parameters", "latency ÷ MTL"]]
@@ -93,9 +99,7 @@ def table_page(single: Found, lines: Sequence[Found], info: ModelInfo, recipe: R
         figures = [_spread(_figures(line, task), ".3f") for task in tasks]
         costs = [human(line.macs), human(line.params), told]
         rows.append([line.title, *figures, *_compared(line, single, tasks), _spread(ranks[line.title], ".1f"), *costs])
-    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    facts = "".join(f"* {fact}\n" for fact in _facts(single, recipe, where, latency))
-    return f"`{command}`\n\n{text}\n{facts}"
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _figures(line: Found, task: Task) -> list[float]:

@@ -53,7 +53,8 @@ def build_parts(
         assert recipe.method is not None
         heads = {task.name: make_head(task) for task in tasks}
         given = make_backbone(), tasks, heads, torch.zeros(2, *data.input.shape)
-        return build_method(recipe.method.name, *given, **recipe.method.options)
+        with located("method"):
+            return build_method(recipe.method.name, *given, **recipe.method.options)
 
     return recipe, Parts(data, make_backbone, make_head, make_method)
 

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gatedeploy.artifact import read_checkpoint
+from gatedeploy.benchmarks import methods_table
+from gatedeploy.benchmarks.candidates import Candidate
+from gatedeploy.benchmarks.costs import NetworkCost
+from gatedeploy.benchmarks.latency import Plan
+from gatedeploy.benchmarks.methods import ENTRIES, recipe_of, report, train_seed
+from gatedeploy.benchmarks.methods_table import Found, table
+from gatedeploy.models.registry import METHODS
+from gatedeploy.specs import Task
+from gatedeploy.training.balance_sections import AnyBalance
+from gatedeploy.training.sections import hints
+
+TINY = (
+    *("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8"),
+    *("tasks={depth: {}, normals: {}}",),
+)
+
+
+def found(title: str, accuracies: list[float], rmses: list[float], macs: list[int]) -> Found:
+    metrics = tuple({"kind": {"accuracy": a}, "depth": {"rmse": r}} for a, r in zip(accuracies, rmses, strict=True))
+    return Found(title, metrics, tuple(Candidate(title, "collapsed", NetworkCost(each, 7)) for each in macs))
+
+
+def test_each_seed_is_compared_with_its_own_single_task_networks() -> None:
+    tasks = (Task("kind", "classification", ("a", "b")), Task("depth", "depth"))
+    single = found("single-task networks", [0.5, 0.8], [2.0, 1.0], [300, 300])
+    # A tenth better in both tasks with the first seed; with the second as good in one and a fifth worse in the other.
+    other = found("uniform MTL", [0.55, 0.8], [1.8, 1.2], [100, 200])
+    heads, _, first, second = table(single, [other], tasks, None).splitlines()
+    assert heads.startswith(
+        "|  | kind, accuracy ↑ | depth, rmse ↓ | Δ_MTL, % | Δ_I, % | η̂, % | safe | mean rank | MACs |"
+    )
+    cells = [cell.strip() for cell in second.strip("|").split(" | ")]
+    assert cells[:3] == ["uniform MTL", "0.675 ± 0.177", "1.500 ± 0.424"]
+    assert cells[3] == "+0.0 ± 14.1"  # +10 and −10
+    assert cells[5] == "75 ± 35"  # both metrics no worse, then one of two
+    assert cells[6] == "1 of 2"
+    assert cells[7] == "1.4 ± 0.5"  # 1, then 1.75: as good in one task, the second of two in the other
+    assert cells[8:] == ["150", "7", "–"]
+    assert " | 1.6 ± 0.5 | 300 " in first.replace("\u00a0", " ")
+
+
+def test_every_method_and_every_way_of_balancing_is_among_them() -> None:
+    named = {change.removeprefix("method.name=") for entry in ENTRIES for change in entry.changes}
+    assert set(METHODS) <= named
+    balances = {change.removeprefix("train.balance.name=") for entry in ENTRIES for change in entry.changes}
+    sections = [hints(section)["name"].__args__[0] for section in AnyBalance.__args__]
+    assert set(sections) - {"sum"} <= balances
+    for entry in ENTRIES:
+        recipe = recipe_of("scenes", entry, 1, ())
+        assert recipe.train.seed == 1
+        assert recipe.train.single_epochs + recipe.train.epochs == 9  # all are trained for as long
+
+
+@pytest.mark.slow
+def test_what_is_done_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods_table, "PLAN", Plan(0.2, 3, 4, 1, 1))
+    entries = [entry for entry in ENTRIES if entry.name in ("mtl", "l-smtl")]
+    train_seed("scenes", 0, entries, TINY, tmp_path / "0")
+    text = report("scenes", [0], [*entries, ENTRIES[1]], TINY, tmp_path)
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
+    assert rows[2:] == ["| single-task networks", "| uniform MTL", "| L-SMTL"]
+    assert "* Not trained with every seed yet: InterroGate, λ_s = 0." in text
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == text
+    assert read_checkpoint(tmp_path / "0" / "l-smtl" / "checkpoint.pt").info.form == "gated"
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("checkpoint.pt")}
+    train_seed("scenes", 0, entries, TINY, tmp_path / "0")
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("gated/checkpoint.pt")}.items() <= before.items()
