@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place
-from gatedeploy.gating.woven import traced
 from gatedeploy.models.heads import check_counts
-from gatedeploy.models.side_by_side import SideBySide, check_maps, meeting_places
-from gatedeploy.specs import InputSpec, Task
+from gatedeploy.models.side_by_side import SideBySide, check_map
+from gatedeploy.specs import Task
 
 LEAST = 32
 """Channels between the two layers of channel aggregation are at least so many (L in the authors' code)."""
@@ -91,6 +90,7 @@ class AFA(nn.Module):
 
     def __init__(self, tasks: int, place: Place, reduction: int) -> None:
         super().__init__()
+        check_map(place, "AFA")
         self.by_channel = ChannelAggregation(tasks, place.channels, reduction)
         self.by_pixel = SpatialAggregation(tasks, place.extent)
         self.relu = nn.ReLU()
@@ -135,12 +135,7 @@ def afa(
     check_counts("afa", reduction=reduction)
     if len(tasks) < 2:
         raise InputError("afa takes features of other tasks, and there is one task alone; train it by itself")
-    tasks, given, template = traced(backbone, tasks, heads, example_input)
-    places = meeting_places(template, sites)
-    check_maps(places, "AFA")
-    network = SideBySide(
-        *(tasks, InputSpec(*example_input.shape[1:]), given, template, places),
-        lambda place: AFA(len(tasks), place, reduction),
-    )
+    given = backbone, tasks, heads, example_input
+    network = SideBySide(*given, sites, lambda place: AFA(len(tasks), place, reduction))
     network.only_this_size()
     return network

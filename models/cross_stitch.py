@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place
-from gatedeploy.gating.woven import traced
-from gatedeploy.models.side_by_side import SideBySide, meeting_places
-from gatedeploy.specs import InputSpec, Task
+from gatedeploy.models.side_by_side import SideBySide, check_beginning
+from gatedeploy.specs import Task
 
 
 class CrossStitch(nn.Module):
@@ -67,14 +65,6 @@ def cross_stitch(
     Raises:
         InputError: no such site, or a number that cannot be.
     """
-    if not 0 <= same <= 1:
-        raise InputError(f"same must lie between 0 and 1, got {same!r}")
-    if not rate > 0:
-        raise InputError(f"rate must be above 0, got {rate!r}")
-    tasks, given, template = traced(backbone, tasks, heads, example_input)
-    places = meeting_places(template, sites)
-    return SideBySide(
-        *(tasks, InputSpec(*example_input.shape[1:]), given, template, places),
-        lambda place: CrossStitch(len(tasks), place, same),
-        rate,
-    )
+    check_beginning(same, rate)
+    given = backbone, tasks, heads, example_input
+    return SideBySide(*given, sites, lambda place: CrossStitch(len(tasks), place, same), rate)

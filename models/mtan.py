@@ -25,7 +25,7 @@ from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.trace import Template
 from gatedeploy.gating.woven import WovenNetwork, container, copied, require, traced
 from gatedeploy.models.heads import check_counts, conv_norm_relu
-from gatedeploy.models.side_by_side import check_maps, meeting_places
+from gatedeploy.models.side_by_side import check_map, meeting_places
 from gatedeploy.specs import InputSpec, Task
 
 
@@ -145,7 +145,8 @@ def mtan(
     check_counts("mtan", reduction=reduction)
     tasks, given, template = traced(backbone, tasks, heads, example_input)
     ends = meeting_places(template, sites)
-    check_maps(ends, "MTAN")
+    for end in ends:
+        check_map(end, "MTAN")
     leaves = [node.meta["name"] for node in template.evaluation.output_node().all_input_nodes]
     if leaves != [ends[-1].name]:
         raise InputError(

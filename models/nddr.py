@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gatedeploy.errors import InputError
-from gatedeploy.gating.woven import traced
-from gatedeploy.models.side_by_side import SideBySide, check_maps, meeting_places
-from gatedeploy.specs import InputSpec, Task
+from gatedeploy.gating.cuts import Place
+from gatedeploy.models.side_by_side import SideBySide, check_beginning, check_map
+from gatedeploy.specs import Task
 
 
 class NDDR(nn.Module):
@@ -20,13 +19,15 @@ class NDDR(nn.Module):
 
     Args:
         tasks: how many tasks there are.
-        channels: of the feature of each.
+        place: what is fused.
         same: the first weight of a task's own channel; those of the others share the rest (section 3.3 of the paper,
             "diagonal initialisation").
     """
 
-    def __init__(self, tasks: int, channels: int, same: float) -> None:
+    def __init__(self, tasks: int, place: Place, same: float) -> None:
         super().__init__()
+        check_map(place, "NDDR")
+        channels = place.channels
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Conv2d(tasks * channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
             for _ in range(tasks)
@@ -67,15 +68,6 @@ def nddr(
     Raises:
         InputError: no such site, one that is no feature map, or a number that cannot be.
     """
-    if not 0 <= same <= 1:
-        raise InputError(f"same must lie between 0 and 1, got {same!r}")
-    if not rate > 0:
-        raise InputError(f"rate must be above 0, got {rate!r}")
-    tasks, given, template = traced(backbone, tasks, heads, example_input)
-    places = meeting_places(template, sites)
-    check_maps(places, "NDDR")
-    return SideBySide(
-        *(tasks, InputSpec(*example_input.shape[1:]), given, template, places),
-        lambda place: NDDR(len(tasks), place.channels, same),
-        rate,
-    )
+    check_beginning(same, rate)
+    given = backbone, tasks, heads, example_input
+    return SideBySide(*given, sites, lambda place: NDDR(len(tasks), place, same), rate)

@@ -19,7 +19,7 @@ from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place, named, place_of, stage_ends
 from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.trace import Template
-from gatedeploy.gating.woven import WovenNetwork, container, copied, load_branch, require
+from gatedeploy.gating.woven import WovenNetwork, container, copied, load_branch, require, traced
 from gatedeploy.specs import InputSpec, Task
 
 MakeUnit = Callable[[Place], nn.Module]
@@ -30,26 +30,31 @@ class SideBySide(WovenNetwork):
     """One copy of the backbone for each task, and units where they meet.
 
     Args:
+        backbone: the trunk.
         tasks: the questions.
-        input: the picture.
         heads: by task.
-        template: the backbone, traced.
-        places: where the copies meet.
+        example_input: (batch, channels, height, width), used for shapes only.
+        sites: where the copies meet, see `meeting_places`.
         make_unit: makes the unit of a place.
         unit_rate: how many times the learning rate of the rest the units have.
+
+    Raises:
+        InputError: the backbone cannot be traced, or there is no such site.
     """
 
     def __init__(
         self,
-        tasks: tuple[Task, ...],
-        input: InputSpec,
+        backbone: nn.Module,
+        tasks: Sequence[Task],
         heads: Mapping[str, nn.Module],
-        template: Template,
-        places: Sequence[Place],
+        example_input: Tensor,
+        sites: str | Sequence[str],
         make_unit: MakeUnit,
         unit_rate: float = 1.0,
     ) -> None:
-        super().__init__(tasks, input, heads)
+        tasks, heads, template = traced(backbone, tasks, heads, example_input)
+        super().__init__(tasks, InputSpec(*example_input.shape[1:]), heads)
+        places = meeting_places(template, sites)
         require(template.training, places)
         self.unit_rate = unit_rate
         self.branches = container({task.name: copy.deepcopy(template.root) for task in tasks})
@@ -91,14 +96,21 @@ def meeting_places(template: Template, sites: str | Sequence[str]) -> list[Place
     return [place_of(node) for node in nodes]
 
 
-def check_maps(places: Sequence[Place], what: str) -> None:
-    """Raise `InputError` unless all places are feature maps, of which alone a method knows something."""
-    for place in places:
-        if len(place.shape) != 3:
-            raise InputError(
-                f"{what} is defined for feature maps (channels, height, width), and {place.name!r} is {place.shape}; "
-                "name others as sites, or take cross_stitch, which takes any"
-            )
+def check_map(place: Place, what: str) -> None:
+    """Raise `InputError` unless a place is a feature map, of which alone the method called `what` knows something."""
+    if len(place.shape) != 3:
+        raise InputError(
+            f"{what} is defined for feature maps (channels, height, width), and {place.name!r} is {place.shape}; name "
+            "others as sites, or take cross_stitch, which takes any"
+        )
+
+
+def check_beginning(same: float, rate: float) -> None:
+    """Raise `InputError` unless units can begin with this share of a task's own feature, and learn at this rate."""
+    if not 0 <= same <= 1:
+        raise InputError(f"same must lie between 0 and 1, got {same!r}")
+    if not rate > 0:
+        raise InputError(f"rate must be above 0, got {rate!r}")
 
 
 def _woven(template: fx.Graph, tasks: Sequence[str], meetings: set[str]) -> fx.Graph:
