@@ -11,10 +11,12 @@ import torch
 from gatedeploy.assembly import describe_parts
 from gatedeploy.benchmarks.candidates import assemble, candidate, gated_candidate
 from gatedeploy.benchmarks.costs import NetworkCost
-from gatedeploy.benchmarks.rivals import rivals_of_gates
+from gatedeploy.benchmarks.rivals import rivals_of_gates, rivals_of_parts
 from gatedeploy.benchmarks.subjects import read_subjects
+from gatedeploy.compiler import collapse
 from gatedeploy.gating.network import gate
 from gatedeploy.graph.capture import capture
+from gatedeploy.models.registry import build_method
 from gatedeploy.training.recipe import Recipe
 
 FORMS = ("stl", "mtl", "gated", "collapsed")
@@ -46,25 +48,34 @@ def file_costs(path: Path | str) -> Costs:
 
 
 def recipe_costs(recipe: Recipe, source: str) -> Costs:
-    """The costs of the network that a recipe describes, before it is trained; what it collapses to is not known yet.
+    """The costs of the network that a recipe describes, before it is trained.
+
+    What a gated network collapses to is not known yet; that of another method is counted collapsed, as it is made.
 
     Args:
         recipe: says which tasks there are and how they are gated; its pictures need not be there.
         source: the recipe's name, for messages.
 
     Raises:
-        InputError: a part of the recipe is not known, or the backbone cannot be gated as it says.
+        InputError: a part of the recipe is not known, or the backbone cannot be gated or used as it says.
     """
     data, make_backbone, make_head = describe_parts(recipe, source)
     input, tasks = data.input, recipe.chosen_tasks(data.tasks)
     example = torch.zeros(2, *input.shape)
     heads = {task.name: make_head(task) for task in tasks}
-    gated = gate(make_backbone(), tasks, example_input=example, heads=heads, **recipe.gates.placing)
-    program = capture(gated, example, input)
-    rivals = rivals_of_gates(program)
+    if recipe.method is None:
+        program = capture(
+            gate(make_backbone(), tasks, example_input=example, heads=heads, **recipe.gates.placing), example, input
+        )
+        rivals, own = rivals_of_gates(program), gated_candidate(program)
+    else:
+        made = build_method(recipe.method.name, make_backbone(), tasks, heads, example, **recipe.method.options)
+        thin = collapse(made.eval(), example_input=example, target=None)
+        rivals = rivals_of_parts(make_backbone, make_head, tasks, input)
+        own = candidate("collapsed", [thin], input)
     single = candidate("stl", list(rivals.single.values()), input)
     shared = candidate("mtl", [rivals.shared], input)
-    return _plain({each.kind: each.cost for each in (single, shared, gated_candidate(program))})
+    return _plain({each.kind: each.cost for each in (single, shared, own)})
 
 
 def _plain(costs: Mapping[str, NetworkCost]) -> Costs:

@@ -13,6 +13,7 @@ from gatedeploy.errors import InputError, closest, located
 Result = TypeVar("Result")
 
 _WORDS: dict[Any, str] = {
+    bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "text",

@@ -69,11 +69,13 @@ def site_shares(program: Program) -> list[SiteShare]:
 def _names(select: Any, mix: fx.Node | None, call: int) -> tuple[str, str]:
     """Site and task. `gate` names its weights `gates.<gate>.<task>.…` and `mixes.<site>.…`; others have their own.
 
+    AdaShare's choices are `units.<block>.<task>.…`; its own is the block, what all share the shortcut around it.
+
     Where the shared branch ends there is no mix to name the site; if its gate is tied, the how-manieth `call` of the
     gate it is tells it from the others: `<gate>#3`.
     """
     gate = str(select.args[2].target).split(".")
-    made_by_gate = len(gate) == 4 and gate[0] == "gates"
+    made_by_gate = len(gate) == 4 and gate[0] in ("gates", "units")
     task = gate[2] if made_by_gate else ".".join(gate[:-1]) or gate[-1]
     if mix is not None:
         mixed: Any = mix.args[1]

@@ -121,6 +121,14 @@ def test_the_costs_of_a_recipe_before_it_is_trained() -> None:
     costs = recipe_costs(load_recipe("demo", ["data.size=16", "data.train=1", "data.val=1"]), "demo")
     assert list(costs) == ["stl", "mtl", "gated"]
     assert costs["mtl"]["macs"] < costs["stl"]["macs"] < costs["gated"]["macs"]
+    other = recipe_costs(
+        load_recipe("demo", ["data.size=16", "data.train=1", "data.val=1", "method.name=nddr"]), "demo"
+    )
+    assert list(other) == ["stl", "mtl", "collapsed"]
+    assert other["stl"]["macs"] == costs["stl"]["macs"]
+    # At the end of stages of 4, 8 and 16 channels, three times 3·C² multiply-adds for each pixel.
+    fused = sum(9 * channels**2 * (16 // by) ** 2 for channels, by in ((4, 1), (8, 2), (16, 4)))
+    assert other["collapsed"]["macs"] == other["stl"]["macs"] + fused
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 import gatedeploy as gd
 from gatedeploy.gating.trace import trace
 from gatedeploy.gating.woven import WovenNetwork
+from gatedeploy.graph.capture import capture
+from gatedeploy.graph.shares import site_shares
 from gatedeploy.models.adashare import AdaShare, residual_blocks
 from gatedeploy.models.cross_stitch import CrossStitch
 from gatedeploy.models.registry import METHODS, build_backbone, build_head, build_method
@@ -425,3 +427,15 @@ def test_a_backbone_that_a_method_is_not_defined_for_is_refused_with_the_nearest
 def test_afa_takes_the_size_it_was_made_for() -> None:
     with pytest.raises(gd.InputError, match=r"it takes pictures \(3, 8, 8\) alone, got \(3, 16, 16\)"):
         built("afa")(torch.zeros(2, 3, 16, 16, dtype=torch.float64))
+
+
+def test_adashares_choices_are_told_by_block_and_task() -> None:
+    network = built("adashare").eval()
+    runs = {"parts": "1111", "depth": "0101", "normals": "0000"}
+    skip(network, runs)
+    told = site_shares(capture(network, EXAMPLE))
+    assert [site.site for site in told] == [name for name, _ in network.units.named_children()]
+    assert [site.channels for site in told] == [4, 4, 6, 6]
+    for number, site in enumerate(told):
+        assert site.specific == {task: site.channels * int(row[number]) for task, row in runs.items()}
+    assert network.decided() == ("blocks run", {"parts": 1.0, "depth": 0.5, "normals": 0.0})
