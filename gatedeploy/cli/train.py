@@ -64,7 +64,7 @@ def show_training(trained: Trained) -> None:
     table(["", *headings, "Δ_MTL", "Δ_I", "η̂"], rows)
     if trained.single:
         epochs = Recipe.from_plain(trained.network.recipe).train.rival_epochs
-        say(f"Each trained for {epochs} epochs in all, the gated one with those of the nets that it starts from.")
+        say(f"Each trained for {epochs} epochs in all, with those of the nets that it starts from.")
         say("Δ_MTL: mean gain over the single-task nets; Δ_I: the same over all metrics; η̂: share of metrics no worse.")
     say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}")
 

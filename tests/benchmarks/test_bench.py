@@ -118,7 +118,8 @@ def test_the_costs_of_files(checkpoint: Path, collapsed: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_the_costs_of_a_recipe_before_it_is_trained() -> None:
-    costs = recipe_costs(load_recipe("demo", ["data.size=16", "data.train=1", "data.val=1"]), "demo")
+    small = ["data.size=16", "data.train=1", "data.val=1"]
+    costs = recipe_costs(load_recipe("demo", small), "demo")
     assert list(costs) == ["stl", "mtl", "gated"]
     assert costs["mtl"]["macs"] < costs["stl"]["macs"] < costs["gated"]["macs"]
     other = recipe_costs(
