@@ -6,7 +6,8 @@ block's shortcut. Collapsed, a task's skipped blocks are gone, and what tasks be
 A training has three parts, as the paper's: every task runs every block; then choices are drawn by chance, and learnt
 together with the weights, those of the last blocks first ("curriculum"); then each choice stands, and the weights
 follow. The paper learns choices and weights in turns, of two halves of the data, and begins the last part anew from the
-weights of the first; here the weights go on.
+weights of the first; here the weights go on. Batch norms see each task's pass, and their statistics are of all of
+them, as in the authors' code.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -439,3 +440,14 @@ def test_adashares_choices_are_told_by_block_and_task() -> None:
     for number, site in enumerate(told):
         assert site.specific == {task: site.channels * int(row[number]) for task, row in runs.items()}
     assert network.decided() == ("blocks run", {"parts": 1.0, "depth": 0.5, "normals": 0.0})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_exported_it_computes_the_same(name: str, tmp_path: Path) -> None:
+    network, image = built(name).float().eval(), torch.randn(1, 3, 8, 8)
+    bundle = gd.export(gd.collapse(network, example_input=EXAMPLE.float()), tmp_path / "bundle")
+    with gd.open(bundle.path) as runner:
+        answers = runner.infer({"image": image.numpy()})
+    for task, prediction in network(image).items():
+        torch.testing.assert_close(torch.from_numpy(answers[task]), prediction, rtol=1e-4, atol=1e-4)

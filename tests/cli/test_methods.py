@@ -1,0 +1,61 @@
+"""Another method than gates, by the same commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gatedeploy.cli.app import run
+
+TINY = [
+    *("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8"),
+    *("tasks={depth: {}, normals: {}}", "train.rivals=false"),
+]
+
+
+def train(out: Path, *changes: str) -> int:
+    asked = [argument for change in (*TINY, *changes) for argument in ("--set", change)]
+    return run(["train", "demo", *asked, "--out", str(out)])
+
+
+@pytest.mark.slow
+def test_a_rival_takes_the_road(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert train(out, "method.name=nddr") == 0
+    said = capsys.readouterr()
+    assert "nddr: epoch 1 of 1: depth rmse " in said.err
+    assert "nddr" in said.out
+    assert "gated " not in said.out.replace("gatedeploy ", "")
+    assert run(["prune", str(out / "checkpoint.pt")]) == 0
+    said = capsys.readouterr()
+    assert "nddr, as trained" in said.out
+    assert "The same as the nddr network to " in said.out
+    assert run(["export", str(out / "collapsed.safetensors"), "--onnx"]) == 0
+    assert run(["verify", str(out / "bundle")]) == 0
+    assert run(["inspect", str(out / "checkpoint.pt")]) == 0
+    assert "checkpoint.pt: nddr, " in capsys.readouterr().out
+    assert run(["bench", str(out), "--quick", "--json", "--out", str(tmp_path / "report")]) == 0
+    names = [each["kind"] for each in json.loads(capsys.readouterr().out)["candidates"]]
+    assert names == ["stl", "mtl", "moe", "collapsed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method.name=moe", "method: there is no method 'moe'; known are mtl, cross_stitch, nddr, mtan, adashare, afa"),
+        ("method={name: nddr, same: 2}", "method: same must lie between 0 and 1, got 2"),
+        ("method={name: nddr, sharing: 2}", "method: method nddr: no such option 'sharing'; there are "),
+        ("train.balance.name=pcgard", "train.balance.name: must be sum or random or "),
+        ("train.balance={name: cagrad, c: -1}", "train.balance.c: must be a number of at least 0, got -1"),
+        ("train.hold_out=1", "train.hold_out: must be a number from 0 to 0.9, got 1"),
+        ("gates.sites=encoder", "gates='channel' behind whole encoders or decoders is in no paper; the nearest are "),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_written(
+    change: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run", change) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.rglob("*.pt")) == []
