@@ -10,9 +10,19 @@ import torch
 
 from gatedeploy import price_tables
 from gatedeploy.exporters import trust
+from gatedeploy.models import resnet
 
 # Two test processes with two threads each would only wait for one another.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Iterator[None]:
+    """ResNets of one block a stage: what a training or benchmark tells can be checked on them in less time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, depths in resnet.DEPTHS.items():
+            patch.setitem(resnet.DEPTHS, name, (1,) * len(depths))
+        yield
 
 
 @pytest.fixture(autouse=True)

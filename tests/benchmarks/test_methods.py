@@ -16,6 +16,8 @@ from gatedeploy.specs import Task
 from gatedeploy.training.balance_sections import AnyBalance
 from gatedeploy.training.sections import hints
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 TINY = (
     *("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8"),
     *("tasks={depth: {}, normals: {}}",),

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from gatedeploy.artifact import read_checkpoint
@@ -14,6 +15,8 @@ from gatedeploy.graph.shares import site_shares
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.stages import train_recipe
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 TASKS = ("segmentation", "normals")
 SHORT: dict[str, Any] = {
