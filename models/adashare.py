@@ -6,14 +6,14 @@ block's shortcut. Collapsed, a task's skipped blocks are gone, and what tasks be
 A training has three parts, as the paper's: every task runs every block; then choices are drawn by chance, and learnt
 together with the weights, those of the last blocks first ("curriculum"); then each choice stands, and the weights
 follow. The paper learns choices and weights in turns, of two halves of the data, and begins the last part anew from the
-weights of the first; here the weights go on. Batch norms see each task's pass, and their statistics are of all of
-them, as in the authors' code.
+weights of the first; here the weights go on. Once choices stand, nobody runs what he skips, so that the statistics of
+a block's batch norms are of the tasks that run it; before, they are of all, as in the authors' code.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, fx, nn
@@ -72,8 +72,11 @@ class AdaShare(WovenNetwork):
         self.units = nn.Module()
         for end, _ in blocks:
             self.units.add_module(end.name, container({task.name: GumbelGate() for task in tasks}))
-        names, shortcuts = [task.name for task in tasks], {end.name: start.name for end, start in blocks}
-        self.weave(template, lambda graph: _woven(graph, names, shortcuts))
+        self._names = [task.name for task in tasks]
+        self._shortcuts = {end.name: start.name for end, start in blocks}
+        self._template = template
+        self._settled = False
+        self.weave(template, lambda graph: _woven(graph, self._names, self._shortcuts))
         self.at(0.0)
 
     def choices(self) -> list[list[GumbelGate]]:
@@ -94,6 +97,19 @@ class AdaShare(WovenNetwork):
                 choice.drawn = drawn
                 choice.gate_logits.requires_grad_(drawn)
                 choice.temperature = HOT * (COLD / HOT) ** min(max(done, 0.0), 1.0)
+        if (done >= 1) != self._settled:
+            self._settled = not self._settled
+            skipped = self._skipped() if self._settled else None
+            self.weave_training(_woven(self._template.training, self._names, self._shortcuts, skipped))
+
+    def _skipped(self) -> set[tuple[str, str]]:
+        """The ends of the blocks that a task skips, with the task, as the choices stand."""
+        return {
+            (end, task)
+            for end, block in self.units.named_children()
+            for task, choice in block.named_children()
+            if isinstance(choice, GumbelGate) and not bool(choice.gate_logits > 0)
+        }
 
     def decided(self) -> tuple[str, dict[str, float]]:
         """The share of the blocks that each task runs."""
@@ -137,8 +153,9 @@ def adashare(
         tasks: the questions.
         heads: by task.
         example_input: (batch, channels, height, width), used for shapes only.
-        sparsity: weight of what makes tasks skip blocks; the authors' for three tasks of NYU-v2.
-        sharing: weight of what makes tasks choose alike; likewise.
+        sparsity: weight of what makes tasks skip blocks. This and the next are the authors' numbers for three tasks of
+            NYU-v2, whose code compares logits where the paper, and we, compare probabilities.
+        sharing: weight of what makes tasks choose alike.
         warm_up: the share of a training before choices are learnt.
         settle: the share after which they stand, so that the weights can follow.
 
@@ -189,8 +206,20 @@ def residual_blocks(template: Template) -> list[tuple[Place, Place]]:
     return blocks
 
 
-def _woven(template: fx.Graph, tasks: Sequence[str], shortcuts: Mapping[str, str]) -> fx.Graph:
-    """The graph that calls `backbone` once for each task, or once for all before the first choice, and `heads`."""
+def _woven(
+    template: fx.Graph,
+    tasks: Sequence[str],
+    shortcuts: Mapping[str, str],
+    skipped: Collection[tuple[str, str]] | None = None,
+) -> fx.Graph:
+    """The graph that calls `backbone` once for each task, or once for all before the first choice, and `heads`.
+
+    Args:
+        template: of the backbone.
+        tasks: their names.
+        shortcuts: the shortcut of each block, by the block's end.
+        skipped: blocks and tasks that skip them; all others run them. None: the choices in `units` are called.
+    """
     woven = fx.Graph()
     values: dict[str, dict[fx.Node, fx.Node]] = {task: {} for task in tasks}
     by_name = {node.meta.get("name"): node for node in template.nodes}
@@ -213,7 +242,10 @@ def _woven(template: fx.Graph, tasks: Sequence[str], shortcuts: Mapping[str, str
         if node.op != "placeholder" and node.meta["name"] in shortcuts:
             start = by_name[shortcuts[node.meta["name"]]]
             for task, own in values.items():
-                own[node] = woven.call_module(f"units.{node.meta['name']}.{task}", (own[node], own[start]))
+                if skipped is None:
+                    own[node] = woven.call_module(f"units.{node.meta['name']}.{task}", (own[node], own[start]))
+                elif (node.meta["name"], task) in skipped:
+                    own[node] = own[start]
     drop_unread(woven)
     woven.lint()
     return woven

@@ -8,7 +8,8 @@ One backbone, and at the end of each of its stages a mask for each task:
 
 u lies one residual block before the stage's end p (as the authors' residual networks have it, and where there is no
 such place, u is p). The mask is what the task attends to (eq. 2 of the paper), â = mask ⊙ p (eq. 1). What refines â for
-the next stage is shared by all tasks; behind the last stage â goes to the task's head.
+the next stage is shared by all tasks, one 3×3 convolution as in the paper's figure (the authors' residual networks have
+a bottleneck block there); behind the last stage â goes to the task's head.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def mtan(
         tasks: the questions.
         heads: by task.
         example_input: (batch, channels, height, width), used for shapes only.
-        sites: `stages` or names of nodes; the last must be what the backbone returns.
+        sites: `stages`, `end`, or names of nodes; the last must be what the backbone returns.
         reduction: see `MTAN`; the authors' is 4.
 
     Raises:

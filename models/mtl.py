@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.placing import checked_parts
+from gatedeploy.gating.trial import try_out
 from gatedeploy.specs import Task
 
 
@@ -24,5 +25,6 @@ def mtl(backbone: nn.Module, tasks: Sequence[Task], heads: Mapping[str, nn.Modul
     Raises:
         InputError: they do not fit each other.
     """
-    checked_parts(backbone, tasks, heads, example_input)
-    return MultiHead(copy.deepcopy(backbone), heads)
+    checked, given = checked_parts(backbone, tasks, heads, example_input)
+    try_out(backbone, [task.name for task in checked], given, example_input)
+    return MultiHead(copy.deepcopy(backbone), given)

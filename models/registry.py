@@ -118,6 +118,7 @@ def build_method(
     tasks: Sequence[Task],
     heads: Mapping[str, nn.Module],
     example_input: Tensor,
+    /,
     **options: Any,
 ) -> nn.Module:
     """A network in which tasks share by another way than gates.
@@ -135,6 +136,7 @@ def build_method(
     """
     build = _known("method", name, METHODS)
     given = {"backbone": backbone, "tasks": tasks, "heads": heads, "example_input": example_input}
+    _check_options(f"method {name}", build, options, tuple(given))
     check_options(build, {**given, **options}, f"method {name}")
     network = _built(f"method {name}", build, {**given, **options})
     kinds = {parameter.dtype for parameter in backbone.parameters() if parameter.is_floating_point()}

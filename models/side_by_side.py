@@ -91,6 +91,8 @@ def meeting_places(template: Template, sites: str | Sequence[str]) -> list[Place
         nodes = [node for node in graph.nodes if node in leaves and node.meta.get("shape") is not None]
     elif isinstance(sites, str):
         raise InputError(f"sites must be 'stages', 'end' or a list of names, got {sites!r}")
+    elif not sites:
+        raise InputError("sites: no names were given; leave it out, or name where tasks meet")
     else:
         nodes = named(graph, root, sites)
     return [place_of(node) for node in nodes]

@@ -84,6 +84,9 @@ def _show(file: Path, info: ModelInfo, counted: Cost, barriers: dict[str, int], 
     if sites:
         shown = sharing_table(sites)
         table(shown.columns, shown.rows)
+        method = info.recipe.get("method")
+        if isinstance(method, dict) and method.get("name") == "adashare":
+            say("Specific here: the channels of a block that the task runs; 0 where it takes the block's shortcut.")
         for site in sites:
             if site.public:
                 public = ", ".join(f"{task} {alpha:.4f}" for task, alpha in site.public.items())

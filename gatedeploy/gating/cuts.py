@@ -84,7 +84,7 @@ def stage_ends(graph: fx.Graph, root: nn.Module) -> list[fx.Node]:
 
     A stage is a run of layers of one resolution and, where there are residual sums, of one number of channels in these;
     more than one of them: a stem of one convolution is none. Where there is but one stage, as in vision transformers,
-    each quarter of it is taken for one.
+    each quarter of its cuts is taken for one.
 
     Args:
         graph: whose nodes carry shapes, see `Template`.

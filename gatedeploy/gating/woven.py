@@ -44,6 +44,10 @@ class WovenNetwork(nn.Module):
             False: _compiled(weaver(template.evaluation)),
         }
 
+    def weave_training(self, graph: fx.Graph) -> None:
+        """Let forward run another graph in training from here on."""
+        self._run[True] = _compiled(graph)
+
     def only_this_size(self) -> None:
         """Take pictures of the size of `input` alone, because something in it is made for that size."""
         self._any_size = False

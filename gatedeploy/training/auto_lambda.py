@@ -25,9 +25,9 @@ class AutoLambda(Balance):
         ∇_λ_t ≈ −rate · (L_t(θ + ε d) − L_t(θ − ε d)) / 2ε    on this batch, with ε = 0.01 / ‖d‖.
 
     All tasks are primary. θ' is a plain step with the weights' learning rate, gates and heads included, as the paper
-    writes it; the authors' code adds the momentum of its SGD. As in their code nothing keeps λ_t above 0. Unlike
-    theirs, all passes and the step itself draw the same dropout: the difference of two draws would hide that of
-    the losses.
+    writes it; the authors' code adds the momentum and weight decay of its SGD. As in their code nothing keeps λ_t above
+    0. Unlike theirs, all passes and the step itself draw the same dropout: the difference of two draws would hide that
+    of the losses.
 
     Args:
         network: trained; left as it was, weights and buffers, to the last bit.

@@ -14,8 +14,9 @@ from gatedeploy.training.task_gradients import combined, gradients, task_weights
 class GradientSurgery(Balance):
     """A backward pass for each task, and of its gradients a weighted sum.
 
-    The papers weigh gradients of what tasks share. Heads and gates get the plain sum: in the inner products heads of
-    one task would add to the lengths alone, and gates have a learning rate of their own.
+    The papers weigh gradients of what tasks share: of what more than one loss reaches. What belongs to one task (heads,
+    private encoders, attention) would add to the lengths alone, and gates have a learning rate of their own: these get
+    the plain sum.
 
     PCGrad (Yu et al. 2020) gives a sum and MGDA (Sener & Koltun 2018) a mean of the tasks' gradients, CAGrad (Liu et
     al. 2021) one that is (1 + c) means long at most; to Adam that is all the same. MGDA's gradients are not normalised:
@@ -40,9 +41,16 @@ class GradientSurgery(Balance):
         """See `Balance`."""
         parameters = [*self._shared, *self._others]
         of_tasks = [gradients(loss, parameters, self._backward) for loss in losses]
-        weights = task_weights(self._weighting, [found[: len(self._shared)] for found in of_tasks])
+        columns = list(zip(*of_tasks, strict=True))
+        shared = {
+            place
+            for place, column in enumerate(columns[: len(self._shared)])
+            if sum(found is not None for found in column) > 1
+        }
         plain = [1.0] * len(losses)
-        for place, (parameter, *column) in enumerate(zip(parameters, *of_tasks, strict=True)):
-            parameter.grad = combined(column, weights if place < len(self._shared) else plain)
+        rows = [[found[place] for place in sorted(shared)] for found in of_tasks]
+        weights = task_weights(self._weighting, rows) if shared else plain
+        for place, (parameter, column) in enumerate(zip(parameters, columns, strict=True)):
+            parameter.grad = combined(column, weights if place in shared else plain)
         if penalty.requires_grad:
             self._backward(penalty)

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.training.balance import Backward, Balance
 from gatedeploy.training.parameters import head_parameters
@@ -67,18 +67,11 @@ def _hand_over(read: list[Tensor], backbone: nn.Module, inputs: Any, outputs: An
     read.clear()
 
     def view(feature: Any) -> Any:
-        if isinstance(feature, (tuple, list)):
-            return type(feature)(map(view, feature))
-        if not isinstance(feature, Tensor):
-            raise InputError(
-                f"train.balance.upper_bound: the encoder returns a {type(feature).__name__}, expected a tensor or a "
-                "tuple of tensors; take upper_bound: false"
-            )
-        if not feature.requires_grad:
+        if not (isinstance(feature, Tensor) and feature.requires_grad):
             return feature
         handed = feature.view_as(feature)
         handed.retain_grad()
         read.append(handed)
         return handed
 
-    return view(outputs)
+    return pytree.tree_map(view, outputs)

@@ -161,7 +161,12 @@ def _check_learners(train: Train, network: nn.Module, tasks: tuple[Task, ...], p
             "train.hold_out: nothing learns from the pictures that it holds out; gates do, and auto_lambda. Leave it "
             "out, or choose one of these"
         )
-    _, held_out = divided(pictures, train.hold_out, train.seed)
+    kept, held_out = divided(pictures, train.hold_out, train.seed)
+    if len(kept) < train.batch_size:
+        raise InputError(
+            f"train.hold_out: {train.hold_out:g} leaves {len(kept)} of {pictures} pictures to learn from, fewer than a "
+            f"batch of {train.batch_size}"
+        )
     further_batches(held_out, train.batch_size, train.seed, epoch=0, steps=1)
 
 

@@ -47,9 +47,10 @@ def test_a_rival_takes_the_road(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         ("method.name=moe", "method: there is no method 'moe'; known are mtl, cross_stitch, nddr, mtan, adashare, afa"),
         ("method={name: nddr, same: 2}", "method: same must lie between 0 and 1, got 2"),
-        ("method={name: nddr, sharing: 2}", "method: method nddr: no such option 'sharing'; there are "),
+        ("method={name: nddr, sharing: 2}", "method nddr: there is no option 'sharing'; known are sites, same, rate"),
         ("train.balance.name=pcgard", "train.balance.name: must be sum or random or "),
         ("train.balance={name: cagrad, c: -1}", "train.balance.c: must be a number of at least 0, got -1"),
+        ("method={name: nddr, backbone: 1}", "method: method nddr: there is no option 'backbone'; known are sites, "),
         ("train.hold_out=1", "train.hold_out: must be a number from 0 to 0.9, got 1"),
         ("gates.sites=encoder", "gates='channel' behind whole encoders or decoders is in no paper; the nearest are "),
     ],

@@ -99,7 +99,7 @@ def heads() -> dict[str, nn.Module]:
 EXAMPLE = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
-def built(name: str, **options: Any) -> Any:
+def built(name: str, /, **options: Any) -> Any:
     return build_method(name, small(), TASKS, heads(), EXAMPLE, **options)
 
 
@@ -327,6 +327,26 @@ def test_adashares_choices_are_learnt_in_the_middle_of_a_training_and_from_the_l
     torch.testing.assert_close(network(EXAMPLE)["depth"], network(EXAMPLE)["depth"], rtol=0, atol=0)  # no chance left
 
 
+def test_once_choices_stand_nobody_runs_what_he_skips() -> None:
+    """So that the statistics of a block's norm are of those tasks alone that run it, as they are when deployed."""
+    network = built("adashare", warm_up=0.0, settle=0.5).train()
+    skip(network, {"parts": "1111", "depth": "0000", "normals": "0000"})
+    for share, runs in ((0.4, 3), (0.5, 1)):
+        network.at(share)
+        norm = network.backbone.d.norm
+        before = int(norm.num_batches_tracked)
+        network(EXAMPLE)
+        assert int(norm.num_batches_tracked) - before == runs
+    expected = {task: prediction.detach() for task, prediction in network(EXAMPLE).items()}
+    for _ in range(300):
+        network(EXAMPLE)  # until the statistics are those of this batch
+    for task, prediction in network.eval()(EXAMPLE).items():
+        torch.testing.assert_close(prediction, expected[task], rtol=0.02, atol=0.02)  # variances: n − 1 and n
+    network.train().at(0.4)
+    network(EXAMPLE)
+    assert int(network.backbone.d.norm.num_batches_tracked) - before > 300
+
+
 def test_adashares_penalty_is_that_of_the_paper() -> None:
     network = built("adashare", sparsity=0.5, sharing=2.0)
     network.at(0.1)
@@ -395,8 +415,10 @@ def test_branches_start_from_single_task_networks() -> None:
     ("name", "options", "message"),
     [
         ("stitch", {}, r"there is no method 'stitch'; known are mtl, cross_stitch.*"),
-        ("nddr", {"share": 1}, "method nddr: no such option 'share'; there are"),
+        ("nddr", {"share": 1}, "method nddr: there is no option 'share'; known are sites, same, rate"),
         ("nddr", {"same": "much"}, "method nddr: same must be a number, got 'much'"),
+        ("mtl", {"tasks": ["a"]}, "method mtl: there is no option 'tasks'; it has none"),
+        ("mtan", {"sites": []}, "sites: no names were given; leave it out, or name where tasks meet"),
         ("cross_stitch", {"same": 1.5}, "same must lie between 0 and 1, got 1.5"),
         ("cross_stitch", {"rate": 0}, "rate must be above 0, got 0"),
         ("cross_stitch", {"sites": "everywhere"}, "sites must be 'stages', 'end' or a list of names, got 'everywhere'"),

@@ -189,6 +189,7 @@ def test_weights_do_not_learn_from_pictures_that_are_held_out(tmp_path: Path) ->
     ("changed", "message"),
     [
         ({"train": {"hold_out": 0.01}}, "train.hold_out: 0.01 of 24 pictures leaves one side without any"),
+        ({"train": {"hold_out": 0.8}}, "train.hold_out: 0.8 leaves 5 of 24 pictures to learn from, fewer than a batch"),
         ({"train": {"hold_out": 0.2}}, "train.hold_out: 5 pictures are held out, fewer than a batch of 8"),
         (
             {"method": {"name": "nddr"}, "train": {"hold_out": 0.5}},
