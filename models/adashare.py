@@ -212,7 +212,7 @@ def _woven(
     shortcuts: Mapping[str, str],
     skipped: Collection[tuple[str, str]] | None = None,
 ) -> fx.Graph:
-    """The graph that calls `backbone` once for each task, or once for all before the first choice, and `heads`.
+    """The graph that calls `backbone` once for each task, and once for all that have come the same way, and `heads`.
 
     Args:
         template: of the backbone.
@@ -231,14 +231,13 @@ def _woven(
                 predictions[task] = woven.call_module(f"heads.{task}", (features,))
             woven.output(predictions)
             continue
-        common: fx.Node | None = None
+        made: dict[tuple[fx.Node, ...], fx.Node] = {}
         for own in values.values():
-            if common is None or any(own[before] is not values[tasks[0]][before] for before in node.all_input_nodes):
-                made = woven.placeholder("image") if node.op == "placeholder" else copied(woven, node, "backbone", own)
-                common = common or made
-                own[node] = made
-            else:
-                own[node] = common
+            read = tuple(own[before] for before in node.all_input_nodes)
+            if read not in made:
+                image = node.op == "placeholder"
+                made[read] = woven.placeholder("image") if image else copied(woven, node, "backbone", own)
+            own[node] = made[read]
         if node.op != "placeholder" and node.meta["name"] in shortcuts:
             start = by_name[shortcuts[node.meta["name"]]]
             for task, own in values.items():

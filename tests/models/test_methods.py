@@ -337,6 +337,11 @@ def test_once_choices_stand_nobody_runs_what_he_skips() -> None:
         before = int(norm.num_batches_tracked)
         network(EXAMPLE)
         assert int(norm.num_batches_tracked) - before == runs
+    alike = built("adashare", warm_up=0.0, settle=0.5).train()
+    skip(alike, {"parts": "1111", "depth": "0111", "normals": "0111"})
+    alike.at(0.5)
+    alike(EXAMPLE)
+    assert int(alike.backbone.d.norm.num_batches_tracked) == 2  # two tasks come the same way
     expected = {task: prediction.detach() for task, prediction in network(EXAMPLE).items()}
     for _ in range(300):
         network(EXAMPLE)  # until the statistics are those of this batch
