@@ -388,15 +388,13 @@ def test_several_features_are_exchanged_one_by_one() -> None:
     [
         ("resnet18", "nddr", 4),
         ("resnet18", "mtan", 4),
-        pytest.param("hrnet18", "cross_stitch", 5, marks=pytest.mark.slow),
         ("vit_s16", "cross_stitch", 4),
     ],
 )
 def test_papers_backbones_meet_at_the_ends_of_their_stages(backbone: str, name: str, places: int) -> None:
     sized = {"size": (32, 32)} if backbone.startswith("vit") else {}
     trunk, example = build_backbone(backbone, **sized), torch.zeros(2, 3, 32, 32)
-    kinds = {"hrnet18": "hrnet", "resnet18": "dense", "vit_s16": "dense"}
-    made = {task.name: build_head(kinds[backbone], trunk.out_channels, task, (32, 32)) for task in TASKS}
+    made = {task.name: build_head("dense", trunk.out_channels, task, (32, 32)) for task in TASKS}
     network = build_method(name, trunk, TASKS, made, example)
     units = network.attention if name == "mtan" else network.units
     assert isinstance(units, nn.Module)
