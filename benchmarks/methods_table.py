@@ -156,8 +156,9 @@ def _facts(single: Found, recipe: Recipe, where: Environment, latency: Latency |
     versions = ", ".join(f"{library} {version}" for library, version in where.versions.items())
     seeds = len(single.metrics)
     facts = [
-        f"{data.name} ({sizes}); backbone {backbone.name}{options}; {seeds} seed{'s' if seeds > 1 else ''}, mean ± "
-        "standard deviation; figures are those of the last epoch on the validation split.",
+        f"{data.name} ({sizes}); backbone {backbone.name}{options}; "
+        f"{f'{seeds} seeds, mean ± standard deviation' if seeds > 1 else 'one seed'}; figures are those of the last "
+        "epoch on the validation split.",
         f"All are trained for {train.rival_epochs} epochs: what has a copy of the backbone for each task for "
         f"{train.epochs}, from single-task networks of {train.single_epochs}; Safe MTL's and all others from scratch.",
         "Δ_MTL, Δ_I and η̂ are over the single-task networks of the same seed; safe: no metric is worse. Mean rank: "
