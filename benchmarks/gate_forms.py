@@ -22,6 +22,7 @@ from pathlib import Path
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.rivals import with_all_gates
+from gatedeploy.benchmarks.sections import spread
 from gatedeploy.benchmarks.sharing import specific_share
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
@@ -100,10 +101,10 @@ def table(tasks: Sequence[Task], found: Sequence[dict[str, Reached]]) -> str:
         rows.append(
             [
                 name,
-                *(_spread(values, ".4f") for values in figures),
-                "" if name == first else _spread(changes, "+.2f"),
-                _spread([one.share for one in each], ".2f"),
-                _spread([one.mac_ratio for one in each], ".2f"),
+                *(spread(values, ".4f") for values in figures),
+                "" if name == first else spread(changes, "+.2f"),
+                spread([one.share for one in each], ".2f"),
+                spread([one.mac_ratio for one in each], ".2f"),
             ]
         )
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -112,11 +113,6 @@ def table(tasks: Sequence[Task], found: Sequence[dict[str, Reached]]) -> str:
 def _change(tasks: Sequence[Task], metrics: Metrics, first: Metrics) -> float:
     compared = compare(tasks, metrics, first)
     return (compared.delta_mtl if compared else None) or 0.0
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    mean = format(statistics.mean(values), form)
-    return f"{mean} ± {format(statistics.stdev(values), form.removeprefix('+'))}" if len(values) > 1 else mean
 
 
 def run(recipe: Recipe, source: str, seeds: Sequence[int], group: int, out: Path) -> str:

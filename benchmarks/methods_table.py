@@ -14,7 +14,7 @@ from gatedeploy.benchmarks.candidates import Candidate, candidate
 from gatedeploy.benchmarks.environment import Environment, environment, load
 from gatedeploy.benchmarks.latency import Latency, Plan, measure
 from gatedeploy.benchmarks.runners import open_candidate, picture
-from gatedeploy.benchmarks.sections import human
+from gatedeploy.benchmarks.sections import human, spread
 from gatedeploy.compiler import collapse
 from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare, mean_ranks
@@ -96,9 +96,9 @@ def table(single: Found, lines: Sequence[Found], tasks: Sequence[Task], latency:
     for line in [single, *lines]:
         ratio = latency.ratio(line.title) if latency else None
         told = "–" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
-        figures = [_spread(_figures(line, task), ".3f") for task in tasks]
+        figures = [spread(_figures(line, task), ".3f") for task in tasks]
         costs = [human(line.macs), human(line.params), told]
-        rows.append([line.title, *figures, *_compared(line, single, tasks), _spread(ranks[line.title], ".1f"), *costs])
+        rows.append([line.title, *figures, *_compared(line, single, tasks), spread(ranks[line.title], ".1f"), *costs])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -119,7 +119,7 @@ def _compared(line: Found, single: Found, tasks: Sequence[Task]) -> list[str]:
     told = []
     for number, form in enumerate(("+.1f", "+.1f", ".0f")):
         known = [value for found in each if (value := found.percents[number]) is not None]
-        told.append(_spread(known, form))
+        told.append(spread(known, form))
     return [*told, f"{sum(found.safe for found in each)} of {len(each)}"]
 
 
@@ -129,14 +129,6 @@ def _ranks(lines: Sequence[Found], tasks: Sequence[Task]) -> Mapping[str, list[f
         for title, rank in mean_ranks(tasks, {line.title: line.metrics[seed] for line in lines}).items():
             ranks[title].append(rank)
     return ranks
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    """Mean ± standard deviation; the mean alone of one value."""
-    if not values:
-        return ""
-    mean = format(statistics.mean(values), form)
-    return f"{mean} ± {format(statistics.stdev(values), form.removeprefix('+'))}" if len(values) > 1 else mean
 
 
 def _latency(lines: Sequence[Found], info: ModelInfo) -> Latency | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,14 @@ def human(count: float) -> str:
         if count >= factor:
             return f"{three_digits(count / factor)}{NBSP}{unit}"
     return f"{count:g}{NBSP}"
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean ± standard deviation, in this format; the mean alone of one value, nothing of none."""
+    if not values:
+        return ""
+    mean = format(statistics.mean(values), form)
+    return f"{mean} ± {format(statistics.stdev(values), form.removeprefix('+'))}" if len(values) > 1 else mean
 
 
 def three_digits(number: float) -> str:

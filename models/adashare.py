@@ -20,11 +20,10 @@ from torch import Tensor, fx, nn
 
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place, cuts, place_of
-from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.kinds import Kinds
 from gatedeploy.gating.trace import Template
 from gatedeploy.gating.whole_gates import GumbelGate
-from gatedeploy.gating.woven import WovenNetwork, container, copied, require, traced
+from gatedeploy.gating.woven import WovenNetwork, container, copied, predictions, require, traced
 from gatedeploy.specs import InputSpec, Task
 
 HOT, COLD = 5.0, 0.5
@@ -108,12 +107,12 @@ class AdaShare(WovenNetwork):
             (end, task)
             for end, block in self.units.named_children()
             for task, choice in block.named_children()
-            if isinstance(choice, GumbelGate) and not bool(choice.gate_logits > 0)
+            if isinstance(choice, GumbelGate) and not choice.share()
         }
 
     def decided(self) -> tuple[str, dict[str, float]]:
         """The share of the blocks that each task runs."""
-        runs = torch.tensor([[bool(choice.gate_logits > 0) for choice in block] for block in self.choices()])
+        runs = torch.stack([torch.cat([choice.share() for choice in block]) for block in self.choices()])
         shares = runs.double().mean(0).tolist()
         return "blocks run", {task.name: share for task, share in zip(self.tasks, shares, strict=True)}
 
@@ -225,11 +224,7 @@ def _woven(
     by_name = {node.meta.get("name"): node for node in template.nodes}
     for node in template.nodes:
         if node.op == "output":
-            predictions = {}
-            for task, own in values.items():
-                features = fx.map_arg(node.args[0], own.__getitem__)
-                predictions[task] = woven.call_module(f"heads.{task}", (features,))
-            woven.output(predictions)
+            woven.output(predictions(woven, node, values))
             continue
         made: dict[tuple[fx.Node, ...], fx.Node] = {}
         for own in values.values():
@@ -245,6 +240,4 @@ def _woven(
                     own[node] = woven.call_module(f"units.{node.meta['name']}.{task}", (own[node], own[start]))
                 elif (node.meta["name"], task) in skipped:
                     own[node] = own[start]
-    drop_unread(woven)
-    woven.lint()
     return woven

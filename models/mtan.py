@@ -22,7 +22,6 @@ from torch import Tensor, fx, nn
 
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place, cuts, layers_until, place_of
-from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.trace import Template
 from gatedeploy.gating.woven import WovenNetwork, container, copied, require, traced
 from gatedeploy.models.heads import check_counts, conv_norm_relu
@@ -198,6 +197,4 @@ def _woven(template: fx.Graph, tasks: Sequence[str], stages: Sequence[tuple[str,
                         seen.append(woven.call_module(f"refine.{last}", (attended[task],)))
                     attended[task] = woven.call_module(f"attention.{p}.{task}", (values[node], *seen))
                 last = p
-    drop_unread(woven)
-    woven.lint()
     return woven

@@ -16,10 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, fx, nn
 
 from gatedeploy.errors import InputError
-from gatedeploy.gating.cuts import Place, named, place_of, stage_ends
-from gatedeploy.gating.functional import drop_unread
+from gatedeploy.gating.cuts import Place, named, place_of, returned, stage_ends
 from gatedeploy.gating.trace import Template
-from gatedeploy.gating.woven import WovenNetwork, container, copied, load_branch, require, traced
+from gatedeploy.gating.woven import WovenNetwork, container, copied, load_branch, predictions, require, traced
 from gatedeploy.specs import InputSpec, Task
 
 MakeUnit = Callable[[Place], nn.Module]
@@ -87,8 +86,8 @@ def meeting_places(template: Template, sites: str | Sequence[str]) -> list[Place
     if sites == "stages":
         nodes = stage_ends(graph, root)
     elif sites == "end":
-        leaves = graph.output_node().all_input_nodes
-        nodes = [node for node in graph.nodes if node in leaves and node.meta.get("shape") is not None]
+        leaves = returned(graph)
+        nodes = [node for node in graph.nodes if node in leaves]
     elif isinstance(sites, str):
         raise InputError(f"sites must be 'stages', 'end' or a list of names, got {sites!r}")
     elif not sites:
@@ -121,11 +120,7 @@ def _woven(template: fx.Graph, tasks: Sequence[str], meetings: set[str]) -> fx.G
     values: dict[str, dict[fx.Node, fx.Node]] = {task: {} for task in tasks}
     for node in template.nodes:
         if node.op == "output":
-            predictions = {}
-            for task, own in values.items():
-                features = fx.map_arg(node.args[0], own.__getitem__)
-                predictions[task] = woven.call_module(f"heads.{task}", (features,))
-            woven.output(predictions)
+            woven.output(predictions(woven, node, values))
         elif node.op == "placeholder":
             image = woven.placeholder("image")
             for own in values.values():
@@ -137,6 +132,4 @@ def _woven(template: fx.Graph, tasks: Sequence[str], meetings: set[str]) -> fx.G
                 met = woven.call_module(f"units.{node.meta['name']}", tuple(own[node] for own in values.values()))
                 for number, own in enumerate(values.values()):
                     own[node] = woven.call_function(operator.getitem, (met, number))
-    drop_unread(woven)
-    woven.lint()
     return woven

@@ -72,6 +72,11 @@ def cuts(graph: fx.Graph) -> list[fx.Node]:
     return found
 
 
+def returned(graph: fx.Graph) -> list[fx.Node]:
+    """The features that the backbone returns; sizes may be returned too."""
+    return [leaf for leaf in graph.output_node().all_input_nodes if leaf.meta.get("shape") is not None]
+
+
 def layers_until(graph: fx.Graph, root: nn.Module) -> dict[fx.Node, int]:
     """By node, how many convolutions and linear layers there are before it, itself counted."""
     kinds = Kinds(root)
@@ -104,7 +109,7 @@ def stage_ends(graph: fx.Graph, root: nn.Module) -> list[fx.Node]:
         ends = [whole[round(len(whole) * part / QUARTERS) - 1] for part in range(1, QUARTERS + 1)]
     else:
         ends = [stage[-1] for stage in stages]
-    leaves = [leaf for leaf in graph.output_node().all_input_nodes if leaf.meta.get("shape") is not None]
+    leaves = returned(graph)
     # What is returned without another layer is the last stage's end in another form.
     kept = {end for end in ends if done[end] < max(done.values())}
     return [node for node in graph.nodes if node in kept or node in leaves]

@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import fx
 
-from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.sites import DECODER, ENCODER, Site
 from gatedeploy.gating.woven import copied
 from gatedeploy.specs import SHARED
@@ -45,8 +44,6 @@ def weave(template: fx.Graph, sites: Sequence[Site], tasks: Sequence[str], heads
             site = at.get(node.meta["name"])
             if site is not None:
                 _meet(woven, node, site, values, tasks)
-    drop_unread(woven)  # the shared branch behind its last site, above all
-    woven.lint()
     return woven
 
 

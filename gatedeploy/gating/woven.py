@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place
+from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.placing import checked_parts
 from gatedeploy.gating.sites import Site
 from gatedeploy.gating.trace import Template, trace
@@ -165,6 +166,22 @@ def copied(woven: fx.Graph, node: fx.Node, home: str, values: Mapping[fx.Node, f
     return made
 
 
+def predictions(
+    woven: fx.Graph, output: fx.Node, values: Mapping[str, Mapping[fx.Node, fx.Node]]
+) -> dict[str, fx.Node]:
+    """Calls of `heads.<task>`, by task, on what stands for the features that the backbone returns.
+
+    Args:
+        woven: gets the calls.
+        output: of the template.
+        values: by task, what stands for the template's nodes.
+    """
+    return {
+        task: woven.call_module(f"heads.{task}", (fx.map_arg(output.args[0], own.__getitem__),))
+        for task, own in values.items()
+    }
+
+
 def load_branch(branches: nn.Module, branch: str, weights: Mapping[str, Tensor]) -> None:
     """Let one of several copies of a backbone have the weights of another.
 
@@ -189,7 +206,12 @@ def load_branch(branches: nn.Module, branch: str, weights: Mapping[str, Tensor])
 
 
 def _compiled(graph: fx.Graph) -> Any:
-    """The graph as a function `forward(self, image)`, a plain function so that networks can be deep-copied."""
+    """The graph as a function `forward(self, image)`, a plain function so that networks can be deep-copied.
+
+    What nobody reads is left out: the shared branch of a gated network behind its last site, above all.
+    """
+    drop_unread(graph)
+    graph.lint()
     code = graph.python_code("self")
     scope = dict(code.globals)
     exec(compile(code.src, "<woven network>", "exec"), scope)

@@ -99,12 +99,12 @@ class Stepper:
 
     def _penalty(self, clock: Clock, moving: bool) -> Tensor:
         network, sparsity = self.run.network, self.run.recipe.sparsity
-        if not isinstance(network, GatedNetwork):
-            return network.penalty() if isinstance(network, WovenNetwork) else _nothing(network)
         weight = sparsity_weight(self.run.recipe, clock)
-        if not (moving and weight):
-            return _nothing(network)
-        return weight * sparsity_penalty(network, sparsity.form, sparsity.scale)
+        if isinstance(network, GatedNetwork) and moving and weight:
+            return weight * sparsity_penalty(network, sparsity.form, sparsity.scale)
+        if isinstance(network, WovenNetwork):
+            return network.penalty()
+        return torch.zeros((), device=next(network.parameters()).device)
 
     def _turn_gates(self, clock: Clock, other: Batch) -> Tensor:
         """A step of the gates alone; returns the penalty."""
@@ -113,7 +113,3 @@ class Stepper:
         self.backward(torch.stack([*losses, penalty]).sum(), inputs=list(self.optimisers.gates))
         self.optimisers.step("gates")
         return penalty
-
-
-def _nothing(network: nn.Module) -> Tensor:
-    return torch.zeros((), device=next(network.parameters()).device)
