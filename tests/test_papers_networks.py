@@ -26,7 +26,7 @@ from gatedeploy.exporters.to_tensorrt import build_engine
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
-from gatedeploy.models import hrnet, vit
+from gatedeploy.models import hrnet, resnet, vit
 from gatedeploy.parity import FLOAT32, FLOAT64, compare
 from gatedeploy.program import Program, evaluate, flat_predictions
 
@@ -39,7 +39,12 @@ TRUNKS = {
 }
 SHARE = 0.2
 
-SHALLOW = {(hrnet, "MODULES"): (1, 1, 1), (hrnet, "BLOCKS"): 1, (vit, "DEPTH"): 4}
+SHALLOW: dict[tuple[object, str], object] = {
+    (hrnet, "MODULES"): (1, 1, 1),
+    (hrnet, "BLOCKS"): 1,
+    (vit, "DEPTH"): 4,
+    (resnet, "DEPTHS"): {**resnet.DEPTHS, "resnet50": (2, 2, 2, 2)},
+}
 """Every kind of layer and of connection is there, and fewer of each, for all of HRNet takes minutes. The whole ones
 are run by `python -m gatedeploy.benchmarks.full_size`."""
 

@@ -8,7 +8,7 @@ from gatedeploy.benchmarks import layouts
 from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.layouts import FEWEST, PREDICTED, candidates, try_layouts
 from gatedeploy.benchmarks.random_gates import Trunk
-from gatedeploy.benchmarks.realisation import gated_program
+from gatedeploy.benchmarks.realisation import TIED, gated_program
 from gatedeploy.errors import InputError
 from gatedeploy.price_tables import prices_of
 
@@ -20,7 +20,7 @@ TRUNK = Trunk("resnet20", {"width": 0.25}, "linear", (16, 16))
 def test_every_layout_is_run_and_the_fastest_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layouts, "PLAN", Plan(seconds=0, min_rounds=2, max_rounds=2, block_ms=1, warm_up_ms=1))
     prices = prices_of("onnxruntime")
-    tried = try_layouts(gated_program(TRUNK, 2, 0.3, tie=None, group=1), prices)
+    tried = try_layouts(gated_program(TRUNK, 2, 0.3, **TIED), prices)
     assert {each.name for each in tried} == set(candidates(prices))
     assert [each.ratio for each in tried] == sorted(each.ratio for each in tried)
     by_name = {each.name: each for each in tried}

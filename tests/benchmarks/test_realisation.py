@@ -69,7 +69,8 @@ def test_a_matrix(
     write_checkpoint(tmp_path / "checkpoint.pt", trained, names_only(trained))
     for name, value in {"QUICK": [TRUNK], "TASKS": (2,), "SHARES": (0.3,), "PLAN": SHORT}.items():
         monkeypatch.setattr(realisation, name, value)
-    monkeypatch.setattr(sys, "argv", ["", "--quick", "--json", "--trained", str(tmp_path / "checkpoint.pt")])
+    file = str(tmp_path / "checkpoint.pt")
+    monkeypatch.setattr(sys, "argv", ["", "--quick", "--runtime", "torch", "--json", "--trained", file])
     realisation.main()
     document = json.loads(capsys.readouterr().out)
     assert len(document["cells"]) == 3 * (2 + 1)  # three lowerings of free, tied and trained gates
