@@ -15,14 +15,14 @@ from torch import nn
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.assembly import makers
-from gatedeploy.compiler import Collapsed, collapse, with_tasks
+from gatedeploy.compiler import Collapsed, collapse
 from gatedeploy.errors import InputError
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.operators import BLEND, SELECT
 from gatedeploy.lowering import lower
 from gatedeploy.models.moe import MoENetwork
 from gatedeploy.models.registry import backbone_names
-from gatedeploy.program import Program
+from gatedeploy.program import Program, with_tasks
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.recipe import Recipe
 

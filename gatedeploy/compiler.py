@@ -13,18 +13,20 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from gatedeploy.artifact import ModelInfo, describe, info_of
-from gatedeploy.errors import CheckError, InputError, closest
+from gatedeploy.errors import CheckError, InputError
+from gatedeploy.graph.budget import Budget, within_budget
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.choices import SiteChoice
 from gatedeploy.graph.cost import Cost, cost
+from gatedeploy.graph.flips import Rounded
 from gatedeploy.graph.modules import network
 from gatedeploy.graph.prices import Prices
-from gatedeploy.graph.rounding import Rounded, rounded_gates
+from gatedeploy.graph.rounding import rounded_gates
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.lowering import Lowered, lower
 from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
 from gatedeploy.price_tables import prices_of_target
-from gatedeploy.program import Program, evaluate
+from gatedeploy.program import Program, evaluate, with_tasks
 from gatedeploy.shapes import check_pictures
 
 
@@ -103,6 +105,7 @@ def collapse(
     tasks: Sequence[str] | None = None,
     target: str | Prices | None = "cpu",
     round_gates: int | None = None,
+    budget: Budget | float | None = None,
 ) -> Collapsed:
     """Collapse a gated network: every gate becomes a constant, and all that no output needs is cut away.
 
@@ -121,18 +124,19 @@ def collapse(
             many gates meet in additions; `gatedeploy prune --optimize max` measures both.
         round_gates: flip the least sure gates so that tensors have a whole multiple of this many channels. What is
             collapsed then is that network, and no longer the one that was trained.
+        budget: flip the least sure gates, so that the collapsed network needs at most this many multiply-adds for one
+            picture; up to 1 it is a share of those of the gated network. The layout for `target` may add to them.
+            A `Budget` has those of tasks, too.
 
     Raises:
-        InputError: the network cannot be captured, or a task does not exist.
+        InputError: the network cannot be captured, a task does not exist, or the budget cannot be met.
         CheckError: a weight or a prediction is no number; or the result differs from the gated network by more than
             rounding, which is a bug of gatedeploy.
     """
     clock = _Clock()
     program = _program(gated, example_input)
     clock.lap("capture")
-    rounded: tuple[Rounded, ...] = ()
-    if round_gates is not None:
-        program, rounded = rounded_gates(program, round_gates)
+    program, rounded = flipped(program, round_gates, budget)
     wanted = program if tasks is None else with_tasks(program, tasks)
     dtype = _precision(wanted)
     lowered = lower(wanted, prices_of_target(target))
@@ -147,6 +151,21 @@ def collapse(
     report = _report(program, collapsed, lowered, (parity, parity_float32), clock.seconds)
     collapsed.report = replace(report, rounded=rounded)
     return collapsed
+
+
+def flipped(
+    program: Program, round_gates: int | None, budget: Budget | float | None
+) -> tuple[Program, tuple[Rounded, ...]]:
+    """The network with such gates flipped as `collapse` is asked to flip, and which those were.
+
+    Raises:
+        InputError: both ways are asked for, or what is asked for cannot be.
+    """
+    if budget is None:
+        return (program, ()) if round_gates is None else rounded_gates(program, round_gates)
+    if round_gates is not None:
+        raise InputError("gates are flipped for whole vectors (round_gates) or for a budget; ask for one of them")
+    return within_budget(program, budget if isinstance(budget, Budget) else Budget(budget))
 
 
 def _program(gated: nn.Module | Program, example_input: Tensor | None) -> Program:
@@ -200,29 +219,6 @@ def _check_example(program: Program, example_input: Tensor | None) -> None:
             f"example_input: expected (batch, {expected}), the picture that the program was made for; "
             f"got {tuple(example_input.shape)}"
         )
-
-
-def with_tasks(program: Program, tasks: Sequence[str]) -> Program:
-    """The program with these outputs alone; passes drop what only the others needed.
-
-    Raises:
-        InputError: a task does not exist, or none was asked for.
-    """
-    known = list(program.outputs)
-    if isinstance(tasks, str):
-        raise InputError(f"tasks: expected a list of names, got the text {tasks!r}")
-    if not all(isinstance(task, str) for task in tasks):
-        raise InputError(f"tasks: expected names, as `task.name` has them, got {tasks!r}")
-    for task in tasks:
-        if task not in known:
-            raise InputError(f"no task {task!r} in this network; it has {', '.join(known)}{closest(task, known)}")
-    if not tasks:
-        raise InputError("no task was chosen; name at least one")
-    graph = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
-    graph.graph_copy(program.graph, copied)
-    graph.output(fx.map_arg({task: program.outputs[task] for task in tasks}, copied.__getitem__))
-    return replace(program, graph=graph)
 
 
 def _check_numbers(program: Program) -> None:

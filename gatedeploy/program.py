@@ -9,15 +9,15 @@ from __future__ import annotations
 import keyword
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, closest
 from gatedeploy.specs import InputSpec
 
 IMAGE = "image"
@@ -160,3 +160,26 @@ def flat_predictions(predictions: Any) -> dict[str, Any]:
                 raise InputError(f"two outputs would be called {name!r}; rename a task")
             flat[name] = leaf
     return flat
+
+
+def with_tasks(program: Program, tasks: Sequence[str]) -> Program:
+    """The program with these outputs alone; passes drop what only the others needed.
+
+    Raises:
+        InputError: a task does not exist, or none was asked for.
+    """
+    known = list(program.outputs)
+    if isinstance(tasks, str):
+        raise InputError(f"tasks: expected a list of names, got the text {tasks!r}")
+    if not all(isinstance(task, str) for task in tasks):
+        raise InputError(f"tasks: expected names, as `task.name` has them, got {tasks!r}")
+    for task in tasks:
+        if task not in known:
+            raise InputError(f"no task {task!r} in this network; it has {', '.join(known)}{closest(task, known)}")
+    if not tasks:
+        raise InputError("no task was chosen; name at least one")
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    graph.graph_copy(program.graph, copied)
+    graph.output(fx.map_arg({task: program.outputs[task] for task in tasks}, copied.__getitem__))
+    return replace(program, graph=graph)

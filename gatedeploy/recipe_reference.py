@@ -31,6 +31,7 @@ SECTIONS = {
     "train.balance": get_args(balance_sections.AnyBalance),
     "gates": recipe.Gates,
     "sparsity": recipe.Sparsity,
+    "budget": recipe.Budget,
 }
 GIVEN = {
     "data": (),

@@ -9,16 +9,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import gatedeploy as gd
 from gatedeploy.graph.capture import capture
+from gatedeploy.graph.gate_cost import GateCost
 from gatedeploy.graph.prices import Prices
 from gatedeploy.program import Program
 from tests.gate_patterns import PATTERNS, logits_of, set_gates
 from tests.prices import EXTREMES
-from tests.structures import EXAMPLE, STRUCTURES, Structure
+from tests.structures import EXAMPLE, STRUCTURES, HandGatedLast, Structure
 
 
 def for_each(structures: list[Structure]) -> pytest.MarkDecorator:
@@ -40,6 +41,16 @@ def captured(structure: Structure) -> tuple[nn.Module, Program]:
     return network, capture(network, EXAMPLE.double())
 
 
+@cache
+def gate_cost(structure: Structure) -> GateCost:
+    return GateCost(captured(structure)[1])
+
+
+def made(logits: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The choices as they are, as a cost takes them."""
+    return {name: (alpha > 0).double() for name, alpha in logits.items()}
+
+
 def assert_equal_to_scale(got: Any, expected: Any) -> None:
     ours, theirs = pytree.tree_leaves(got), pytree.tree_leaves(expected)
     assert len(ours) == len(theirs)
@@ -56,6 +67,12 @@ def test_collapsed_equals_gated(structure: Structure, pattern: str) -> None:
     thin = gd.collapse(program)
     with torch.no_grad():
         assert_equal_to_scale(thin(PICTURES), network(PICTURES))
+    assert thin.report is not None
+    counted = float(gate_cost(structure)(made(logits_of(network))).sum())
+    if structure.make is HandGatedLast:  # one decoder for two tasks, which run it once where they ask it the same
+        assert counted >= thin.report.fewest_macs
+    else:
+        assert counted == thin.report.fewest_macs
 
 
 @for_each(STRUCTURES)

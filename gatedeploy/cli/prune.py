@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,14 +14,15 @@ import typer
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
 from gatedeploy.benchmarks.layouts import Tried, check_runnable, try_layouts
 from gatedeploy.cli.screen import Json, count, note, print_json, say, table
-from gatedeploy.compiler import Collapsed, CollapseReport, collapse, with_flipped, with_tasks
+from gatedeploy.compiler import Collapsed, CollapseReport, collapse, flipped, with_flipped
 from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable, sha256
+from gatedeploy.graph.budget import Budget
 from gatedeploy.graph.choices import SiteChoice, TensorChoice
+from gatedeploy.graph.flips import Rounded
 from gatedeploy.graph.prices import Prices
-from gatedeploy.graph.rounding import Rounded, rounded_gates
 from gatedeploy.price_tables import TARGETS, own_table, prices_of
-from gatedeploy.program import Program
+from gatedeploy.program import Program, with_tasks
 
 LEVELS = ("none", "default", "max")
 
@@ -50,6 +52,14 @@ def prune(
             show_default="gates stay as they are",
         ),
     ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Flip the least sure gates so that the collapsed network needs at most this many multiply-adds; 0.4: "
+            "that share of the gated network's. depth=0.3: what the task depth may keep of its own. May be repeated.",
+            show_default="gates stay as they are",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Collapse a trained gated network into one plain network with an output per task.
@@ -59,6 +69,7 @@ def prune(
     source code of the network.
     """
     prices = _prices(optimize, target)
+    wanted = _budget(budget) if budget else None
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
@@ -67,9 +78,9 @@ def prune(
     tried: list[Tried] = []
     with located(str(checkpoint)):
         if optimize == "max" and prices is not None:
-            tried = _tried(read.program, chosen, round_gates, prices)
+            tried = _tried(flipped(read.program, round_gates, wanted)[0], chosen, prices)
             prices = tried[0].prices
-        thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates)
+        thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates, budget=wanted)
     assert thin.report is not None
     layouts = [{"name": each.name, "ms": each.ms, "ratio": each.ratio} for each in tried]
     source = {"name": checkpoint.name, "sha256": sha256(checkpoint)}
@@ -82,7 +93,7 @@ def prune(
         _show_layout(thin.report, prices, target)
     if tried:
         _show_tried(tried)
-    if round_gates is not None:
+    if round_gates is not None or wanted is not None:
         _show_rounded(thin.report.rounded)
     _show(thin.report, read.info.form, info, out)
 
@@ -97,11 +108,32 @@ def _prices(optimize: str, target: str) -> Prices | None:
     return prices_of(TARGETS[target])
 
 
-def _tried(program: Program, tasks: list[str] | None, round_gates: int | None, prices: Prices) -> list[Tried]:
+def _budget(asked: Sequence[str]) -> Budget:
+    """The whole network's and those of tasks."""
+    amounts: dict[str, float] = {}
+    for each in asked:
+        task, _, amount = each.rpartition("=")
+        if task in amounts:
+            raise InputError(f"--budget {each}: stands twice; name the whole network and each task once")
+        amounts[task] = _amount(amount, each)
+    return Budget(amounts.pop("", None), amounts)
+
+
+def _amount(text: str, asked: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise InputError(
+            f"--budget {asked}: expected multiply-adds such as 8e6, a share such as 0.4, or that of a task: depth=0.3"
+        )
+    return number
+
+
+def _tried(program: Program, tasks: list[str] | None, prices: Prices) -> list[Tried]:
     """Several layouts, run here; the fastest first."""
-    program = program if tasks is None else with_tasks(program, tasks)
-    program = program if round_gates is None else rounded_gates(program, round_gates)[0]
-    return try_layouts(program, prices, say=note)
+    return try_layouts(program if tasks is None else with_tasks(program, tasks), prices, say=note)
 
 
 def _described(info: ModelInfo, thin: Collapsed, more: dict[str, Any]) -> ModelInfo:
@@ -182,7 +214,7 @@ def _show_layout(report: CollapseReport, prices: Prices, target: str) -> None:
 
 def _show_rounded(rounded: Sequence[Rounded]) -> None:
     if not rounded:
-        say("No gate had to be flipped: all counts are whole multiples, none or all.")
+        say("No gate had to be flipped: the network is as asked for already.")
         return
     names = ["gate", "channels kept by the task", "rounded", "choices flipped"]
     table(names, [[gate.gate, *map(str, (gate.before, gate.after, gate.flipped))] for gate in rounded])

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from gatedeploy.errors import InputError
 from gatedeploy.shapes import depends_on_batch, entries
 from gatedeploy.specs import InputSpec
 
@@ -231,6 +232,16 @@ class ChannelGraph:
             self._weight_values[key] = value
             self.weight_of.update({int(id_): (name, axis, block, index) for index, id_ in enumerate(value.ids)})
         return self._weight_values[key]
+
+    def constant(self, logits: Value, reader: str) -> str:
+        """The name of the weight that holds a gate's logits; `InputError` where `reader` computes them."""
+        known = self.weight_of.get(int(logits.ids[0]))
+        if known is None:
+            raise InputError(
+                f"{reader}: this gate is computed from the picture; only gates whose logits are weights of the "
+                "network become constant and can be collapsed"
+            )
+        return known[0]
 
     def weight_values(self) -> Iterator[Value]:
         """The weights that have been asked for as channels."""

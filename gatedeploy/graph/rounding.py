@@ -1,38 +1,13 @@
-"""Gates flipped so that kernels compute whole vectors: the one thing that changes what a network computes."""
+"""Gates flipped so that kernels compute whole vectors."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gatedeploy.errors import InputError
-from gatedeploy.gating.operators import SELECT, per_channel
+from gatedeploy.graph.flips import Rounded, gates_of, with_choices
 from gatedeploy.program import Program
-from gatedeploy.shapes import shapes_of
-
-BARELY = 1e-6
-"""The logit of a gate that stood at 0, flipped."""
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """A gate some of whose choices were flipped.
-
-    Args:
-        gate: the name of its logits among the weights.
-        before: how many channels it left to the task.
-        after: how many it leaves to it now.
-        flipped: how many of its choices changed.
-        choices: how many it has.
-    """
-
-    gate: str
-    before: int
-    after: int
-    flipped: int
-    choices: int
 
 
 def rounded_gates(program: Program, multiple: int) -> tuple[Program, tuple[Rounded, ...]]:
@@ -50,23 +25,13 @@ def rounded_gates(program: Program, multiple: int) -> tuple[Program, tuple[Round
     """
     if not isinstance(multiple, int) or multiple < 2:
         raise InputError(f"gates are rounded to a whole number of channels of at least 2, such as 8; got {multiple!r}")
-    shapes = shapes_of(program)
-    weights = dict(program.weights)
-    rounded: dict[str, Rounded] = {}
-    for node in program.graph.nodes:
-        if node.target is not SELECT or node.args[2].op != "get_attr":
-            continue
-        gate, group, channels = str(node.args[2].target), node.args[3], shapes[node][node.args[4]]
-        if gate in rounded:
-            continue
-        logits = program.weights[gate]
-        flips = _flips(logits, per_channel(torch.arange(len(logits)), group, channels).bincount(), multiple)
-        if not flips:
-            continue
-        weights[gate] = _flipped(logits, flips)
-        counts = [int(per_channel(each > 0, group, channels).sum()) for each in (logits, weights[gate])]
-        rounded[gate] = Rounded(gate, counts[0], counts[1], len(flips), len(logits))
-    return replace(program, weights=weights), tuple(rounded.values())
+    chosen = {}
+    for gate in gates_of(program):
+        logits = program.weights[gate.name]
+        sizes = gate.per_channel(torch.arange(len(logits))).bincount()
+        chosen[gate.name] = logits > 0
+        chosen[gate.name][_flips(logits, sizes, multiple)] ^= True
+    return with_choices(program, chosen)
 
 
 def _flips(logits: Tensor, sizes: Tensor, multiple: int) -> list[int]:
@@ -86,9 +51,3 @@ def _flips(logits: Tensor, sizes: Tensor, multiple: int) -> list[int]:
                 break
         ways.append(flips)
     return min(ways, key=lambda flips: (len(flips), float(logits[flips].abs().sum())))
-
-
-def _flipped(logits: Tensor, flips: list[int]) -> Tensor:
-    made = logits.clone()
-    made[flips] = torch.where(logits[flips] == 0, torch.full_like(logits[flips], BARELY), -logits[flips])
-    return made

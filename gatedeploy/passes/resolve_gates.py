@@ -35,7 +35,7 @@ class ResolveGates(Pass):
             renaming.read_by(operation)
             if operation.target is SELECT:
                 specific, shared, logits = operation.operands
-                chosen = _chosen(_constant(graph, operation, logits.value.ids), operation)
+                chosen = _chosen(graph.weights[graph.constant(logits.value, operation.name)], operation)
                 new = np.where(chosen, specific.value.ids, shared.value.ids)
                 renaming.rename(operation.output.ids, new)
                 continue
@@ -66,7 +66,7 @@ def _chosen(gate_logits: Tensor, operation: Operation) -> np.ndarray:
 
 def _own(graph: ChannelGraph, operation: Operation) -> Numbers:
     """(channels,) the specific feature's weights."""
-    weight = _constant(graph, operation, operation.operands[2].value.ids).double()
+    weight = graph.weights[graph.constant(operation.operands[2].value, operation.name)].double()
     if not bool(((weight >= 0) & (weight <= 1)).all()):
         raise InputError(
             f"{operation.name}: a soft gate's weights lie between 0 and 1; these go from {float(weight.min()):g} to "
@@ -81,7 +81,7 @@ def _own(graph: ChannelGraph, operation: Operation) -> Numbers:
 def _blend(graph: ChannelGraph, operation: Operation) -> None:
     features = [operand for operand in operation.operands if operand.need is Need.ALIGNED]
     (logits,) = (operand for operand in operation.operands if operand.need is Need.WHOLE)
-    mix_logits = _constant(graph, operation, logits.value.ids)
+    mix_logits = graph.weights[graph.constant(logits.value, operation.name)]
     channels = len(operation.output.ids)
     _check_width(operation, mix_logits, (len(features), channels), channels)
     operation.target = BLEND
@@ -96,13 +96,3 @@ def _check_width(operation: Operation, logits: Tensor, expected: tuple[int, ...]
             f"{operation.name}: its logits have shape {tuple(logits.shape)}; features of {channels} channels need "
             f"{expected}. Make the gate or mix for as many channels as the features have"
         )
-
-
-def _constant(graph: ChannelGraph, operation: Operation, ids: np.ndarray) -> Tensor:
-    known = graph.weight_of.get(int(ids[0]))
-    if known is None:
-        raise InputError(
-            f"{operation.name}: this gate is computed from the picture; only gates whose logits are weights of the "
-            "network become constant and can be collapsed"
-        )
-    return graph.weights[known[0]]

@@ -12,9 +12,13 @@ from torch import Tensor
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError
+from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.gating.woven import WovenNetwork
+from gatedeploy.graph.budget import Budget, limits_of
+from gatedeploy.graph.gate_cost import GateCost
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Batch, divided, further_batches, prefetched, training_batches
+from gatedeploy.training.budget import BudgetKeeper
 from gatedeploy.training.device import make_fabric
 from gatedeploy.training.journal import Journal, RunJournal
 from gatedeploy.training.measure import measure
@@ -96,10 +100,19 @@ class _Trainer:
         self.fabric = make_fabric(run.recipe.train)
         self.network = self.fabric.setup_module(run.network)
         self.scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        self.stepper = Stepper(run, self.network, self.fabric.backward, self.scaler)
         self.kept, self.held_out = divided(len(run.data.train), run.hold_out, run.recipe.train.seed)
         self.steps_per_epoch = len(self._batches(0))
         self.steps = self.steps_per_epoch * run.epochs
+        self.budget = self._budget()
+        self.stepper = Stepper(run, self.network, self.fabric.backward, self.scaler, self.budget)
+
+    def _budget(self) -> BudgetKeeper | None:
+        network, recipe = self.run.network, self.run.recipe
+        if recipe.budget is None or not isinstance(network, GatedNetwork):
+            return None
+        cost = GateCost(self.skeleton.program)
+        limits = limits_of(cost, Budget(recipe.budget.macs, recipe.budget.tasks))
+        return BudgetKeeper(network, cost, limits, recipe.gates.learning_rate, recipe.gates.end * self.steps)
 
     def _batches(self, epoch: int) -> list[list[int]]:
         train = self.run.recipe.train
@@ -136,7 +149,7 @@ class _Trainer:
             if (position + 1) % LOOK_EVERY == 0 or position + 1 == self.steps_per_epoch:
                 rate = {"learning_rate": learning_rate(self.run.recipe, clock)}
                 journal.steps(clock.step + 1, {**losses.look(), **rate})
-        self.stepper.end_epoch()
+        self.stepper.end_epoch(Clock((epoch + 1) * self.steps_per_epoch, epoch, self.steps))
         if not all_finite(self.run.network):
             raise CheckError(_no_number(self.run, epoch, f"step {self.steps_per_epoch}: a weight is no number"))
 
@@ -171,6 +184,9 @@ class _Trainer:
             name, shares = decided
             scalars |= {f"{name}/{task}": share for task, share in shares.items()}
             said.append(f"{name} {' / '.join(f'{share:.2f}' for share in shares.values())}")
+        if self.budget is not None:
+            scalars |= {f"budget/{name}": share for name, share in self.budget.used().items()}
+            said.append(f"of the budget {' / '.join(f'{share:.2f}' for share in self.budget.used().values())}")
         journal.epoch(epochs, self.run.epochs, epochs * self.steps_per_epoch, scalars, ", ".join(said))
 
 

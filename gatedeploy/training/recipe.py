@@ -101,6 +101,24 @@ class Sparsity(Section):
 
 
 @dataclass(frozen=True)
+class Budget(Section):
+    """What the collapsed network may cost; gates are drawn to it, and meet it when they stand still.
+
+    Args:
+        macs: its multiply-adds for one picture. Up to 1: a share of those of the gated network, all its branches.
+        tasks: by task, those that its own branch and head compute. Up to 1: a share of what these have.
+    """
+
+    macs: Positive | None = None
+    tasks: Mapping[str, Positive] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.macs is None and not self.tasks:
+            raise FieldError(("macs",), "is missing; name what the collapsed network may cost, such as 0.4")
+
+
+@dataclass(frozen=True)
 class Constant(Section):
     """The learning rate stays."""
 
@@ -194,6 +212,7 @@ class Recipe(Section):
         method: what tasks share by instead of gates, e.g. `{name: cross_stitch}`; None for gates.
         gates: the gates; nothing to another method.
         sparsity: the penalty on them; likewise.
+        budget: what the collapsed network may cost, instead of a penalty; likewise.
     """
 
     data: Component
@@ -203,6 +222,7 @@ class Recipe(Section):
     method: Component | None = None
     gates: Gates = field(default_factory=Gates)
     sparsity: Sparsity = field(default_factory=Sparsity)
+    budget: Budget | None = None
 
     def chosen_tasks(self, offered: Sequence[Task]) -> tuple[Task, ...]:
         """The tasks to train, with the recipe's weights and targets.

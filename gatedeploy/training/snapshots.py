@@ -115,7 +115,7 @@ def said_nothing_of(stage: str) -> tuple[str, ...]:
     """The keys of a recipe that say nothing of a network of this stage, so that another value there is no matter."""
     if stage == "gated":
         return ("train.rivals",)
-    of_gates = ("gates", "sparsity", "tasks.*.sparsity_target", "train.rivals")
+    of_gates = ("gates", "sparsity", "budget", "tasks.*.sparsity_target", "train.rivals")
     if stage not in ("start", "single", "shared"):  # another method's network
         return of_gates
     of_the_network = (*of_gates, "method", "train.hold_out", "train.balance")

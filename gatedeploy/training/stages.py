@@ -26,13 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from gatedeploy.artifact import ModelInfo
-from gatedeploy.errors import InputError
+from gatedeploy.errors import InputError, located
 from gatedeploy.files import check_writable, replacing_file
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.gating.placing import OVER_WHOLES
+from gatedeploy.graph.budget import Budget, limits_of
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
+from gatedeploy.graph.gate_cost import GateCost
 from gatedeploy.graph.precompute import precomputed
 from gatedeploy.specs import Task
 from gatedeploy.training.balancing import make_balance
@@ -120,7 +122,9 @@ def train_recipe(
         raise InputError(f"{out}: holds a training already ({begun}); go on with --resume, or choose another --out")
     if resume and not begun:
         journal.say(f"{out}: holds no training to go on with; beginning one")
-    if not (recipe.method or recipe.sparsity.weight or recipe.gates.kind in OVER_WHOLES):
+    if recipe.budget and recipe.sparsity.weight and not recipe.method:
+        journal.say("budget: draws the gates instead of sparsity.weight, which is left out")
+    if not (recipe.method or recipe.sparsity.weight or recipe.budget or recipe.gates.kind in OVER_WHOLES):
         journal.say("sparsity.weight is 0: nothing but the tasks themselves makes channels shared, so few will be")
     branched = isinstance(check_collapsible(recipe, parts, tasks), Branched)
     start = {task.name: road.start(task) for task in tasks} if branched and recipe.train.single_epochs else {}
@@ -143,6 +147,10 @@ def check_collapsible(recipe: Recipe, parts: Parts, tasks: tuple[Task, ...]) -> 
     """
     if recipe.method is None:
         network: nn.Module = gated_network(recipe, parts, tasks, {})
+        if recipe.budget is not None:
+            cost = GateCost(capture(network, torch.zeros(2, *parts.data.input.shape)))
+            with located("budget"):
+                limits_of(cost, Budget(recipe.budget.macs, recipe.budget.tasks))
         plain: nn.Module = MultiHead(parts.make_backbone(), {task.name: parts.make_head(task) for task in tasks})
     else:
         network = plain = _of_method(recipe.method.name, parts, tasks)
@@ -249,10 +257,11 @@ def gated_network(
         tasks: of the recipe.
         start: trained nets by task, from which branches and heads start; without one both start as they are made.
     """
-    if recipe.gates.kind in OVER_WHOLES and recipe.sparsity.weight:
+    closing = "sparsity.weight" if recipe.sparsity.weight else "budget" if recipe.budget else None
+    if recipe.gates.kind in OVER_WHOLES and closing:
         raise InputError(
-            f"sparsity.weight closes channels (InterroGate eq. 4), and gates.kind {recipe.gates.kind} has none; leave "
-            "it out, or gate channels"
+            f"{closing} closes channels (InterroGate eq. 4), and gates.kind {recipe.gates.kind} has none; leave it "
+            "out, or gate channels"
         )
     heads = {task.name: parts.make_head(task) for task in tasks}
     network = gate(

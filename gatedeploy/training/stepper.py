@@ -13,6 +13,7 @@ from gatedeploy.gating.sparsity import sparsity_penalty
 from gatedeploy.gating.woven import WovenNetwork
 from gatedeploy.training.balancing import make_balance
 from gatedeploy.training.batches import Batch
+from gatedeploy.training.budget import BudgetKeeper
 from gatedeploy.training.losses import task_loss
 from gatedeploy.training.optimisers import Optimisers
 from gatedeploy.training.run import Run
@@ -30,12 +31,21 @@ class Stepper:
         network: the run's, as it is called on its device.
         backward: fills in the gradients of a scalar.
         scaler: of 16-bit training; None without it.
+        budget: draws the gates to what the collapsed network may cost; None without a budget.
     """
 
-    def __init__(self, run: Run, network: nn.Module, backward: Callable[..., None], scaler: Any = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        network: nn.Module,
+        backward: Callable[..., None],
+        scaler: Any = None,
+        budget: BudgetKeeper | None = None,
+    ) -> None:
         self.run = run
         self.network = network
         self.backward = backward
+        self.budget = budget
         self.balance = make_balance(run.balance, run.network, run.tasks, backward)
         self.optimisers = Optimisers(run.network, run.recipe, scaler, self.balance.parameters())
         self.in_turns = run.hold_out > 0 and isinstance(run.network, GatedNetwork)
@@ -57,6 +67,8 @@ class Stepper:
             The losses before the step: one per task, and the weighted penalty.
         """
         rate, moving = learning_rate(self.run.recipe, clock), gates_move(self.run.recipe, clock)
+        if self.budget is not None and not moving:
+            self.budget.settle()
         self.optimisers.prepare(rate, moving)
         if isinstance(self.run.network, WovenNetwork):
             self.run.network.at(clock.share)
@@ -75,9 +87,13 @@ class Stepper:
                 penalty = self._turn_gates(clock, other)
         return torch.stack([*losses, penalty]).detach()
 
-    def end_epoch(self) -> None:
-        """An epoch is over."""
+    def end_epoch(self, clock: Clock) -> None:
+        """An epoch is over; `clock` stands at the step behind it."""
         self.balance.end_epoch()
+        if self.budget is not None:
+            self.budget.end_epoch()
+            if clock.step == clock.steps:
+                self.budget.settle()
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain containers: of the optimisers, and of how losses are balanced."""
@@ -100,6 +116,8 @@ class Stepper:
     def _penalty(self, clock: Clock, moving: bool) -> Tensor:
         network, sparsity = self.run.network, self.run.recipe.sparsity
         weight = sparsity_weight(self.run.recipe, clock)
+        if self.budget is not None and moving:
+            return self.budget.penalty(clock.step)
         if isinstance(network, GatedNetwork) and moving and weight:
             return weight * sparsity_penalty(network, sparsity.form, sparsity.scale)
         if isinstance(network, WovenNetwork):

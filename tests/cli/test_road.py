@@ -80,6 +80,45 @@ def test_prune_with_rounded_gates(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "--round-gates" in capsys.readouterr().err
 
 
+def test_prune_to_a_budget(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three of six channels are kind's own, all six are depth's, and four of four behind them."""
+    checkpoint, out = str(folder / "checkpoint.pt"), str(tmp_path / "thin.safetensors")
+    given = ["prune", checkpoint, "--out", out, "--optimize", "none"]
+    before = document(capsys, *given)
+    found = document(capsys, *given, "--budget", "0.55")
+    most = 0.55 * found["gated"]["macs"]
+    assert found["collapsed"]["macs"] <= most < before["collapsed"]["macs"]
+    assert sum(gate["flipped"] for gate in found["rounded_gates"]) > 0
+    assert document(capsys, "inspect", out)["metrics"] == {}
+    told = output(capsys, *given, "--budget", "0.55", "--budget", "depth=0.5")
+    assert "this is no longer the network that was trained" in told
+    again = document(capsys, *given, "--budget", str(before["collapsed"]["macs"]))
+    assert not again["rounded_gates"]
+    assert document(capsys, "inspect", out)["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (["0.1"], "multiply-adds cannot be reached: with every gate closed, so that all is shared, "),
+        (
+            ["much"],
+            "--budget much: expected multiply-adds such as 8e6, a share such as 0.4, or that of a task: depth=0.3",
+        ),
+        (["0.5", "6e4"], "--budget 6e4: stands twice"),
+        (["height=0.5"], "a budget height: expected kind or depth"),
+        (["depth=-1"], "--budget depth=-1: expected multiply-adds"),
+    ],
+)
+def test_a_budget_that_cannot_be(
+    folder: Path, tmp_path: Path, budget: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [word for each in budget for word in ("--budget", each)]
+    assert run(["prune", str(folder / "checkpoint.pt"), "--out", str(tmp_path / "thin.safetensors"), *asked]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_written_may_be_read_by_others(folder: Path, tmp_path: Path) -> None:
     """All files have the mode that new files have here."""
     (tmp_path / "usual").touch()

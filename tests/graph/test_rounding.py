@@ -7,7 +7,8 @@ from torch import Tensor
 import gatedeploy as gd
 from gatedeploy.errors import InputError
 from gatedeploy.gating.layers import ChannelGate
-from gatedeploy.graph.rounding import Rounded, rounded_gates
+from gatedeploy.graph.flips import Rounded
+from gatedeploy.graph.rounding import rounded_gates
 from tests.graph.small import PICTURE, Net, conv, prepared, program_of
 
 

@@ -1,0 +1,115 @@
+"""Gates that are trained to meet a budget of the collapsed network.
+
+The paper's penalty (InterroGate eq. 4) steers towards a share of channels, and where it ends nobody knows before. Here
+the penalty is what the collapsed network costs (`graph/gate_cost.py`), with a multiplier that follows from how far the
+cost is above a path to the budget. What is missing when gates stand still is flipped, the least sure choices first, so
+that the budget is met to within a hundredth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gatedeploy.gating.network import GatedNetwork
+from gatedeploy.graph.budget import Limit, within
+from gatedeploy.graph.flips import with_signs
+from gatedeploy.graph.gate_cost import GateCost
+
+LOOKS = 100
+"""How often what the network costs is looked at, at least, while gates move; but at every fifth step at least."""
+
+ARRIVAL = 0.75
+"""Where the path to the budget ends, as a share of the time in which gates move: weights and gates settle after it."""
+
+PULL = 3.0
+"""By how much α would be drawn in the time in which gates move, if the cost stayed as far above the path as it begins
+above the budget. α begins 0.1 above the threshold. In simulations gates whose tasks pull each by 0.02 to 1 in that time
+end within a few hundredths of a budget with this pull, and lag behind the path with a third of it."""
+
+
+class BudgetKeeper:
+    """Draws the gates of one network to what it may cost.
+
+    Args:
+        network: on the device where it is trained.
+        cost: of its program.
+        limits: see `gatedeploy.graph.budget.limits_of`.
+        learning_rate: of the gates.
+        steps: in how many they move.
+    """
+
+    def __init__(
+        self, network: GatedNetwork, cost: GateCost, limits: Sequence[Limit], learning_rate: float, steps: float
+    ) -> None:
+        self.cost, self.limits, self.steps = cost, list(limits), steps
+        named = dict(network.named_parameters())
+        self.gate_logits = {name: named[name] for name in cost.gates}
+        self.every = min(5, max(1, int(steps) // LOOKS))
+        self.unit = 4 * PULL / (learning_rate * max(steps, 1))  # near the threshold the derivative of σ is 1/4
+        self.start = self._spent({name: torch.ones(count) for name, count in cost.gates.items()})
+        self._pull: dict[str, Tensor] = {}
+
+    def penalty(self, step: int) -> Tensor:
+        """A scalar whose gradient draws the gates to the budget; `step` counts from 0."""
+        if not self._pull or step % self.every == 0:
+            self._pull = self._look(step)
+        return torch.stack(
+            [(self._pull[name] * logits.sigmoid()).sum() for name, logits in self.gate_logits.items()]
+        ).sum()
+
+    def end_epoch(self) -> None:
+        """Look anew at the next step, as a run does that is resumed there."""
+        self._pull = {}
+
+    def settle(self) -> None:
+        """Flip what it takes to meet the budget; nothing where that was done before."""
+        chosen = within(self.cost, self._on_cpu(), self.limits)
+        with torch.no_grad():
+            for name, logits in self.gate_logits.items():
+                logits.copy_(with_signs(logits, chosen[name]))
+
+    def used(self) -> dict[str, float]:
+        """What the collapsed network costs now, by limit: as a share of that, by task or `all`."""
+        return {
+            limit.branch or "all": spent / limit.most for limit, spent in zip(self.limits, self._now(), strict=True)
+        }
+
+    def _now(self) -> list[float]:
+        return self._spent({name: (logits > 0).double() for name, logits in self._on_cpu().items()})
+
+    def _look(self, step: int) -> dict[str, Tensor]:
+        """By gate, how strongly each choice is drawn to close."""
+        logits = self._on_cpu()
+        now = self._now()
+        openness = {name: alpha.double().sigmoid().requires_grad_() for name, alpha in logits.items()}
+        soft = self.cost(openness)
+        pull = {name: torch.zeros(count, dtype=torch.float64) for name, count in self.cost.gates.items()}
+        for number, limit in enumerate(self.limits):
+            multiplier = self._multiplier(number, now[number], step)
+            if not multiplier:
+                continue
+            grads = torch.autograd.grad(
+                limit.of(self.cost, soft), list(openness.values()), retain_graph=True, materialize_grads=True
+            )
+            mean = torch.cat([grad[grad > 0] for grad in grads]).mean()
+            for name, grad in zip(openness, grads, strict=True):
+                pull[name] += multiplier * grad / mean
+        return {name: each.to(self.gate_logits[name]) for name, each in pull.items()}
+
+    def _multiplier(self, number: int, spent: float, step: int) -> float:
+        """Grows with how far the cost is above the path from where it began to the limit; 0 below it."""
+        start, most = self.start[number], self.limits[number].most
+        if start <= most:
+            return 0.0
+        path = start + (most - start) * min(1.0, step / (ARRIVAL * max(self.steps, 1)))
+        return self.unit * max(0.0, (spent - path) / (start - most))
+
+    def _spent(self, openness: dict[str, Tensor]) -> list[float]:
+        costs = self.cost(openness)
+        return [float(limit.of(self.cost, costs)) for limit in self.limits]
+
+    def _on_cpu(self) -> dict[str, Tensor]:
+        return {name: logits.detach().cpu() for name, logits in self.gate_logits.items()}
