@@ -100,7 +100,7 @@ def test_what_is_no_recipe_yaml_is_told_with_its_line(file: Path, text: str, lin
 
 
 def test_what_is_yaml_and_no_recipe_is_explained(file: Path) -> None:
-    keys = "data, model, train, tasks, method, gates, sparsity"
+    keys = "data, model, train, tasks, method, gates, sparsity, budget"
     assert refused(file, "") == f"{file}: expected the keys {keys}, got None"
     assert "got ['a']" in refused(file, "- a\n")
     assert "[" * 9 not in refused(file, "a: " + "[" * 5000)
