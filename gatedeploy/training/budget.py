@@ -51,6 +51,7 @@ class BudgetKeeper:
         self.unit = 4 * PULL / (learning_rate * max(steps, 1))  # near the threshold the derivative of σ is 1/4
         self.start = self._spent({name: torch.ones(count) for name, count in cost.gates.items()})
         self._pull: dict[str, Tensor] = {}
+        self._settled = False
 
     def penalty(self, step: int) -> Tensor:
         """A scalar whose gradient draws the gates to the budget; `step` counts from 0."""
@@ -65,7 +66,10 @@ class BudgetKeeper:
         self._pull = {}
 
     def settle(self) -> None:
-        """Flip what it takes to meet the budget; nothing where that was done before."""
+        """Flip what it takes to meet the budget, once: gates stand still from then on."""
+        if self._settled:
+            return
+        self._settled = True
         chosen = within(self.cost, self._on_cpu(), self.limits)
         with torch.no_grad():
             for name, logits in self.gate_logits.items():

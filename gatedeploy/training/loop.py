@@ -185,8 +185,9 @@ class _Trainer:
             scalars |= {f"{name}/{task}": share for task, share in shares.items()}
             said.append(f"{name} {' / '.join(f'{share:.2f}' for share in shares.values())}")
         if self.budget is not None:
-            scalars |= {f"budget/{name}": share for name, share in self.budget.used().items()}
-            said.append(f"of the budget {' / '.join(f'{share:.2f}' for share in self.budget.used().values())}")
+            used = self.budget.used()
+            scalars |= {f"budget/{name}": share for name, share in used.items()}
+            said.append(f"of the budget {' / '.join(f'{share:.2f}' for share in used.values())}")
         journal.epoch(epochs, self.run.epochs, epochs * self.steps_per_epoch, scalars, ", ".join(said))
 
 
