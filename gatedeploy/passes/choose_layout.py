@@ -6,7 +6,7 @@ import numpy as np
 
 from gatedeploy.graph.channels import ChannelGraph, Ids, Need, Operation
 from gatedeploy.passes.base import Pass, made_once
-from gatedeploy.passes.fold_norms import FoldNorms
+from gatedeploy.passes.unite_channelwise import UniteChannelwise
 
 
 class ChooseLayout(Pass):
@@ -21,7 +21,7 @@ class ChooseLayout(Pass):
        which runs are taken for channels into the order of these.
     """
 
-    requires = (FoldNorms,)
+    requires = (UniteChannelwise,)
 
     def run(self, graph: ChannelGraph) -> None:
         """See the class."""

@@ -21,8 +21,10 @@ from gatedeploy.training.batches import Batch, divided, further_batches, prefetc
 from gatedeploy.training.budget import BudgetKeeper
 from gatedeploy.training.device import make_fabric
 from gatedeploy.training.journal import Journal, RunJournal
+from gatedeploy.training.live import train_live
 from gatedeploy.training.measure import measure
 from gatedeploy.training.metrics import headline
+from gatedeploy.training.pieces import NotLiveError
 from gatedeploy.training.run import Run
 from gatedeploy.training.schedules import Clock, learning_rate
 from gatedeploy.training.snapshots import (
@@ -37,6 +39,9 @@ from gatedeploy.training.snapshots import (
     write_snapshot,
 )
 from gatedeploy.training.stepper import Stepper
+
+WORTH_IT = 50
+"""For how many steps gates have to stand still so that what lost is left out: to find out takes as long as a few."""
 
 LOOK_EVERY = 20
 """Steps between two looks at the losses. Each look waits for the device, so not every step takes one."""
@@ -67,7 +72,7 @@ def fit(run: Run, journal: Journal, resume: bool = False) -> ModelInfo:
         if snapshot.epochs >= run.epochs:
             journal.say(f"{run.title}: {snapshot.epochs} epochs are done already")
             return snapshot.info
-    trainer = _Trainer(run)
+    trainer = _Trainer(run, journal)
     done = trainer.restore(snapshot)
     with journal.run(run.title, run.folder, trainer.steps, done * trainer.steps_per_epoch) as run_journal:
         for epoch in range(done, run.epochs):
@@ -75,6 +80,8 @@ def fit(run: Run, journal: Journal, resume: bool = False) -> ModelInfo:
             info = trainer.measured()
             trainer.write(path, info, epoch + 1)
             trainer.tell(run_journal, info, epoch + 1)
+    if isinstance(run.network, WovenNetwork):
+        run.network.run_in_training(None)
     run.network.cpu()
     return info
 
@@ -94,8 +101,9 @@ def _resumable(run: Run, path: Path) -> Snapshot:
 class _Trainer:
     """The state of a run: network, optimisers and device."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, journal: Journal) -> None:
         self.run = run
+        self.journal = journal
         self.skeleton = Skeleton(run.network, run.data.input)  # while the network is on the CPU
         self.fabric = make_fabric(run.recipe.train)
         self.network = self.fabric.setup_module(run.network)
@@ -104,7 +112,9 @@ class _Trainer:
         self.steps_per_epoch = len(self._batches(0))
         self.steps = self.steps_per_epoch * run.epochs
         self.budget = self._budget()
-        self.stepper = Stepper(run, self.network, self.fabric.backward, self.scaler, self.budget)
+        self.stepper = Stepper(
+            run, self.network, self.fabric.backward, self.scaler, self.budget, stand_still=self._stand_still
+        )
 
     def _budget(self) -> BudgetKeeper | None:
         network, recipe = self.run.network, self.run.recipe
@@ -113,6 +123,20 @@ class _Trainer:
         cost = GateCost(self.skeleton.program)
         limits = limits_of(cost, Budget(recipe.budget.macs, recipe.budget.tasks))
         return BudgetKeeper(network, cost, limits, recipe.gates.learning_rate, recipe.gates.end * self.steps)
+
+    def _stand_still(self, images: Tensor) -> None:
+        """Gates move no more: they are made to meet the budget, and what lost at them is left out from here on."""
+        network, end = self.run.network, self.run.recipe.gates.end
+        if self.budget is not None:
+            self.budget.settle()
+        if not isinstance(network, GatedNetwork) or network.whole_gates() or (1 - end) * self.steps < WORTH_IT:
+            return
+        try:
+            share = train_live(network, self.skeleton, images)
+            told = f"of the multiply-adds {share:.0%} are trained from here on, what lost is left out"
+        except NotLiveError as error:
+            told = f"all branches go on being trained, since {error}"
+        self.journal.say(f"{self.run.title}: gates stand still; {told}")
 
     def _batches(self, epoch: int) -> list[list[int]]:
         train = self.run.recipe.train

@@ -32,6 +32,7 @@ class Stepper:
         backward: fills in the gradients of a scalar.
         scaler: of 16-bit training; None without it.
         budget: draws the gates to what the collapsed network may cost; None without a budget.
+        stand_still: told, once, of the first batch before whose step gates do not move any more.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Stepper:
         backward: Callable[..., None],
         scaler: Any = None,
         budget: BudgetKeeper | None = None,
+        stand_still: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.run = run
         self.network = network
         self.backward = backward
         self.budget = budget
+        self._stand_still = stand_still
         self.balance = make_balance(run.balance, run.network, run.tasks, backward)
         self.optimisers = Optimisers(run.network, run.recipe, scaler, self.balance.parameters())
         self.in_turns = run.hold_out > 0 and isinstance(run.network, GatedNetwork)
@@ -67,8 +70,9 @@ class Stepper:
             The losses before the step: one per task, and the weighted penalty.
         """
         rate, moving = learning_rate(self.run.recipe, clock), gates_move(self.run.recipe, clock)
-        if self.budget is not None and not moving:
-            self.budget.settle()
+        if not moving and self._stand_still is not None:
+            self._stand_still(batch[0])
+            self._stand_still = None
         self.optimisers.prepare(rate, moving)
         if isinstance(self.run.network, WovenNetwork):
             self.run.network.at(clock.share)

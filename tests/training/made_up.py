@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,8 +78,13 @@ def make_backbone() -> nn.Module:
     )
 
 
-def parts(data: MadeUp | None = None) -> Parts:
-    return Parts(data or MadeUp(), make_backbone, Head)
+def without_dropout() -> nn.Module:
+    """The same in training as in evaluation, but for the statistics of norms."""
+    return nn.Sequential(*(layer for layer in make_backbone().children() if not isinstance(layer, nn.Dropout)))
+
+
+def parts(data: MadeUp | None = None, backbone: Callable[[], nn.Module] = make_backbone) -> Parts:
+    return Parts(data or MadeUp(), backbone, Head)
 
 
 def recipe(*, epochs: int = 2, single_epochs: int = 0, **sections: object) -> Recipe:

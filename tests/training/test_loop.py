@@ -4,21 +4,24 @@ import io
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.program import evaluate
+from gatedeploy.training import loop
 from gatedeploy.training.batches import Batch
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.loop import fit
@@ -26,16 +29,18 @@ from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.run import Run
 from gatedeploy.training.snapshots import read_snapshot
 from gatedeploy.training.stages import gated_network
-from tests.training.made_up import TASKS, Head, MadeUp, Noise, make_backbone, parts, recipe
+from tests.training.made_up import TASKS, Head, MadeUp, Noise, make_backbone, parts, recipe, without_dropout
 
 
 def quiet() -> Journal:
     return Journal(Console(file=io.StringIO()), tensorboard=False)
 
 
-def gated_run(folder: Path, made: Recipe, data: MadeUp | None = None) -> Run:
+def gated_run(
+    folder: Path, made: Recipe, data: MadeUp | None = None, backbone: Callable[[], nn.Module] = make_backbone
+) -> Run:
     torch.manual_seed(7)
-    built = parts(data)
+    built = parts(data, backbone)
     tasks = made.chosen_tasks(TASKS)
     return Run("gated", gated_network(made, built, tasks, {}), tasks, made.train.epochs, made, built.data, folder)
 
@@ -59,6 +64,8 @@ class Faulty(Noise):
         if len(self.asked) > self.good:
             if self.how == "interrupt":
                 raise KeyboardInterrupt
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             labels["depth"] = labels["depth"] + math.inf
         return images, labels
 
@@ -103,23 +110,36 @@ def interrupted(folder: Path, made: Recipe, good: int) -> None:
 
 FOUR = recipe(epochs=4, sparsity={"weight": 5.0}, gates={"freeze_at": 0.6, "learning_rate": 1.0})
 
-RESUME = """
+CHILD = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from tests.training.test_loop import FOUR, fit, gated_run, quiet
-fit(gated_run(Path(sys.argv[1]), FOUR), quiet(), resume=True)
+from tests.training import made_up
+from tests.training.test_loop import FOUR, Faulty, fit, gated_run, loop, quiet
+loop.WORTH_IT = 1
+folder, backbone, good = Path(sys.argv[1]), getattr(made_up, sys.argv[2]), int(sys.argv[3])
+fit(gated_run(folder, FOUR, made_up.MadeUp(Faulty(good, "kill")), backbone), quiet(), resume=True)
 """
 
 
 @pytest.mark.slow
-def test_a_run_resumed_in_a_fresh_process_ends_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "good"),
+    [(make_backbone, 2 * 3 + 1), (without_dropout, 3 * 3 + 2)],  # 3 batches an epoch, of which 8 move gates
+    ids=["while gates move", "while they stand still"],
+)
+def test_a_run_killed_and_resumed_in_a_fresh_process_ends_with_the_same_bits(
+    backbone: Callable[[], nn.Module], good: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(gated_run(whole, FOUR), quiet())
-    interrupted(broken, FOUR, good=2 * 3 + 1)  # 3 batches an epoch: in the third epoch
-    assert read_snapshot(broken / "checkpoint.pt").epochs == 2
+    monkeypatch.setattr(loop, "WORTH_IT", 1)
+    fit(gated_run(whole, FOUR, backbone=backbone), quiet())
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    subprocess.run([sys.executable, "-c", RESUME, str(broken)], check=True, env=environment)
+    for left, status in ((good, -signal.SIGKILL), (1000, 0)):
+        command = [sys.executable, "-c", CHILD, str(broken), backbone.__name__, str(left)]
+        assert subprocess.run(command, env=environment).returncode == status
+        if status:
+            assert read_snapshot(broken / "checkpoint.pt").epochs == good // 3
 
     ours, theirs = (read_snapshot(folder / "checkpoint.pt") for folder in (whole, broken))
     assert same(ours.network, theirs.network)
