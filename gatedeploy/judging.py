@@ -1,4 +1,4 @@
-"""The pictures of a recipe's data set, by which a network of reduced precision is calibrated and judged."""
+"""The pictures of a recipe's data set, for a network that stands in a file: to calibrate, judge or train it by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatedeploy.data import load_data
+from gatedeploy.data import DataSet, load_data
 from gatedeploy.errors import InputError, located
 from gatedeploy.exporters.precision.samples import Headline, Metrics, Predict, Samples
 from gatedeploy.specs import InputSpec, Task
@@ -37,6 +37,33 @@ def samples_of(recipe: Recipe, source: str, tasks: Sequence[Task], input: InputS
     Raises:
         InputError: the data set cannot be used, or is for another network.
     """
+    data = data_for(recipe, source, tasks, input)
+    order = np.random.default_rng(SEED).permutation(len(data.train))[:CALIBRATION].tolist()
+    with located(source):
+        chosen = [data.train.batch(order[start : start + BATCH])[0].numpy() for start in range(0, len(order), BATCH)]
+
+    def judge(predict: Predict) -> Metrics:
+        def network(images: Tensor) -> Mapping[str, Tensor]:
+            return {name: torch.from_numpy(values) for name, values in predict(images.numpy()).items()}
+
+        return measure(network, data.val, tasks, BATCH)
+
+    headlines = {task.name: Headline(headline(task).name, headline(task).lower_is_better) for task in tasks}
+    return Samples(chosen, judge, headlines, f"{data.name} ({source})", len(data.val))
+
+
+def data_for(recipe: Recipe, source: str, tasks: Sequence[Task], input: InputSpec) -> DataSet:
+    """The data set of a recipe, for a network that is known.
+
+    Args:
+        recipe: names it.
+        source: the recipe's name, for messages.
+        tasks: what the network predicts; it must have labels for each.
+        input: the picture that the network takes.
+
+    Raises:
+        InputError: it cannot be used, or is for another network.
+    """
     with located(source):
         data = load_data(recipe.data.name, **recipe.data.options)
         known = {task.name: task for task in data.tasks}
@@ -50,21 +77,11 @@ def samples_of(recipe: Recipe, source: str, tasks: Sequence[Task], input: InputS
                 raise InputError(f"the data set's task {task.name} is of another kind or has other classes")
         if data.input.shape != input.shape or data.input.moments != input.moments:
             raise InputError(f"the data set {data.name} makes {data.input}; the network takes {input}")
-        order = np.random.default_rng(SEED).permutation(len(data.train))[:CALIBRATION].tolist()
-        chosen = [data.train.batch(order[start : start + BATCH])[0].numpy() for start in range(0, len(order), BATCH)]
-
-    def judge(predict: Predict) -> Metrics:
-        def network(images: Tensor) -> Mapping[str, Tensor]:
-            return {name: torch.from_numpy(values) for name, values in predict(images.numpy()).items()}
-
-        return measure(network, data.val, tasks, BATCH)
-
-    headlines = {task.name: Headline(headline(task).name, headline(task).lower_is_better) for task in tasks}
-    return Samples(chosen, judge, headlines, f"{data.name} ({source})", len(data.val))
+    return data
 
 
 def recipe_of(info_recipe: Mapping[str, Any], asked: str | None, file: str) -> tuple[Recipe, str]:
-    """The recipe whose data set judges a network: the one that is asked for, else the one that the file holds.
+    """The recipe whose data set a network is for: the one that is asked for, else the one that the file holds.
 
     Args:
         info_recipe: what the network's file says of its recipe; empty where it was not trained by one.
@@ -78,8 +95,8 @@ def recipe_of(info_recipe: Mapping[str, Any], asked: str | None, file: str) -> t
         return load_recipe(asked), asked
     if not info_recipe:
         raise InputError(
-            f"{file}: was not trained by a recipe, so there are no pictures to judge reduced precision by; name a "
-            "recipe whose data to take: --data RECIPE"
+            f"{file}: was not trained by a recipe, so there are no pictures of its own; name a recipe whose data to "
+            "take: --data RECIPE"
         )
     with located(file):
         return Recipe.from_plain(info_recipe), file

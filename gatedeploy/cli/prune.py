@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,16 +12,26 @@ import typer
 
 from gatedeploy.artifact import ModelInfo, read_checkpoint, read_collapsed, write_collapsed
 from gatedeploy.benchmarks.layouts import Tried, check_runnable, try_layouts
-from gatedeploy.cli.screen import Json, count, note, print_json, say, table
-from gatedeploy.compiler import Collapsed, CollapseReport, collapse, flipped, with_flipped
+from gatedeploy.cli.prune_report import (
+    document,
+    show,
+    show_file,
+    show_layout,
+    show_metrics,
+    show_rounded,
+    show_tried,
+)
+from gatedeploy.cli.screen import Json, note, print_json
+from gatedeploy.compiler import Collapsed, collapse, flipped, with_flipped
 from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable, sha256
 from gatedeploy.graph.budget import Budget
-from gatedeploy.graph.choices import SiteChoice, TensorChoice
-from gatedeploy.graph.flips import Rounded
 from gatedeploy.graph.prices import Prices
-from gatedeploy.price_tables import TARGETS, own_table, prices_of
+from gatedeploy.judging import data_for, recipe_of
+from gatedeploy.price_tables import TARGETS, prices_of
 from gatedeploy.program import Program, with_tasks
+from gatedeploy.training.finetune import finetune
+from gatedeploy.training.journal import Journal
 
 LEVELS = ("none", "default", "max")
 
@@ -60,6 +69,20 @@ def prune(
             show_default="gates stay as they are",
         ),
     ] = None,
+    finetune_epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--finetune",
+            min=1,
+            metavar="EPOCHS",
+            help="Train the collapsed network for so many epochs on the data of its recipe, and measure it.",
+            show_default="none",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="The recipe on whose data --finetune trains.", show_default="its own"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Collapse a trained gated network into one plain network with an output per task.
@@ -68,6 +91,8 @@ def prune(
     network computes; that is checked in float64 before the file is written. Only the checkpoint is needed, not the
     source code of the network.
     """
+    if data is not None and finetune_epochs is None:
+        raise InputError("--data does nothing without --finetune EPOCHS; ask for that, or leave it out")
     prices = _prices(optimize, target)
     wanted = _budget(budget) if budget else None
     out = out or checkpoint.parent / "collapsed.safetensors"
@@ -81,21 +106,28 @@ def prune(
             tried = _tried(flipped(read.program, round_gates, wanted)[0], chosen, prices)
             prices = tried[0].prices
         thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates, budget=wanted)
-    assert thin.report is not None
+    report = thin.report
+    assert report is not None
     layouts = [{"name": each.name, "ms": each.ms, "ratio": each.ratio} for each in tried]
     source = {"name": checkpoint.name, "sha256": sha256(checkpoint)}
     info = _described(read.info, thin, {"source": source, "tried": layouts})
+    if finetune_epochs is not None:
+        info = _finetuned(thin, info, finetune_epochs, data, str(checkpoint))
     write_collapsed(out, thin.program, info)
     if json:
-        print_json({**_document(thin.report), "tried": layouts, "file": str(out)})
+        trained = {"metrics": info.metrics} if finetune_epochs is not None else {}
+        print_json({**document(report), "tried": layouts, **trained, "file": str(out)})
         return
     if prices is not None:
-        _show_layout(thin.report, prices, target)
+        show_layout(report, prices, target)
     if tried:
-        _show_tried(tried)
+        show_tried(tried)
     if round_gates is not None or wanted is not None:
-        _show_rounded(thin.report.rounded)
-    _show(thin.report, read.info.form, info, out)
+        show_rounded(report.rounded, finetune_epochs is not None)
+    show(report, read.info.form)
+    if finetune_epochs is not None:
+        show_metrics(read.info, info, finetune_epochs)
+    show_file(info, out)
 
 
 def _prices(optimize: str, target: str) -> Prices | None:
@@ -144,6 +176,14 @@ def _described(info: ModelInfo, thin: Collapsed, more: dict[str, Any]) -> ModelI
     return with_flipped(collapsed, thin.report.rounded)
 
 
+def _finetuned(thin: Collapsed, info: ModelInfo, epochs: int, data: str | None, source: str) -> ModelInfo:
+    """Train the collapsed network on, in place; what travels with it then, with its new metrics."""
+    recipe, named = recipe_of(info.recipe, data, source)
+    pictures = data_for(recipe, named, info.tasks, info.input)
+    trained = finetune(thin.network, info.tasks, recipe, pictures, epochs, Journal(tensorboard=False))
+    return replace(info, metrics=trained.metrics, report={**info.report, "finetuned_epochs": epochs})
+
+
 def _check_place(out: Path) -> None:
     """Raise `InputError` unless `out` is free, or a collapsed network that may be replaced."""
     if out.is_file():
@@ -154,97 +194,3 @@ def _check_place(out: Path) -> None:
                 f"--out {out}: exists and is no collapsed network, so it would be lost; name another ({error})"
             ) from None
     check_writable(out)
-
-
-def _document(report: CollapseReport) -> dict[str, Any]:
-    return {
-        "gated": asdict(report.gated),
-        "collapsed": asdict(report.collapsed),
-        "parity": {
-            "float64": {"error": report.parity.error, "tolerance": report.parity.tolerance},
-            "float32": {"error": report.parity_float32.error, "tolerance": report.parity_float32.tolerance},
-        },
-        "sites": [asdict(site) for site in report.sites],
-        "barriers": report.barriers,
-        "fewest_macs": report.fewest_macs,
-        "layout": [_site(site) for site in report.layout],
-        "rounded_gates": [asdict(gate) for gate in report.rounded],
-        "seconds": report.seconds,
-    }
-
-
-def _site(site: SiteChoice) -> dict[str, Any]:
-    told = {"ms": site.ms, "tactics": site.tactics, "kernels": site.kernels, "copied_bytes": site.copied_bytes}
-    return {**asdict(site), **told}
-
-
-def _show_tried(tried: Sequence[Tried]) -> None:
-    """The layouts that were run, and which it is."""
-    names = ["layout", "ms, measured here", "÷ as predicted"]
-    table(names, [[each.name, f"{each.ms:.3f}", f"{each.ratio:.3f}"] for each in tried])
-    say("The first was the fastest, run in turns, and is the one that was kept.")
-
-
-def _show_layout(report: CollapseReport, prices: Prices, target: str) -> None:
-    """Layer by layer: which tensors it makes, by what, and what that is predicted to cost."""
-    rows = [
-        [
-            ", ".join(site.layers),
-            " | ".join(_channels(tensor) for tensor in site.tensors),
-            ", ".join(f"{count} {tactic}" for tactic, count in site.tactics.items()),
-            *(f"{site.ms:.3f}", f"{site.plain_ms:.3f}", f"{site.kernels}", f"{site.copied_bytes:,}"),
-        ]
-        for site in report.layout
-    ]
-    total = [sum(site.ms for site in report.layout), sum(site.plain_ms for site in report.layout)]
-    kernels, copied = (sum(getattr(site, name) for site in report.layout) for name in ("kernels", "copied_bytes"))
-    rows.append(["", "", "", *(f"{ms:.3f}" for ms in total), f"{kernels}", f"{copied:,}"])
-    headings = ["layer", "tensors and their channels", "kernels read", "ms", "plain, ms", "kernels", "bytes copied"]
-    table(headings, rows)
-    more = report.collapsed.macs / report.fewest_macs - 1
-    own = own_table(prices.target)
-    measured = f"measured on this machine ({own})" if own.is_file() else "that come with gatedeploy"
-    where = target if target == prices.target else f"{target} ({prices.target})"
-    say(
-        f"Milliseconds are predicted for {where}, by prices {measured}: {prices.machine}. They are those of layers, "
-        "additions and mixes; activations, pooling and whatever is kept whole come on top. Plain is one tensor per "
-        f"layer and branch. {more:.1%} more multiply-adds are executed than the fewest."
-    )
-
-
-def _show_rounded(rounded: Sequence[Rounded]) -> None:
-    if not rounded:
-        say("No gate had to be flipped: the network is as asked for already.")
-        return
-    names = ["gate", "channels kept by the task", "rounded", "choices flipped"]
-    table(names, [[gate.gate, *map(str, (gate.before, gate.after, gate.flipped))] for gate in rounded])
-    flipped = sum(gate.flipped for gate in rounded)
-    what = "1 choice of a gate was" if flipped == 1 else f"{flipped:,} choices of gates were"
-    say(
-        f"{what} flipped, the least sure first: this is no longer the network that was trained. What it reaches has to "
-        "be measured anew, and the file has no metrics; what follows compares it with the gated network whose gates "
-        "are flipped too."
-    )
-
-
-def _channels(tensor: TensorChoice) -> str:
-    return "+".join(f"{rows} {branch}".rstrip() for branch, rows in tensor.rows.items())
-
-
-def _show(report: CollapseReport, form: str, info: ModelInfo, out: Path) -> None:
-    rows = [
-        [name, f"{count(cost.macs)}", f"{count(cost.params)}"]
-        for name, cost in ((f"{form}, as trained", report.gated), ("collapsed", report.collapsed))
-    ]
-    table(["", "MACs", "parameters"], rows)
-    worst = max(report.parity.error.values())
-    trained = f"the {form} network with flipped gates" if report.rounded else f"the {form} network"
-    say(
-        f"The same as {trained} to {worst:.1e} of the outputs' scale in float64; "
-        f"{report.collapsed.macs / report.gated.macs:.1%} of the multiply-adds are left."
-    )
-    if report.barriers:
-        met = ", ".join(f"{name} ({times}×)" for name, times in report.barriers.items())
-        say(f"No rule takes these operators apart, what feeds them was kept whole: {met}.")
-    names = ", ".join(task.name for task in info.tasks)
-    say(f"Wrote {out} ({names}). Next: gatedeploy export {shlex.quote(str(out))} --onnx")
