@@ -11,6 +11,7 @@ interrupted, and `--report` says what there is so far without training anything.
     DIR/<seed>/start/<task>/     single-task networks that others start from
     DIR/<seed>/single/<task>/    single-task networks, trained as long as all others
     DIR/<seed>/<name>/           checkpoint.pt of each entry, once it is done
+    DIR/<seed>/figures.json      what came of all of them; a seed of which this file is there is not trained again
     DIR/table.md                 the table, see `gatedeploy.benchmarks.methods_table`
 """
 
@@ -23,7 +24,9 @@ from pathlib import Path
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.assembly import build_parts
-from gatedeploy.benchmarks.methods_table import read_found, read_single, table_page
+from gatedeploy.benchmarks.methods_figures import SINGLE, kept_figures, read_lines
+from gatedeploy.benchmarks.methods_table import SINGLE as SINGLE_NETWORKS
+from gatedeploy.benchmarks.methods_table import found, table_page
 from gatedeploy.errors import check_known
 from gatedeploy.files import write_text
 from gatedeploy.specs import Task
@@ -117,13 +120,16 @@ def recipe_of(source: str, entry: Entry | None, seed: int, overrides: Sequence[s
 
 
 def train_seed(source: str, seed: int, entries: Sequence[Entry], overrides: Sequence[str], out: Path) -> None:
-    """Train with one seed what has not been trained yet."""
+    """Train with one seed what has not been trained yet, here or where figures were brought from."""
     base, parts = build_parts(recipe_of(source, None, seed, overrides), source)
     tasks = base.chosen_tasks(parts.data.tasks)
     road = Road(base, parts, out, Journal(), resume=True)
-    for task in tasks:
+    elsewhere = {name for name in kept_figures(out) if not any((out / name).rglob(FILE))}
+    for task in tasks if SINGLE not in elsewhere else ():
         road.single(task)
     for entry in entries:
+        if entry.name in elsewhere:
+            continue
         recipe, own = build_parts(recipe_of(source, entry, seed, overrides), source)
         train_entry(recipe, replace(own, data=parts.data), tasks, road, out / entry.name)
 
@@ -140,9 +146,10 @@ def report(source: str, seeds: Sequence[int], entries: Sequence[Entry], override
     recipe, parts = build_parts(recipe_of(source, None, seeds[0], overrides), source)
     info = ModelInfo(recipe.chosen_tasks(parts.data.tasks), parts.data.input)
     folders = [out / str(seed) for seed in seeds]
-    single = read_single([folder / "single" for folder in folders], info.tasks)
-    done = [entry for entry in entries if all((folder / entry.name / FILE).is_file() for folder in folders)]
-    lines = [read_found(entry.title, [folder / entry.name / FILE for folder in folders]) for entry in done]
+    read = [read_lines(folder, [entry.name for entry in entries], info.tasks) for folder in folders]
+    done = [entry for entry in entries if all(entry.name in seed for seed in read)]
+    single = found(SINGLE_NETWORKS, [seed[SINGLE] for seed in read])
+    lines = [found(entry.title, [seed[entry.name] for seed in read]) for entry in done]
     command = ["python -m gatedeploy.benchmarks.methods", source, "--seeds", *map(str, seeds)]
     command += [f"--set {each if not each.startswith('data.root') else 'data.root=FOLDER'}" for each in overrides]
     page = table_page(single, lines, info, recipe, " ".join(command))

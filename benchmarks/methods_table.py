@@ -9,18 +9,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gatedeploy.artifact import Checkpoint, ModelInfo, read_checkpoint
-from gatedeploy.benchmarks.candidates import Candidate, candidate
+from gatedeploy.artifact import ModelInfo
+from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.environment import Environment, environment, load
 from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.methods_figures import Line
 from gatedeploy.benchmarks.runners import open_candidate, picture
 from gatedeploy.benchmarks.sections import human, spread
-from gatedeploy.compiler import collapse
 from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare, mean_ranks
 from gatedeploy.training.metrics import Metrics, headline
 from gatedeploy.training.recipe import Recipe
-from gatedeploy.training.snapshots import FILE
 
 PLAN = Plan(seconds=90, min_rounds=15, max_rounds=60, block_ms=20, warm_up_ms=200)
 SINGLE = "single-task networks"
@@ -52,22 +51,10 @@ class Found:
         return statistics.fmean(each.cost.params for each in self.candidates)
 
 
-def read_found(title: str, files: Sequence[Path]) -> Found:
-    """A line of the table from one finished checkpoint a seed."""
-    read = [read_checkpoint(file) for file in files]
-    return Found(title, tuple(each.info.metrics for each in read), tuple(_collapsed(title, [each]) for each in read))
-
-
-def read_single(folders: Sequence[Path], tasks: Sequence[Task]) -> Found:
-    """The line of the single-task networks, from one folder a seed that holds one of each task."""
-    read = [[read_checkpoint(folder / task.name / FILE) for task in tasks] for folder in folders]
-    metrics = [{task: figures for net in nets for task, figures in net.info.metrics.items()} for nets in read]
-    return Found(SINGLE, tuple(metrics), tuple(_collapsed(SINGLE, nets) for nets in read))
-
-
-def _collapsed(title: str, checkpoints: Sequence[Checkpoint]) -> Candidate:
-    thin = [collapse(each.program) for each in checkpoints]
-    return replace(candidate("collapsed", thin, checkpoints[0].info.input), name=title)
+def found(title: str, lines: Sequence[Line]) -> Found:
+    """A line of the table, from that of each seed."""
+    named = tuple(replace(line.candidate, name=title) for line in lines)
+    return Found(title, tuple(line.metrics for line in lines), named)
 
 
 def table_page(single: Found, lines: Sequence[Found], info: ModelInfo, recipe: Recipe, command: str) -> str:
@@ -132,10 +119,16 @@ def _ranks(lines: Sequence[Found], tasks: Sequence[Task]) -> Mapping[str, list[f
 
 
 def _latency(lines: Sequence[Found], info: ModelInfo) -> Latency | None:
-    """The first seed's networks, run in turns in ONNX Runtime; None where uniform MTL is not among them."""
+    """The networks of the first seed that has them all, run in turns in ONNX Runtime.
+
+    None where no seed has them all, or uniform MTL is not among them.
+    """
     if BASELINE not in [line.title for line in lines]:
         return None
-    chosen = [line.candidates[0] for line in lines]
+    seeds = zip(*(line.candidates for line in lines), strict=True)
+    chosen = next((seed for seed in seeds if all(each.networks for each in seed)), None)
+    if chosen is None:
+        return None
     with tempfile.TemporaryDirectory(prefix="gatedeploy-methods-") as folder, ExitStack() as stack:
         opened = [open_candidate(each, info, Path(folder), 1, stack) for each in chosen]
         return measure({ran.name: ran.runners for ran in opened}, picture(info.input), BASELINE, PLAN)
@@ -155,7 +148,7 @@ def _facts(single: Found, recipe: Recipe, where: Environment, latency: Latency |
         f"{train.epochs}, from single-task networks of {train.single_epochs}; Safe MTL's and all others from scratch.",
         "Δ_MTL, Δ_I and η̂ are over the single-task networks of the same seed; safe: no metric is worse. Mean rank: "
         "over tasks, of all lines.",
-        "MACs, parameters and latency are of what is deployed, the collapsed network; latency with the first seed's, "
+        "MACs, parameters and latency are of what is deployed, the collapsed network; latency of one seed's, "
         "over that of uniform MTL, in ONNX Runtime at batch 1 (95 % bootstrap interval).",
         f"Machine: {where.cpu}, {where.cores} cores, threads: {where.threads}, {where.system}; load "
         f"{where.load_before} before and {where.load_after} after; {versions}.",

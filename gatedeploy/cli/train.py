@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from gatedeploy.assembly import build_parts
 from gatedeploy.cli.screen import note, note_bundled, say, table
 from gatedeploy.errors import InputError, located
 from gatedeploy.training.comparing import Comparison
+from gatedeploy.training.journal import Journal
 from gatedeploy.training.metrics import Metric, headline
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.recipe_file import load_recipe
 from gatedeploy.training.stages import Trained, train_recipe
+from gatedeploy.training.workers import joined
 
 
 def train(
@@ -40,12 +43,17 @@ def train(
 
     Recipes, with every key and the layout of a folder of your own pictures: docs/recipes.md in the repository.
     """
-    note_bundled(recipe)
-    read = load_recipe(recipe, changes or [])
-    read, parts = build_parts(read, recipe, backbone, note)
-    with located(recipe, InputError):
-        trained = train_recipe(read, parts, out or Path("runs") / Path(recipe).stem, resume=resume)
-    show_training(trained)
+    with joined() as workers:
+        if workers.first:
+            note_bundled(recipe)
+        read = load_recipe(recipe, changes or [])
+        read, parts = build_parts(read, recipe, backbone, note if workers.first else None)
+        journal = Journal() if workers.first else Journal(Console(quiet=True), tensorboard=False)
+        with located(recipe, InputError):
+            place = out or Path("runs") / Path(recipe).stem
+            trained = train_recipe(read, parts, place, resume=resume, journal=journal)
+        if workers.first:
+            show_training(trained)
 
 
 def show_training(trained: Trained) -> None:

@@ -16,6 +16,7 @@ from gatedeploy.training.gradient_surgery import GradientSurgery
 from gatedeploy.training.gradnorm import GradNorm
 from gatedeploy.training.mgda_upper_bound import UpperBoundMGDA
 from gatedeploy.training.weighted_losses import DWA, Scalarised, Sum
+from gatedeploy.training.workers import workers
 
 
 def make_balance(
@@ -47,6 +48,11 @@ def make_balance(
         case sections.AutoLambda():
             return AutoLambda(network, count, section.start, section.learning_rate, device, backward)
         case sections.MGDA(upper_bound=True):
+            if workers().count > 1:
+                raise InputError(
+                    "train.balance.upper_bound: compares gradients at what the encoder returns for the whole batch, of "
+                    "which each of several processes has a part; take upper_bound: false, or train in one process"
+                )
             if not isinstance(network, MultiHead):
                 raise InputError(
                     f"train.balance.upper_bound: compares gradients at what one encoder returns to all heads, and a "

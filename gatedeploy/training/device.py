@@ -8,10 +8,11 @@ import torch
 
 from gatedeploy.errors import InputError, MissingExtraError
 from gatedeploy.training.recipe import Train
+from gatedeploy.training.workers import local_rank
 
 
 def make_fabric(train: Train) -> Any:
-    """A `lightning_fabric.Fabric` of one device, as the recipe asks.
+    """A `lightning_fabric.Fabric` of one device, as the recipe asks; each of several processes has its own.
 
     Raises:
         InputError: there is no GPU and the recipe needs one, or lightning-fabric is not installed.
@@ -26,4 +27,5 @@ def make_fabric(train: Train) -> Any:
     accelerator = "cuda" if has_gpu and train.accelerator != "cpu" else "cpu"
     if train.precision == "16-mixed" and accelerator == "cpu":
         raise InputError("train.precision: 16-mixed needs a GPU; on a CPU take 32-true or bf16-mixed")
-    return Fabric(accelerator=accelerator, devices=1, precision=train.precision)
+    devices = [local_rank()] if accelerator == "cuda" else 1
+    return Fabric(accelerator=accelerator, devices=devices, precision=train.precision)

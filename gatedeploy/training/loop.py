@@ -39,6 +39,7 @@ from gatedeploy.training.snapshots import (
     write_snapshot,
 )
 from gatedeploy.training.stepper import Stepper
+from gatedeploy.training.workers import workers
 
 WORTH_IT = 50
 """For how many steps gates have to stand still so that what lost is left out: to find out takes as long as a few."""
@@ -109,6 +110,8 @@ class _Trainer:
         self.network = self.fabric.setup_module(run.network)
         self.scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         self.kept, self.held_out = divided(len(run.data.train), run.hold_out, run.recipe.train.seed)
+        self.workers = workers()
+        self.workers.check_divides(run.recipe.train.batch_size)
         self.steps_per_epoch = len(self._batches(0))
         self.steps = self.steps_per_epoch * run.epochs
         self.budget = self._budget()
@@ -131,17 +134,22 @@ class _Trainer:
             self.budget.settle()
         if not isinstance(network, GatedNetwork) or network.whole_gates() or (1 - end) * self.steps < WORTH_IT:
             return
+        share, reason = None, "another process found that they have to"
         try:
             share = train_live(network, self.skeleton, images)
-            told = f"of the multiply-adds {share:.0%} are trained from here on, what lost is left out"
         except NotLiveError as error:
-            told = f"all branches go on being trained, since {error}"
+            reason = str(error)
+        if self.workers.agree(share is not None, self.fabric.device):
+            told = f"of the multiply-adds {share:.0%} are trained from here on, what lost is left out"
+        else:
+            network.run_in_training(None)
+            told = f"all branches go on being trained, since {reason}"
         self.journal.say(f"{self.run.title}: gates stand still; {told}")
 
     def _batches(self, epoch: int) -> list[list[int]]:
         train = self.run.recipe.train
         chosen = training_batches(len(self.kept), train.batch_size, train.seed, epoch)
-        return [[self.kept[number] for number in batch] for batch in chosen]
+        return [[self.kept[number] for number in self.workers.part(batch)] for batch in chosen]
 
     def _pairs(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
         """The batches of an epoch, each with another beside it where the stepper wants one."""
@@ -149,7 +157,8 @@ class _Trainer:
         if not self.stepper.wants_other:
             return ((batch, None) for batch in prefetched(pictures, own, device))
         train = self.run.recipe.train
-        others = further_batches(self.held_out or self.kept, train.batch_size, train.seed, epoch, len(own))
+        further = further_batches(self.held_out or self.kept, train.batch_size, train.seed, epoch, len(own))
+        others = [self.workers.part(batch) for batch in further]
         return zip(prefetched(pictures, own, device), prefetched(pictures, others, device), strict=True)
 
     def restore(self, snapshot: Snapshot | None) -> int:
@@ -179,14 +188,21 @@ class _Trainer:
 
     def measured(self) -> ModelInfo:
         """What travels with the network as it is now."""
-        run = self.run
+        run, metrics = self.run, None
+        self.workers.average_statistics(run.network)
         self.network.eval()
-        size = run.recipe.train.batch_size
-        metrics = measure(self.network, run.data.val, run.tasks, size, self.fabric.device)
-        return ModelInfo(run.tasks, run.data.input, run.form, run.recipe.plain(), metrics)
+        if self.workers.first:
+            size = run.recipe.train.batch_size
+            metrics = measure(self.network, run.data.val, run.tasks, size, self.fabric.device)
+        return ModelInfo(run.tasks, run.data.input, run.form, run.recipe.plain(), self.workers.from_first(metrics))
 
     def write(self, path: Path, info: ModelInfo, epochs: int) -> None:
-        """Write the checkpoint of `epochs` epochs."""
+        """Write the checkpoint of `epochs` epochs, of which all processes know when it is there."""
+        if self.workers.first:
+            self._write(path, info, epochs)
+        self.workers.wait()
+
+    def _write(self, path: Path, info: ModelInfo, epochs: int) -> None:
         scaler = self.scaler.state_dict() if self.scaler is not None else {}
         snapshot = Snapshot(info, epochs, self.run.network.state_dict(), self.stepper.state(), scaler)
         try:

@@ -14,7 +14,7 @@ from gatedeploy.specs import IGNORED_CLASS, Task, TaskKind
 
 def class_loss(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy. `scores`: (batch, classes). `labels`: (batch,) int64."""
-    return F.cross_entropy(scores.float(), labels)
+    return F.cross_entropy(_single(scores), labels)
 
 
 def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
     `scores`: (batch, classes, height, width). `labels`: (batch, height, width) int64.
     """
-    total = F.cross_entropy(scores.float(), labels, ignore_index=IGNORED_CLASS, reduction="sum")
+    total = F.cross_entropy(_single(scores), labels, ignore_index=IGNORED_CLASS, reduction="sum")
     return total / (labels != IGNORED_CLASS).sum().clamp_min(1)
 
 
@@ -33,7 +33,7 @@ def depth_loss(depth: Tensor, labels: Tensor) -> Tensor:
     """
     valid = ~labels.isnan()
     # The hole is filled before subtracting: 0 · NaN would be NaN, in the gradient too.
-    difference = depth.float() - torch.where(valid, labels, 0.0)
+    difference = _single(depth) - torch.where(valid, labels, 0.0)
     return torch.where(valid, difference.abs(), 0.0).sum() / valid.sum().clamp_min(1)
 
 
@@ -67,14 +67,20 @@ def edges_loss(scores: Tensor, labels: Tensor) -> Tensor:
 def _binary(scores: Tensor, labels: Tensor, weight: float) -> Tensor:
     """Mean over valid pixels of binary cross-entropy, times `weight` for a label of 1, `1 − weight` for one of 0."""
     valid, yes = labels != IGNORED_CLASS, labels == 1
-    each = F.binary_cross_entropy_with_logits(scores[:, 0].float(), yes.float(), reduction="none")
+    scores = _single(scores[:, 0])
+    each = F.binary_cross_entropy_with_logits(scores, yes.to(scores), reduction="none")
     weights = torch.where(yes, weight, 1 - weight) * valid
     return (each * weights).sum() / valid.sum().clamp_min(1)
 
 
 def unit(vectors: Tensor) -> Tensor:
     """`vectors`: (batch, 3, …) of any length; the result has length 1 along axis 1."""
-    return F.normalize(vectors.float(), dim=1, eps=1e-6)
+    return F.normalize(_single(vectors), dim=1, eps=1e-6)
+
+
+def _single(values: Tensor) -> Tensor:
+    """In single precision, unless it is double already: sums over pixels are none for half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 LOSSES: dict[TaskKind, Callable[[Tensor, Tensor], Tensor]] = {
@@ -88,8 +94,19 @@ LOSSES: dict[TaskKind, Callable[[Tensor, Tensor], Tensor]] = {
 """By kind of task: cross-entropy for classes, what stands out and edges, L1 for depth and normals (InterroGate B.2)."""
 
 
+COUNTS: dict[TaskKind, Callable[[Tensor], Tensor]] = {
+    "classification": lambda labels: torch.tensor(len(labels), device=labels.device),
+    "segmentation": lambda labels: (labels != IGNORED_CLASS).sum(),
+    "depth": lambda labels: (~labels.isnan()).sum(),
+    "normals": lambda labels: (labels != 0).any(1).sum(),
+    "saliency": lambda labels: (labels != IGNORED_CLASS).sum(),
+    "edges": lambda labels: (labels != IGNORED_CLASS).sum(),
+}
+"""By kind of task: of how many labels the loss is a mean."""
+
+
 def task_loss(task: Task, prediction: Tensor, labels: Tensor) -> Tensor:
-    """The loss of one task on one batch, a scalar of float32, not yet weighted by ω_t.
+    """The loss of one task on one batch, a scalar of at least single precision, not yet weighted by ω_t.
 
     Raises:
         InputError: the task has no kind, or prediction and labels do not fit each other.

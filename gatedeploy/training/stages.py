@@ -45,6 +45,7 @@ from gatedeploy.training.loop import epoch_seed, fit
 from gatedeploy.training.recipe import Recipe, Train
 from gatedeploy.training.run import Run
 from gatedeploy.training.snapshots import FILE
+from gatedeploy.training.workers import workers
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def train_recipe(
     road = Road(recipe, parts, out, journal, resume)
     check_writable(out / FILE)
     begun = _begun(out, tasks, recipe.form)
+    workers().wait()  # before one of them writes
     if begun and not resume:
         raise InputError(f"{out}: holds a training already ({begun}); go on with --resume, or choose another --out")
     if resume and not begun:
@@ -215,7 +217,9 @@ class Road:
     def network(self, tasks: tuple[Task, ...], start: Mapping[str, MultiHead]) -> ModelInfo:
         """What the recipe is about, the gated network or that of its method; done, it is `checkpoint.pt` of `out`."""
         info = self.gated(tasks, start) if self.recipe.method is None else self.method(tasks, start)
-        _publish(self.out / self.recipe.form / FILE, self.out / FILE)
+        if workers().first:
+            _publish(self.out / self.recipe.form / FILE, self.out / FILE)
+        workers().wait()
         return info
 
     def gated(self, tasks: tuple[Task, ...], start: Mapping[str, MultiHead]) -> ModelInfo:

@@ -14,10 +14,11 @@ from gatedeploy.gating.woven import WovenNetwork
 from gatedeploy.training.balancing import make_balance
 from gatedeploy.training.batches import Batch
 from gatedeploy.training.budget import BudgetKeeper
-from gatedeploy.training.losses import task_loss
+from gatedeploy.training.losses import COUNTS, task_loss
 from gatedeploy.training.optimisers import Optimisers
 from gatedeploy.training.run import Run
 from gatedeploy.training.schedules import Clock, gates_move, learning_rate, sparsity_weight
+from gatedeploy.training.workers import workers
 
 
 class Stepper:
@@ -46,10 +47,11 @@ class Stepper:
     ) -> None:
         self.run = run
         self.network = network
-        self.backward = backward
+        self.workers = workers()
+        self.backward = self.workers.averaging(backward, list(run.network.parameters()))
         self.budget = budget
         self._stand_still = stand_still
-        self.balance = make_balance(run.balance, run.network, run.tasks, backward)
+        self.balance = make_balance(run.balance, run.network, run.tasks, self.backward)
         self.optimisers = Optimisers(run.network, run.recipe, scaler, self.balance.parameters())
         self.in_turns = run.hold_out > 0 and isinstance(run.network, GatedNetwork)
 
@@ -112,7 +114,11 @@ class Stepper:
         """A scalar for each task."""
         images, labels = batch
         predictions = self.network(images)
-        return [task_loss(task, predictions[task.name], labels[task.name]) for task in self.run.tasks]
+        losses = [task_loss(task, predictions[task.name], labels[task.name]) for task in self.run.tasks]
+        if self.workers.count == 1:
+            return losses
+        counts = [COUNTS[task.kind](labels[task.name]) for task in self.run.tasks if task.kind is not None]
+        return self.workers.over_all(losses, counts)
 
     def _weighted(self, losses: Sequence[Tensor]) -> list[Tensor]:
         return [task.weight * loss for task, loss in zip(self.run.tasks, losses, strict=True)]

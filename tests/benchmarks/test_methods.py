@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.methods import ENTRIES, recipe_of, report, train_seed
+from gatedeploy.benchmarks.methods_figures import kept_figures
 from gatedeploy.benchmarks.methods_table import Found, table
+from gatedeploy.errors import InputError
 from gatedeploy.models.registry import METHODS
 from gatedeploy.specs import Task
 from gatedeploy.training.balance_sections import AnyBalance
@@ -71,6 +74,21 @@ def test_what_is_done_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert "* Not trained with every seed yet: InterroGate, λ_s = 0." in text
     assert (tmp_path / "table.md").read_text(encoding="utf-8") == text
     assert read_checkpoint(tmp_path / "0" / "l-smtl" / "checkpoint.pt").info.form == "gated"
+    # On another machine: the figures of this seed are all that is brought along.
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "0").mkdir(parents=True)
+    shutil.copy(tmp_path / "0" / "figures.json", elsewhere / "0")
+    train_seed("scenes", 0, entries, TINY, elsewhere / "0")
+    assert [file.name for file in (elsewhere / "0").iterdir()] == ["figures.json"]
+    again = report("scenes", [0], entries, TINY, elsewhere)
+    without_latency = [row.rsplit(" | ", 1)[0] for row in text.splitlines() if row.startswith("| ")]
+    assert [row.rsplit(" | ", 1)[0] for row in again.splitlines() if row.startswith("| ")] == without_latency
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("checkpoint.pt")}
     train_seed("scenes", 0, entries, TINY, tmp_path / "0")
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("gated/checkpoint.pt")}.items() <= before.items()
+
+
+def test_figures_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "figures.json").write_text('{"mtl": {"macs": 3}}')
+    with pytest.raises(InputError, match=r"figures.json: holds no figures of trainings .*; delete it"):
+        kept_figures(tmp_path)
