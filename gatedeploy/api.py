@@ -14,10 +14,13 @@ from gatedeploy.gating.layers import ChannelGate, Mix, TensorGate
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.gating.sparsity import sparsity_penalty
 from gatedeploy.gating.whole_gates import GumbelGate, SoftGate
+from gatedeploy.graph.budget import Budget
+from gatedeploy.milliseconds import Milliseconds
 from gatedeploy.specs import InputSpec, Task
 from gatedeploy.storage import load, save
 
 __all__ = [
+    "Budget",
     "ChannelGate",
     "CheckError",
     "CollapseReport",
@@ -29,6 +32,7 @@ __all__ = [
     "Headline",
     "InputError",
     "InputSpec",
+    "Milliseconds",
     "Mix",
     "ModelInfo",
     "PrecisionOptions",

@@ -24,6 +24,7 @@ from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.rounding import rounded_gates
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.lowering import Lowered, lower
+from gatedeploy.milliseconds import Milliseconds, within_milliseconds
 from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
 from gatedeploy.price_tables import prices_of_target
 from gatedeploy.program import Program, evaluate, with_tasks
@@ -105,7 +106,7 @@ def collapse(
     tasks: Sequence[str] | None = None,
     target: str | Prices | None = "cpu",
     round_gates: int | None = None,
-    budget: Budget | float | None = None,
+    budget: Budget | Milliseconds | float | None = None,
 ) -> Collapsed:
     """Collapse a gated network: every gate becomes a constant, and all that no output needs is cut away.
 
@@ -126,7 +127,7 @@ def collapse(
             collapsed then is that network, and no longer the one that was trained.
         budget: flip the least sure gates, so that the collapsed network needs at most this many multiply-adds for one
             picture; up to 1 it is a share of those of the gated network. The layout for `target` may add to them.
-            A `Budget` has those of tasks, too.
+            A `Budget` has those of tasks, too; `Milliseconds` are those that are predicted for `target`.
 
     Raises:
         InputError: the network cannot be captured, a task does not exist, or the budget cannot be met.
@@ -136,10 +137,11 @@ def collapse(
     clock = _Clock()
     program = _program(gated, example_input)
     clock.lap("capture")
-    program, rounded = flipped(program, round_gates, budget)
+    prices = prices_of_target(target)
+    program, rounded = flipped(program, round_gates, budget, prices)
     wanted = program if tasks is None else with_tasks(program, tasks)
     dtype = _precision(wanted)
-    lowered = lower(wanted, prices_of_target(target))
+    lowered = lower(wanted, prices)
     collapsed = Collapsed(lowered.program)
     clock.lap("passes")
     asked = _questions(wanted, example_input)
@@ -154,7 +156,7 @@ def collapse(
 
 
 def flipped(
-    program: Program, round_gates: int | None, budget: Budget | float | None
+    program: Program, round_gates: int | None, budget: Budget | Milliseconds | float | None, prices: Prices | None
 ) -> tuple[Program, tuple[Rounded, ...]]:
     """The network with such gates flipped as `collapse` is asked to flip, and which those were.
 
@@ -165,6 +167,10 @@ def flipped(
         return (program, ()) if round_gates is None else rounded_gates(program, round_gates)
     if round_gates is not None:
         raise InputError("gates are flipped for whole vectors (round_gates) or for a budget; ask for one of them")
+    if isinstance(budget, Milliseconds):
+        if prices is None:
+            raise InputError("a budget in milliseconds goes by what kernels cost: name a target that has prices")
+        return within_milliseconds(program, budget, prices)
     return within_budget(program, budget if isinstance(budget, Budget) else Budget(budget))
 
 

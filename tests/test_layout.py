@@ -34,6 +34,7 @@ FLOORS: list[set[str]] = [
     {"passes", "gpu_estimate"},
     {"price_tables"},
     {"lowering"},
+    {"milliseconds"},
     {"compiler"},
     {"storage"},
     {"exporters", "models", "training", "data"},

@@ -28,6 +28,7 @@ from gatedeploy.files import check_writable, sha256
 from gatedeploy.graph.budget import Budget
 from gatedeploy.graph.prices import Prices
 from gatedeploy.judging import data_for, recipe_of
+from gatedeploy.milliseconds import Milliseconds
 from gatedeploy.price_tables import TARGETS, prices_of
 from gatedeploy.program import Program, with_tasks
 from gatedeploy.training.finetune import finetune
@@ -65,7 +66,8 @@ def prune(
         list[str] | None,
         typer.Option(
             help="Flip the least sure gates so that the collapsed network needs at most this many multiply-adds; 0.4: "
-            "that share of the gated network's. depth=0.3: what the task depth may keep of its own. May be repeated.",
+            "that share of the gated network's. depth=0.3: what the task depth may keep of its own. May be repeated. "
+            "Or 2.5ms: what it may take, as predicted for --target.",
             show_default="gates stay as they are",
         ),
     ] = None,
@@ -103,7 +105,7 @@ def prune(
     tried: list[Tried] = []
     with located(str(checkpoint)):
         if optimize == "max" and prices is not None:
-            tried = _tried(flipped(read.program, round_gates, wanted)[0], chosen, prices)
+            tried = _tried(flipped(read.program, round_gates, wanted, prices)[0], chosen, prices)
             prices = tried[0].prices
         thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates, budget=wanted)
     report = thin.report
@@ -140,8 +142,12 @@ def _prices(optimize: str, target: str) -> Prices | None:
     return prices_of(TARGETS[target])
 
 
-def _budget(asked: Sequence[str]) -> Budget:
-    """The whole network's and those of tasks."""
+def _budget(asked: Sequence[str]) -> Budget | Milliseconds:
+    """Milliseconds; or multiply-adds, the whole network's and those of tasks."""
+    if any(each.endswith("ms") for each in asked):
+        if len(asked) > 1:
+            raise InputError(f"--budget {' --budget '.join(asked)}: milliseconds stand alone; name one of them")
+        return Milliseconds(_amount(asked[0].removesuffix("ms"), asked[0]))
     amounts: dict[str, float] = {}
     for each in asked:
         task, _, amount = each.rpartition("=")
@@ -158,7 +164,8 @@ def _amount(text: str, asked: str) -> float:
         number = 0.0
     if not 0 < number < math.inf:
         raise InputError(
-            f"--budget {asked}: expected multiply-adds such as 8e6, a share such as 0.4, or that of a task: depth=0.3"
+            f"--budget {asked}: expected multiply-adds such as 8e6, a share such as 0.4, that of a task: depth=0.3, or "
+            "milliseconds: 2.5ms"
         )
     return number
 

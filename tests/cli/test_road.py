@@ -103,8 +103,12 @@ def test_prune_to_a_budget(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["0.1"], "multiply-adds cannot be reached: with every gate closed, so that all is shared, "),
         (
             ["much"],
-            "--budget much: expected multiply-adds such as 8e6, a share such as 0.4, or that of a task: depth=0.3",
+            "--budget much: expected multiply-adds such as 8e6, a share such as 0.4, that of a task: depth=0.3, or "
+            "milliseconds: 2.5ms",
         ),
+        (["1e-9ms"], "1e-09 ms cannot be reached on onnxruntime: with every gate closed, so that all is shared, "),
+        (["2ms", "0.5"], "--budget 2ms --budget 0.5: milliseconds stand alone"),
+        (["fastms"], "--budget fastms: expected multiply-adds"),
         (["0.5", "6e4"], "--budget 6e4: stands twice"),
         (["height=0.5"], "a budget height: expected kind or depth"),
         (["depth=-1"], "--budget depth=-1: expected multiply-adds"),
