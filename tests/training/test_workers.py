@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ BALANCES = [name for name in EVERY if name != "mgda_ub"]
 HELD_OUT = "held out"
 SHARED = "shared encoder"
 CASES = [*BALANCES, HELD_OUT, SHARED]
-STEPS = 3
+STEPS = 2
 
 
 def batch(seed: int) -> Batch:
@@ -47,13 +49,19 @@ def part(of: Batch, workers: Workers) -> Batch:
     return images[chosen], {task: each[chosen] for task, each in labels.items()}
 
 
+@cache
+def untrained() -> GatedNetwork:
+    torch.manual_seed(7)
+    return gated_network(recipe(), parts(backbone=without_dropout), TASKS, {})
+
+
 def grads(case: str, workers: Workers) -> list[dict[str, Tensor]]:
     """By step, what a gated network is to step along, with this process's part of each batch; norms are frozen."""
     torch.manual_seed(7)
     balance = EVERY.get(case, {"name": "pcgrad"} if case == SHARED else {"name": "sum"})
     train: dict[str, Any] = {"balance": balance, "hold_out": 0.3 if case == HELD_OUT else 0.0}
     made = recipe(epochs=4, sparsity={"weight": 0.3}, gates={"learning_rate": 0.1, "freeze_at": 1.0}, train=train)
-    network: nn.Module = gated_network(made, parts(backbone=without_dropout), TASKS, {})
+    network: nn.Module = copy.deepcopy(untrained())
     if case == SHARED:
         network = MultiHead(without_dropout(), {task.name: Head(task) for task in TASKS})
     stage = "gated" if isinstance(network, GatedNetwork) else made.form
