@@ -53,7 +53,7 @@ def _locked(path: Path, how: int) -> Lock | None:
             file.close()
             raise
     except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES) and how & fcntl.LOCK_NB and path.exists():
+        if error.errno == errno.EWOULDBLOCK:
             return None
         raise GatedeployError(
             f"{path}: cannot be locked: {error.strerror}; choose an --out on a file system with locks, to which all "

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # where something is drawn, matplotlib is imported: it takes 
 COST = "MACs, % of the single-task networks'"
 MOST_LABELS = 10
 MAP = "viridis"
+WIDEST = 60
+"""Characters that fit above a picture."""
 
 
 def pareto(found: Found) -> Figure:
@@ -33,8 +35,9 @@ def pareto(found: Found) -> Figure:
         _rivals(axes, found)
         _names(axes, [line for line, is_best in zip(lines, best, strict=True) if is_best])
         _axes(axes)
-        keys = ", ".join(short(key) for key in lines[0].point)
-        axes.set_title(keys, size=8, color=COLOURS["muted"], loc="left")
+        keys = ", ".join(lines[0].point)
+        varied = keys if len(keys) < WIDEST else f"{len(lines[0].point)} keys varied"
+        axes.set_title(varied, size=8, color=COLOURS["muted"], loc="left")
     return figure
 
 

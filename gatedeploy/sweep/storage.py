@@ -107,8 +107,8 @@ def _storage(out: Path, storage: str | None, told: str) -> optuna.storages.BaseS
             ) from error
     try:
         return RDBStorage(storage)
-    except ImportError as error:
-        raise InputError(f"--storage {told}: its driver cannot be imported: {first_line(error)}") from error
+    except (ImportError, RuntimeError) as error:  # no driver, or tables of another version of Optuna
+        raise InputError(f"--storage {told}: cannot be used: {first_line(error)}") from error
 
 
 def _identity(out: Path, told: str) -> dict[str, str] | None:
