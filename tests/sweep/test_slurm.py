@@ -32,7 +32,7 @@ def test_what_slurm_is_given(slurm: Path, tmp_path: Path) -> None:
     jobs = submit(WORDS, 3, tmp_path / "logs", settings)
     assert [job.job_id for job in jobs] == ["71_0", "71_1", "71_2"]
     asked = [line.removeprefix("#SBATCH --") for line in slurm.read_text().splitlines() if line.startswith("#SBATCH")]
-    assert {"array=0-2%256", "partition=gpu", "gpus-per-node=1", "time=90", "job-name=gatedeploy-sweep"} <= set(asked)
+    assert {"array=0-2%3", "partition=gpu", "gpus-per-node=1", "time=90", "job-name=gatedeploy-sweep"} <= set(asked)
     for number in range(3):
         job = DelayedSubmission.load(tmp_path / "logs" / f"71_{number}_submitted.pkl")
         assert isinstance(job.function, CommandFunction)
