@@ -66,8 +66,8 @@ class Point:
 
 def ratio_bars(points: Sequence[Point], baseline: str) -> Figure:
     """Two bars for each candidate: its MACs (pale) and its latency (solid) as multiples of the baseline's."""
-    with _style():
-        figure = _figure(WIDTH, 0.7 + 0.5 * len(points))
+    with style():
+        figure = canvas(WIDTH, 0.7 + 0.5 * len(points))
         axes = figure.add_subplot()
         for row, point in enumerate(points):
             colour = COLOURS["ours" if point.ours else "rival"]
@@ -75,20 +75,20 @@ def ratio_bars(points: Sequence[Point], baseline: str) -> Figure:
             axes.barh(row + 0.19, point.latency, 0.34, color=colour)
             axes.plot([point.low, point.high], [row + 0.19] * 2, color=COLOURS["ink"], linewidth=1)
             for offset, value, end in ((-0.19, point.macs, point.macs), (0.19, point.latency, point.high)):
-                _label(axes, (max(value, end), row + offset), f"{value:.2f}")
+                label(axes, (max(value, end), row + offset), f"{value:.2f}")
         widest = max(max(point.macs, point.high) for point in points)
         axes.set(xlim=(0, 1.16 * widest), ylim=(len(points) - 0.5, -0.5))
         axes.axvline(1, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set_yticks(range(len(points)), [_short(point.label) for point in points])
-        axes.set_xlabel(f"× {_short(baseline)}")
-        _bare(axes, grid="x")
+        axes.set_yticks(range(len(points)), [short(point.label) for point in points])
+        axes.set_xlabel(f"× {short(baseline)}")
+        bare(axes, grid="x")
     return figure
 
 
 def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
     """Each candidate at its MACs and its latency; on the dashed line the milliseconds are what the MACs promise."""
-    with _style():
-        figure = _figure(WIDTH, 3.7)
+    with style():
+        figure = canvas(WIDTH, 3.7)
         axes = figure.add_subplot()
         end = 1.15 * max(max(point.macs, point.high) for point in points)
         axes.plot([0, end], [0, end], color=COLOURS["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
@@ -96,13 +96,13 @@ def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
             colour = COLOURS["ours" if point.ours else "rival"]
             axes.plot([point.macs] * 2, [point.low, point.high], color=colour, linewidth=1.2)
             axes.plot(point.macs, point.latency, "o", color=colour, markersize=7)
-        for point, height in zip(points, _apart([point.latency for point in points], 0.06 * end), strict=True):
+        for point, height in zip(points, apart([point.latency for point in points], 0.06 * end), strict=True):
             axes.plot([point.macs] * 2, [point.latency, height], color=COLOURS["muted"], linewidth=0.5)
-            _label(axes, (point.macs, height), _short(point.label), leftwards=point.macs > 0.5 * end, away=7)
+            label(axes, (point.macs, height), short(point.label), leftwards=point.macs > 0.5 * end, away=7)
         axes.set(xlim=(0, end), ylim=(0, end))
-        axes.set_xlabel(f"MACs, × {_short(baseline)}")
+        axes.set_xlabel(f"MACs, × {short(baseline)}")
         axes.set_ylabel("latency, likewise")
-        _bare(axes, grid="both")
+        bare(axes, grid="both")
     return figure
 
 
@@ -117,8 +117,8 @@ def heat(rows: Sequence[str], columns: Sequence[str], panels: Mapping[str, Share
         columns: names from left to right.
         panels: by title, `(rows, columns)` shares; None leaves a cell empty. One panel alone goes without title.
     """
-    with _style():
-        figure = _figure(WIDTH * len(panels), 1.1 + 0.21 * len(rows))
+    with style():
+        figure = canvas(WIDTH * len(panels), 1.1 + 0.21 * len(rows))
         for number, (title, values) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(1, len(panels), number, title=title if len(panels) > 1 else None)
             axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
@@ -128,11 +128,11 @@ def heat(rows: Sequence[str], columns: Sequence[str], panels: Mapping[str, Share
             slanted: dict[str, Any] = (
                 {} if len(columns) <= 3 else {"rotation": 30, "ha": "left", "rotation_mode": "anchor"}
             )
-            axes.set_xticks([column + 0.5 for column in range(len(columns))], [*map(_short, columns)], **slanted)
+            axes.set_xticks([column + 0.5 for column in range(len(columns))], [*map(short, columns)], **slanted)
             axes.xaxis.tick_top()
             axes.tick_params("x", labelcolor=COLOURS["ink"])
-            axes.set_yticks([row + 0.5 for row in range(len(rows))], [*map(_short, rows)], size=8)
-            _bare(axes, grid="")
+            axes.set_yticks([row + 0.5 for row in range(len(rows))], [*map(short, rows)], size=8)
+            bare(axes, grid="")
     return figure
 
 
@@ -160,7 +160,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
 def write_picture(figure: Figure, path: Path) -> None:
     """Write a figure as a file of the kind that its name ends with: svg or png; complete when it appears."""
     kind = path.suffix.lower().removeprefix(".")
-    with replacing_file(path) as temporary, _style():
+    with replacing_file(path) as temporary, style():
         if kind == "svg":
             temporary.write_text(_svg(figure, path.stem), encoding="utf-8")
         else:
@@ -169,13 +169,14 @@ def write_picture(figure: Figure, path: Path) -> None:
 
 def _svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
-    with _style(**{"svg.hashsalt": name}):
+    with style(**{"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 
 
 @contextmanager
-def _style(**more: Any) -> Iterator[None]:
+def style(**more: Any) -> Iterator[None]:
+    """The look of every picture, with settings of matplotlib's for this one."""
     from matplotlib import rc_context
 
     with rc_context({**SETTINGS, **more}), warnings.catch_warnings():
@@ -183,7 +184,8 @@ def _style(**more: Any) -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """An empty picture of so many inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -205,7 +207,7 @@ def _rectangle(row: int, column: int, colour: str, alpha: float) -> Any:
     return Rectangle((column + 0.02, row + 0.05), 0.96, 0.9, linewidth=0, facecolor=colour, alpha=alpha)
 
 
-def _label(axes: Any, place: tuple[float, float], text: str, leftwards: bool = False, away: int = 4) -> None:
+def label(axes: Any, place: tuple[float, float], text: str, leftwards: bool = False, away: int = 4) -> None:
     """Text beside a place, `away` points from it, on paper of its own so that lines do not cross it."""
     axes.annotate(
         text,
@@ -217,7 +219,7 @@ def _label(axes: Any, place: tuple[float, float], text: str, leftwards: bool = F
     )
 
 
-def _apart(heights: Sequence[float], gap: float) -> list[float]:
+def apart(heights: Sequence[float], gap: float) -> list[float]:
     """The heights, moved apart upwards where they are closer than `gap`."""
     moved = list(heights)
     for before, after in zip(np.argsort(heights), np.argsort(heights)[1:], strict=False):
@@ -225,12 +227,14 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def _bare(axes: Any, grid: str) -> None:
+def bare(axes: Any, grid: str) -> None:
+    """Take the frame away and draw lines behind: along `x`, `y` or `both`; none where that is empty."""
     axes.spines[:].set_visible(False)
     if grid:
         axes.grid(axis=grid, color=COLOURS["grid"], linewidth=0.6)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name as it is shown: printable, and not too long."""
     printable = "".join(letter if letter.isprintable() else "·" for letter in name)
     return printable if len(printable) <= LONGEST else f"{printable[: LONGEST - 1]}…"

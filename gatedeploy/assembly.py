@@ -17,6 +17,7 @@ from gatedeploy.errors import InputError, first_line, located
 from gatedeploy.models.registry import build_backbone, build_head, build_method, takes_size
 from gatedeploy.models.weights import WeightsReport, load_weights
 from gatedeploy.specs import InputSpec, Task
+from gatedeploy.training.batches import Data
 from gatedeploy.training.recipe import Recipe
 from gatedeploy.training.sections import Component
 from gatedeploy.training.stages import Parts
@@ -26,7 +27,11 @@ MakeHead = Callable[[Task], nn.Module]
 
 
 def build_parts(
-    recipe: Recipe, source: str, backbone: str | None = None, say: Callable[[str], None] | None = None
+    recipe: Recipe,
+    source: str,
+    backbone: str | None = None,
+    say: Callable[[str], None] | None = None,
+    data: Data | None = None,
 ) -> tuple[Recipe, Parts]:
     """The data set of a recipe and what builds its networks.
 
@@ -36,6 +41,7 @@ def build_parts(
         backbone: `module:function` of the user's own backbone, from the command line. The recipe that comes back names
             it, for people: no name in a file is ever imported.
         say: is told what became of a file of pretrained weights.
+        data: the data set, where it has been loaded already.
 
     Raises:
         InputError: something is not known, does not exist, or does not fit.
@@ -43,16 +49,18 @@ def build_parts(
     if backbone is not None:
         recipe = replace(recipe, model=replace(recipe.model, backbone=Component(backbone)))
     with located(source):
-        with located("data"):
-            data = load_data(recipe.data.name, **recipe.data.options)
+        if data is None:
+            with located("data"):
+                data = load_data(recipe.data.name, **recipe.data.options)
         make_backbone, make_head = makers(recipe, data.input, _own(backbone) if backbone else None, say)
         for task in recipe.chosen_tasks(data.tasks):  # so that a wrong head is told before anything is trained
             make_head(task)
+    shape = data.input.shape
 
     def make_method(tasks: tuple[Task, ...]) -> nn.Module:
         assert recipe.method is not None
         heads = {task.name: make_head(task) for task in tasks}
-        given = make_backbone(), tasks, heads, torch.zeros(2, *data.input.shape)
+        given = make_backbone(), tasks, heads, torch.zeros(2, *shape)
         with located("method"):
             return build_method(recipe.method.name, *given, **recipe.method.options)
 

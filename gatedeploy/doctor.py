@@ -19,6 +19,8 @@ COMPILED, COMPILER = "gatedeploy export --format aoti", "g++"
 
 USES: dict[str, tuple[tuple[str, ...], str]] = {
     "gatedeploy train": (("lightning_fabric", "torchmetrics", "tensorboard"), "train"),
+    "gatedeploy sweep": (("optuna", "lightning_fabric", "torchmetrics", "tensorboard"), "sweep,train"),
+    "gatedeploy sweep --slurm": (("submitit", "optuna"), "sweep"),
     "gatedeploy export --onnx": (("onnx", "onnxscript", "onnxruntime"), "cpu"),
     "gatedeploy export --precision, judged": (("onnxruntime", "onnx_graphsurgeon", "torchmetrics"), "cpu,train"),
     "gatedeploy export --trt, with TensorRT": (("onnxruntime", "tensorrt"), "cpu,tensorrt"),

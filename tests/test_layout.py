@@ -40,6 +40,7 @@ FLOORS: list[set[str]] = [
     {"exporters", "models", "training", "data"},
     {"assembly", "judging", "doctor", "recipe_reference", "operator_reference", "api"},
     {"benchmarks"},
+    {"sweep"},
     {"cli"},
 ]
 GROUND = FLOORS[0]  # single files, which may build on each other

@@ -25,8 +25,8 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 LINES = "\n".join(blocks("sh")).splitlines()
-DEPLOYMENT = "\n".join(blocks("sh", "docs/deployment.md")).splitlines()
-COMMANDS = [line.partition("#")[0].split()[1:] for line in LINES + DEPLOYMENT if line.startswith("gatedeploy ")]
+OTHERS = [line for page in ("deployment", "sweeps") for line in "\n".join(blocks("sh", f"docs/{page}.md")).splitlines()]
+COMMANDS = [line.partition("#")[0].split()[1:] for line in LINES + OTHERS if line.startswith("gatedeploy ")]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -56,4 +56,5 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
     for name in re.findall(r"`((?:[\w.]+/)+[\w.]*|[\w]+\.(?:py|md))`", text):
         found = (ROOT / name).exists() or (ROOT / "gatedeploy" / name).exists()
         # Names of what a user's run writes are not ours to hold.
-        assert found or name.startswith(("bundle/", "labels/", "runs/")), f"{page} names {name}, which is not there"
+        theirs = name.startswith(("bundle/", "labels/", "runs/", "sweeps/"))
+        assert found or theirs, f"{page} names {name}, which is not there"

@@ -19,12 +19,14 @@ from gatedeploy.cli.export import export
 from gatedeploy.cli.inspect import inspect
 from gatedeploy.cli.measure import bench, flops
 from gatedeploy.cli.prune import prune
+from gatedeploy.cli.sweep import sweep
 from gatedeploy.cli.train import train
 from gatedeploy.cli.tune import tune
 from gatedeploy.cli.verify import verify
 from gatedeploy.errors import GatedeployError
 
-GOES_ON = {"train": ". The training goes on with --resume", "demo": ". The same command goes on with it"}
+SAME = ". The same command goes on with it"
+GOES_ON = {"train": ". The training goes on with --resume", "demo": SAME, "sweep": SAME}
 """What to do about an interruption, by command; others begin again."""
 
 app = typer.Typer(
@@ -53,7 +55,7 @@ def _options(
     """Read by `run`, which takes `--debug` at any place."""
 
 
-for command in (demo, train, prune, export, verify, inspect, flops, bench, tune, doctor):
+for command in (demo, train, prune, export, verify, inspect, flops, bench, tune, sweep, doctor):
     app.command(epilog="With --debug, at any place, an error shows its traceback.")(command)
 
 

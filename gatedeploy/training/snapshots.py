@@ -131,10 +131,15 @@ def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any], ignored: 
         ignored: dotted keys that may differ; `*` stands for one part.
     """
     for key, before, after in _differences(saved, now, ()):
-        starts = [".".join(key[:length]) for length in range(1, len(key) + 1)]
-        if not any(fnmatchcase(start, pattern) for start in starts for pattern in ignored):
+        if not is_ignored(key, ignored):
             return f"{'.'.join(key)} was {before!r} and is now {after!r}"
     return None
+
+
+def is_ignored(key: tuple[str, ...], ignored: Collection[str]) -> bool:
+    """Whether a key, part by part, or what it stands in is among these dotted keys; `*` stands for one part."""
+    starts = [".".join(key[:length]) for length in range(1, len(key) + 1)]
+    return any(fnmatchcase(start, pattern) for start in starts for pattern in ignored)
 
 
 def _differences(saved: Any, now: Any, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
