@@ -143,6 +143,10 @@ def framed(canvas: npt.NDArray[Any], view: View, place: Box, outside: float) -> 
         place: where the picture comes to lie.
         outside: what stands where there is no picture.
     """
-    if view.scale < 1:
-        canvas[...] = outside
-    return np.asarray((canvas[..., ::-1] if view.flip else canvas)[(..., *place)])
+    seen = canvas[..., ::-1] if view.flip else canvas
+    rows, columns = place
+    for around in (seen[..., : rows.start, :], seen[..., rows.stop :, :]):
+        around[...] = outside
+    for around in (seen[..., rows, : columns.start], seen[..., rows, columns.stop :]):
+        around[...] = outside
+    return np.asarray(seen[(..., *place)])

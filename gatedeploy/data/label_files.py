@@ -218,16 +218,18 @@ def unit(vectors: Array) -> Array:
     planes = np.moveaxis(vectors, -1, 0)
     # Each component lies by itself from here on: three at a time are too few for quick loops.
     decoded = np.empty(planes.shape, np.float32)
-    with np.errstate(over="ignore"):  # what is too large for a float is no unit vector
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # such vectors are of no use, and found below
         np.copyto(decoded, planes, casting="same_kind")
-    if vectors.dtype == np.uint8:
-        decoded *= np.float32(2 / 255)
-        decoded -= 1
-    with np.errstate(over="ignore"):
-        length = np.sqrt(decoded[0] * decoded[0] + decoded[1] * decoded[1] + decoded[2] * decoded[2])
-    usable = (length > 0.5) & (length < 1.5)
-    decoded /= np.where(usable, length, 1)
-    if not usable.all():
+        if vectors.dtype == np.uint8:
+            decoded *= np.float32(2 / 255)
+            decoded -= 1
+        length, square = decoded[0] * decoded[0], np.empty(planes.shape[1:], np.float32)
+        for component in decoded[1:]:
+            length += np.multiply(component, component, out=square)
+        np.sqrt(length, out=length)
+        usable = (length > 0.5) & (length < 1.5)
+        np.multiply(decoded, np.where(usable, np.divide(1, length, out=square), np.float32(0)), out=decoded)
+    if not np.isfinite(length).all():  # 0 times such a component is none either
         decoded[:, ~usable] = 0
     return decoded
 
