@@ -107,18 +107,19 @@ def draw(augment: Augment, seed: int, epoch: int, number: int) -> View:
 
 
 def boxes(view: View, size: tuple[int, int], window: tuple[int, int]) -> tuple[Box, Box]:
-    """The part of a picture that is seen, and where in the window it comes to lie, before the window is mirrored.
+    """The part of a picture that is seen, and where in the window it comes to lie, mirrored if the view is.
 
     Args:
         view: how the picture is looked at.
         size: its height and width.
         window: height and width of what the network sees.
     """
-    rows, columns = (
-        _along(view.scale, at, *lengths)
-        for at, lengths in zip((view.down, view.across), zip(size, window, strict=True), strict=True)
-    )
-    return (rows[0], columns[0]), (rows[1], columns[1])
+    (height, width), (rows_seen, columns_seen) = size, window
+    rows, to_rows = _along(view.scale, view.down, height, rows_seen)
+    columns, to_columns = _along(view.scale, view.across, width, columns_seen)
+    if view.flip:
+        to_columns = slice(columns_seen - to_columns.stop, columns_seen - to_columns.start)
+    return (rows, columns), (to_rows, to_columns)
 
 
 def _along(scale: float, at: float, length: int, window: int) -> tuple[slice, slice]:
@@ -134,19 +135,17 @@ def _part(length: int, part: float, at: float) -> slice:
     return slice(begin, begin + taken)
 
 
-def framed(canvas: npt.NDArray[Any], view: View, place: Box, outside: float) -> npt.NDArray[Any]:
+def framed(canvas: npt.NDArray[Any], place: Box, outside: float) -> npt.NDArray[Any]:
     """The part of a canvas into which a picture or its labels are to be written; around it is filled with `outside`.
 
     Args:
         canvas: (…, height, width), the window.
-        view: how the picture is looked at; mirrored, the part that is returned runs from right to left.
         place: where the picture comes to lie.
         outside: what stands where there is no picture.
     """
-    seen = canvas[..., ::-1] if view.flip else canvas
     rows, columns = place
-    for around in (seen[..., : rows.start, :], seen[..., rows.stop :, :]):
+    for around in (canvas[..., : rows.start, :], canvas[..., rows.stop :, :]):
         around[...] = outside
-    for around in (seen[..., rows, : columns.start], seen[..., rows, columns.stop :]):
+    for around in (canvas[..., rows, : columns.start], canvas[..., rows, columns.stop :]):
         around[...] = outside
-    return np.asarray(seen[(..., *place)])
+    return np.asarray(canvas[(..., *place)])

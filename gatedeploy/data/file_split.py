@@ -8,14 +8,13 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gatedeploy.data.augment import WHOLE, Augment, Box, View, boxes, draw, framed
+from gatedeploy.data.augment import WHOLE, Augment, View, boxes, draw, framed
 from gatedeploy.data.base import Split, check_indices, check_labels
 from gatedeploy.data.label_files import Maps, Source
 from gatedeploy.data.pairing import Sample
@@ -87,7 +86,13 @@ class FileSplit(Split):
         size = picture.shape[0], picture.shape[1]
         part, place = boxes(view, size, (self._input.height, self._input.width))
         # What lies around a picture is of the mean colour, which is 0.
-        self._normalise(_fitted(resized, picture, part, place), framed(image, view, place, 0))
+        self._normalise(picture[part], view.flip, framed(image, place, 0))
+        rows, columns = (
+            old.start + nearest(new.stop - new.start, old.stop - old.start)
+            for old, new in zip(part, place, strict=True)
+        )
+        if view.flip:
+            columns = columns[::-1]
         decoded: dict[tuple[Path, object], Array] = {}  # a file that several tasks share is decoded once
         for task, source in self._sources.items():
             label = sample.labels[task.name]
@@ -96,21 +101,25 @@ class FileSplit(Split):
                 continue
             key = (label, source.read)
             if key not in decoded:
-                numbers = self._of_the_picture(source.read(label), label, sample.picture, size)
-                decoded[key] = _fitted(nearest, numbers, part, place)
-            values = self._converted(decoded[key], label, task, source, view)
-            framed(labels[task.name], view, place, _IGNORED.get(task.kind or "", IGNORED_CLASS))[...] = values
+                decoded[key] = self._of_the_picture(source.read(label), label, sample.picture, size)
+            canvas = framed(labels[task.name], place, _IGNORED.get(task.kind or "", IGNORED_CLASS))
+            for strip in _strips(len(rows)):
+                numbers = decoded[key][rows[strip]].take(columns, axis=1)
+                canvas[..., strip, :] = self._converted(numbers, label, task, source, view)
 
     def _view(self, number: int) -> View:
         if self._augment is None or self._drawn is None:
             return WHOLE
         return draw(self._augment, *self._drawn, number)
 
-    def _normalise(self, picture: npt.NDArray[np.uint8], canvas: Array) -> None:
-        """`(pixel / 255 − mean) / std` of (height, width, 3), written into (3, height, width)."""
-        for channel, (gain, offset) in enumerate(zip(self._gain, self._offset, strict=True)):
-            np.multiply(picture[:, :, channel], gain, out=canvas[channel])
-            canvas[channel] += offset
+    def _normalise(self, part: npt.NDArray[np.uint8], flip: bool, canvas: Array) -> None:
+        """`(pixel / 255 − mean) / std` of a part of a picture (…, …, 3), resized to the canvas (3, height, width)."""
+        picture = resized(part, *canvas.shape[1:])
+        picture = picture[:, ::-1] if flip else picture
+        for strip in _strips(len(picture)):
+            for channel, (gain, offset) in enumerate(zip(self._gain, self._offset, strict=True)):
+                np.multiply(picture[strip, :, channel], gain, out=canvas[channel, strip])
+                canvas[channel, strip] += offset
 
     def _of_the_picture(self, numbers: Array, path: Path, picture: Path, size: tuple[int, int]) -> Array:
         if numbers.shape[:2] != size:
@@ -145,10 +154,13 @@ def _room(task: Task, count: int, height: int, width: int) -> Array:
     return np.empty((count, height, width), np.int64)
 
 
-def _fitted(resize: Any, array: Array, part: Box, place: Box) -> Array:
-    """A part of an array (height, width, …) in the size of its place."""
-    height, width = (side.stop - side.start for side in place)
-    return np.asarray(resize(array[part], height, width))
+def _strips(rows: int) -> list[slice]:
+    """So many rows in strips. One after the other they stay in a core's cache, of which whole pictures take several."""
+    return [slice(top, min(top + _STRIP, rows)) for top in range(0, rows, _STRIP)]
+
+
+_STRIP = 64
+"""Rows; of the papers' widths a strip of normals is half a megabyte."""
 
 
 @functools.cache

@@ -112,14 +112,9 @@ def read_normals(path: Path) -> Array:
     return np.asarray(image)[:, :, :3]
 
 
-def nearest(array: Array, height: int, width: int) -> Array:
-    """Resize (from_height, from_width, ...) to (height, width, ...), taking the pixel nearest to each new middle."""
-    if array.shape[:2] == (height, width):
-        return array
-    rows, columns = (
-        ((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip((height, width), array.shape[:2], strict=True)
-    )
-    return np.asarray(array[rows].take(columns, axis=1))
+def nearest(length: int, old: int) -> npt.NDArray[np.intp]:
+    """Which of `old` pixels in a row lies under the middle of each of `length` that are to take their place."""
+    return np.asarray((np.arange(length) + 0.5) * old / length, np.intp)
 
 
 def _decode(path: Path) -> Image.Image:

@@ -78,6 +78,13 @@ def test_half_as_large_the_picture_fills_a_half_of_the_window() -> None:
     assert boxes(view, (30, 40), (12, 16)) == ((slice(0, 30), slice(0, 40)), (slice(3, 9), slice(4, 12)))
 
 
+def test_a_mirrored_picture_lies_on_the_other_side() -> None:
+    (part, place), (same, mirrored) = (boxes(View(flip, 0.5, 0, 0), (30, 40), (12, 16)) for flip in (False, True))
+    assert part == same
+    assert place == (slice(0, 6), slice(0, 8))
+    assert mirrored == (slice(0, 6), slice(8, 16))
+
+
 @given(
     scale=st.floats(0.1, 10),
     at=st.tuples(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True)),
@@ -95,10 +102,10 @@ def test_what_is_seen_lies_in_the_picture_and_in_the_window(
     assert whole == tuple(slice(0, length) for length in (size if scale < 1 else window))
 
 
-def test_a_mirrored_canvas_runs_from_right_to_left() -> None:
+def test_around_a_picture_is_filled() -> None:
     canvas = np.zeros((2, 4))
-    framed(canvas, View(True, 0.5), (slice(0, 1), slice(0, 3)), 9)[...] = [1, 2, 3]
-    np.testing.assert_array_equal(canvas, [[9, 3, 2, 1], [9, 9, 9, 9]])
+    framed(canvas, (slice(0, 1), slice(1, 4)), 9)[...] = [1, 2, 3]
+    np.testing.assert_array_equal(canvas, [[9, 1, 2, 3], [9, 9, 9, 9]])
 
 
 def test_what_is_drawn_follows_from_seed_epoch_and_number_alone() -> None:
