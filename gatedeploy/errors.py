@@ -22,6 +22,10 @@ class InputError(GatedeployError):
     exit_code = 2
 
 
+class UnreadableError(InputError):
+    """A picture or a label cannot be read: its file is damaged, or gone."""
+
+
 class CheckError(GatedeployError):
     """The input was fine and a check failed: parity, a hash, a loss that is no number (exit code 1)."""
 

@@ -52,22 +52,19 @@ from typing import Any
 
 import numpy as np
 
+from gatedeploy.data.augment import read_augment
 from gatedeploy.data.base import DataSet, Described, data_set
-from gatedeploy.data.folder_split import FolderSplit
+from gatedeploy.data.file_split import FileSplit
 from gatedeploy.data.label_files import read_tasks
+from gatedeploy.data.layout import Size, input_of
 from gatedeploy.data.pairing import Places, Sample, folder_at, inside, pair
 from gatedeploy.errors import InputError
 from gatedeploy.options import at_least, call_with_options
-from gatedeploy.specs import InputSpec
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""ImageNet's, because that is what the pretrained backbones that users bring were fed."""
 
 
-def _described(tasks: Mapping[str, Any], size: int | Sequence[int], **places: object) -> Described:
+def _described(tasks: Mapping[str, Any], size: Size, **places: object) -> Described:
     """Where pictures and labels are does not matter for what they are."""
-    return Described(InputSpec(3, *_size(size), MEAN, STD), tuple(read_tasks(tasks)))
+    return Described(input_of(size), tuple(read_tasks(tasks)))
 
 
 @data_set("folder", describe=_described)
@@ -75,10 +72,11 @@ def folder(
     root: str | Path,
     pictures: str,
     tasks: Mapping[str, Any],
-    size: int | Sequence[int],
+    size: Size,
     val_fraction: float | None = None,
     val: Mapping[str, Any] | None = None,
     seed: int = 0,
+    augment: Mapping[str, Any] | None = None,
 ) -> DataSet:
     """The user's own pictures.
 
@@ -92,12 +90,13 @@ def folder(
         val_fraction: the share of the pictures that validates, between 0 and 1.
         val: where the pictures that validate are, and their labels.
         seed: of the draw that `val_fraction` asks for.
+        augment: how training pictures look anew in every epoch, e.g. `{flip: true, scale: [0.5, 2.0], crop: true}`.
 
     Raises:
         InputError: an option is wrong, a folder is missing, or pictures and labels do not match one to one.
     """
     at_least(0, seed=seed)
-    height, width = _size(size)
+    input = input_of(size)
     sources = read_tasks(tasks)
     base = folder_at(Path(root).expanduser(), "root")
     labels = {task.name: source.place for task, source in sources.items()}
@@ -112,13 +111,12 @@ def folder(
         if val_places.pictures == train_places.pictures:
             raise InputError(f"val: its pictures are those of training, {val_places.pictures}; name another folder")
         train_samples, val_samples = pair([train_places, val_places], sources)
-    input = InputSpec(3, height, width, MEAN, STD)
     return DataSet(
         "folder",
         input,
         tuple(sources),
-        FolderSplit("train", input, sources, train_samples),
-        FolderSplit("val", input, sources, val_samples),
+        FileSplit("folder", "train", input, sources, train_samples, read_augment(augment)),
+        FileSplit("folder", "val", input, sources, val_samples),
     )
 
 
@@ -142,13 +140,6 @@ def _val_places(base: Path, pictures: str, labels: Mapping[str, str], val: Mappi
         return _places(folder_at(inside(base, root, "root"), "root"), pictures, {**training_labels, **(labels or {})})
 
     return call_with_options(places, val, "val")
-
-
-def _size(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = [size, size] if isinstance(size, int) else list(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
-        raise InputError(f"size must be [height, width] or one whole number, of at least 1, got {size!r}")
-    return sides[0], sides[1]
 
 
 def _divide(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:

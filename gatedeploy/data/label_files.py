@@ -9,6 +9,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,30 @@ from gatedeploy.specs import IGNORED_CLASS, TASK_KINDS, Task
 
 _HEADER = ("filename", "class")
 
+_MOST_OF_A_MASK = 65535
+"""A PNG's pixels have 16 bits at most."""
+
 
 @dataclass(frozen=True)
 class Maps:
-    """Labels of a dense task: a folder with one file per picture, of the same name but for the ending.
+    """Labels of a dense task: one file per picture.
 
     Args:
         classes: the class names; empty for a task without.
-        place: the folder, relative to the data set's.
-        suffixes: the endings that label files have.
         read: a file to numbers (height, width, ...), as stored.
-        convert: those, resized, to the task's label (height, width) or (3, height, width).
+        convert: those, cut out and resized, to the task's label (height, width) or (3, height, width).
+        power: a label of a picture that is enlarged s times is multiplied by s to this power: −1 for depth.
+        place: of the data set `folder`: the folder, relative to the data set's, whose files have their pictures' names
+            but for the ending.
+        suffixes: likewise, the endings that label files have.
     """
 
     classes: tuple[str, ...]
-    place: str
-    suffixes: tuple[str, ...]
     read: Callable[[Path], Array]
     convert: Callable[[Array], Array]
+    power: int = 0
+    place: str = ""
+    suffixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,41 +100,55 @@ def _segmentation(
     if labels is not None:
         if values is not None:
             raise InputError("values goes with mask, not with labels, whose pixels are class numbers")
-        return Maps(names, labels, MASKS, read_mask, np.asarray)
+        return Maps(names, read_mask, np.asarray, place=labels, suffixes=MASKS)
     assert mask is not None
     if not values:
         raise InputError("mask needs values: which class each pixel value is, e.g. {0: 0, 1: 1, 2: ignore}")
     classes_of = _value_map(values, names)
-    return Maps(names, mask, MASKS, read_mask, lambda pixels: _mapped(pixels, classes_of))
+    known = ", ".join(str(value) for value in classes_of)
+    advice = f"which values does not mention; expected {known}. Add it, with a class number or ignore"
+    return Maps(names, read_mask, lookup(classes_of, advice), place=mask, suffixes=MASKS)
 
 
 def _depth(labels: str, scale: float = 1.0, invalid: float = 0.0) -> Source:
     if not (np.isfinite(scale) and scale > 0):
         raise InputError(f"scale must be a positive number, the metres of one unit in the files, got {scale}")
+    advice = "If it marks pixels without depth, say so with invalid: {wrong:g}"
+    return Maps((), read_depth, partial(metres, scale=scale, invalid=invalid, advice=advice), -1, labels, MAPS)
 
-    def metres(numbers: Array) -> Array:
-        depth = np.where(np.isfinite(numbers) & (numbers != invalid), numbers * float(scale), np.nan)
-        if (depth <= 0).any():
-            wrong = float(numbers[depth <= 0][0])
-            raise InputError(
-                f"holds {wrong:g}, which is no depth; expected numbers above 0. If it marks pixels without depth, "
-                f"say so with invalid: {wrong:g}"
-            )
-        return depth.astype(np.float32)
 
-    return Maps((), labels, MAPS, read_depth, metres)
+def metres(numbers: Array, scale: float = 1.0, invalid: float = 0.0, advice: str = "Mend the label") -> Array:
+    """Depth in metres, NaN where there is none.
+
+    Args:
+        numbers: (height, width), in the file's own unit.
+        scale: the metres of one unit.
+        invalid: the number of pixels without depth; NaN and infinity are without it anyway.
+        advice: what to do about a number that is no depth; `{wrong}` in it stands for the number.
+
+    Raises:
+        InputError: a number is no depth.
+    """
+    depth = np.asarray(numbers * float(scale), dtype=np.float32)
+    missing = (numbers == invalid) | ~np.isfinite(depth)
+    depth[missing] = np.nan
+    if (depth <= 0).any():
+        wrong = float(numbers[depth <= 0][0])
+        told = f"holds {wrong:g}, which is no depth; expected numbers above 0."
+        raise InputError(f"{told} {advice.format(wrong=wrong)}")
+    return depth
 
 
 def _normals(labels: str) -> Source:
-    return Maps((), labels, MAPS, read_normals, _unit)
+    return Maps((), read_normals, unit, place=labels, suffixes=MAPS)
 
 
 def _yes_or_no(labels: str, ignore: int | None = None) -> Source:
     def numbers(pixels: Array) -> Array:
-        yes = (pixels != 0).astype(np.int64)
-        return yes if ignore is None else np.where(pixels == ignore, IGNORED_CLASS, yes)
+        yes = (pixels != 0).astype(np.uint8)
+        return yes if ignore is None else np.where(pixels == ignore, np.uint8(IGNORED_CLASS), yes)
 
-    return Maps((), labels, MASKS, read_mask, numbers)
+    return Maps((), read_mask, numbers, place=labels, suffixes=MASKS)
 
 
 _KINDS: dict[str, Callable[..., Source]] = {
@@ -168,30 +189,49 @@ def _value_map(values: Mapping[Any, Any], classes: tuple[str, ...]) -> dict[int,
     return mapped
 
 
-def _mapped(pixels: Array, classes_of: Mapping[int, int]) -> Array:
-    """Class numbers (height, width) for pixel values; `InputError` for a value that is not mentioned."""
-    found, where = np.unique(pixels, return_inverse=True)
-    unknown = [int(value) for value in found if int(value) not in classes_of]
-    if unknown:
-        known = ", ".join(str(value) for value in classes_of)
-        raise InputError(
-            f"holds the pixel value {unknown[0]}, which values does not mention; expected {known}. "
-            "Add it, with a class number or ignore"
-        )
-    return np.array([classes_of[int(value)] for value in found])[where.reshape(pixels.shape)]
+def lookup(classes_of: Mapping[int, int], advice: str) -> Callable[[Array], Array]:
+    """A function from pixel values (height, width) to class numbers.
+
+    Args:
+        classes_of: the class number of each pixel value.
+        advice: how the sentence ends with which the function refuses any other: `holds the pixel value 9, …`.
+    """
+    known = {value: number for value, number in classes_of.items() if value <= _MOST_OF_A_MASK}
+    table = np.full(max(known, default=0) + 2, -1, np.int16)
+    table[list(known)] = list(known.values())
+
+    def classes(pixels: Array) -> Array:
+        found = table[np.minimum(pixels, len(table) - 1)]
+        if (found < 0).any():
+            raise InputError(f"holds the pixel value {pixels[found < 0].min()}, {advice}")
+        return found
+
+    return classes
 
 
-def _unit(vectors: Array) -> Array:
+def unit(vectors: Array) -> Array:
     """Unit vectors (3, height, width) of coded ones (height, width, 3).
 
     8-bit numbers are n = 2·v/255 − 1, others the vector itself. What is no vector of about unit length marks a pixel
     without normal (grey, black, zero, NaN): it becomes the zero vector.
     """
-    decoded = 2.0 * vectors / 255 - 1 if vectors.dtype == np.uint8 else vectors.astype(np.float64)
-    length = np.sqrt((decoded * decoded).sum(-1, keepdims=True))
-    usable = (length > 0.5) & (length < 1.5)
-    unit = np.where(usable, decoded / np.where(usable, length, 1), 0)
-    return np.moveaxis(unit, -1, 0).astype(np.float32)
+    planes = np.moveaxis(vectors, -1, 0)
+    # Each component lies by itself from here on: three at a time are too few for quick loops.
+    decoded = np.empty(planes.shape, np.float32)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # such vectors are of no use, and found below
+        np.copyto(decoded, planes, casting="same_kind")
+        if vectors.dtype == np.uint8:
+            decoded *= np.float32(2 / 255)
+            decoded -= 1
+        length, square = decoded[0] * decoded[0], np.empty(planes.shape[1:], np.float32)
+        for component in decoded[1:]:
+            length += np.multiply(component, component, out=square)
+        np.sqrt(length, out=length)
+        usable = (length > 0.5) & (length < 1.5)
+        np.multiply(decoded, np.where(usable, np.divide(1, length, out=square), np.float32(0)), out=decoded)
+    if not np.isfinite(length).all():  # 0 times such a component is none either
+        decoded[:, ~usable] = 0
+    return decoded
 
 
 def read_table(path: Path, classes: Sequence[str]) -> dict[str, int]:

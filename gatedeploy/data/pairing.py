@@ -80,7 +80,7 @@ def _refuse_strays(mine: _Files, sharing: Sequence[_Files], task: Task, source: 
 def folder_at(path: Path, option: str) -> Path:
     """`path`, or `InputError` when it is no folder."""
     if not path.is_dir():
-        raise InputError(f"{option}: {path}: no such folder{_neighbours(path)}")
+        raise InputError(f"{option}: {path}: no such folder{neighbours(path)}")
     return path
 
 
@@ -96,7 +96,7 @@ def _labels_at(place: Path, task: Task, source: Source) -> Mapping[str, int | Pa
     if isinstance(source, Maps):
         return _by_stem(folder_at(place, f"tasks.{task.name}"), source.suffixes, f"labels of task {task.name}")
     if not place.is_file():
-        raise InputError(f"tasks.{task.name}: {place}: no such file{_neighbours(place)}")
+        raise InputError(f"tasks.{task.name}: {place}: no such file{neighbours(place)}")
     return read_table(place, source.classes)
 
 
@@ -134,8 +134,8 @@ def _sample(picture: Path, files: _Files, sources: Mapping[Task, Source]) -> Sam
     return Sample(picture, labels)
 
 
-def _neighbours(path: Path) -> str:
-    """`; PARENT holds a, b, …` for a path that is not there, or an empty string."""
+def neighbours(path: Path) -> str:
+    """`; PARENT holds a, b, …` for a path that is not there, or nothing where it has no neighbours."""
     names: Iterable[str] = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else ()
     shown = [name for name in names if not name.startswith(".")][:8]
     return f"; {path.parent} holds {', '.join(shown)}" if shown else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,20 @@ class Pictures(Protocol):
     def batch(self, indices: Sequence[int], /) -> Batch:
         """The pictures of these numbers, in that order, and their labels by task."""
         ...
+
+
+@runtime_checkable
+class Augmented(Protocol):
+    """Pictures that look otherwise in every epoch."""
+
+    def of_epoch(self, seed: int, epoch: int, /) -> Pictures:
+        """The same pictures as they look in an epoch; how follows from seed, epoch and a picture's number alone."""
+        ...
+
+
+def of_epoch(pictures: Pictures, seed: int, epoch: int) -> Pictures:
+    """Training pictures as they look in an epoch, from 0, of a run of this seed; most look the same in each."""
+    return pictures.of_epoch(seed, epoch) if isinstance(pictures, Augmented) else pictures
 
 
 class Data(Protocol):

@@ -74,6 +74,11 @@ class RunJournal:
         self._scalars(step, scalars)
         self._journal.say(f"{self._title}: epoch {epoch} of {epochs}: {headline}")
 
+    def skipped(self, pictures: str | None) -> None:
+        """Tell of the pictures that an epoch went without, if there were any."""
+        if pictures is not None:
+            self._journal.say(pictures)
+
     def close(self) -> None:
         """Nothing more will be told."""
         if self._events is not None:

@@ -17,7 +17,7 @@ from gatedeploy.gating.woven import WovenNetwork
 from gatedeploy.graph.budget import Budget, limits_of
 from gatedeploy.graph.gate_cost import GateCost
 from gatedeploy.specs import Task
-from gatedeploy.training.batches import Batch, divided, further_batches, prefetched, training_batches
+from gatedeploy.training.batches import Batch, divided, further_batches, of_epoch, prefetched, training_batches
 from gatedeploy.training.budget import BudgetKeeper
 from gatedeploy.training.device import make_fabric
 from gatedeploy.training.journal import Journal, RunJournal
@@ -39,6 +39,7 @@ from gatedeploy.training.snapshots import (
     write_snapshot,
 )
 from gatedeploy.training.stepper import Stepper
+from gatedeploy.training.unreadable import Readable
 from gatedeploy.training.workers import workers
 
 WORTH_IT = 50
@@ -151,9 +152,9 @@ class _Trainer:
         chosen = training_batches(len(self.kept), train.batch_size, train.seed, epoch)
         return [[self.kept[number] for number in self.workers.part(batch)] for batch in chosen]
 
-    def _pairs(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
+    def _pairs(self, pictures: Readable, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
         """The batches of an epoch, each with another beside it where the stepper wants one."""
-        pictures, device, own = self.run.data.train, self.fabric.device, self._batches(epoch)
+        device, own = self.fabric.device, self._batches(epoch)
         if not self.stepper.wants_other:
             return ((batch, None) for batch in prefetched(pictures, own, device))
         train = self.run.recipe.train
@@ -172,16 +173,20 @@ class _Trainer:
 
     def train(self, epoch: int, journal: RunJournal) -> None:
         """One epoch."""
-        # Dropout follows from seed and epoch, like the order of pictures: nothing to save, nothing to restore.
-        torch.manual_seed(epoch_seed(self.run.recipe.train.seed, epoch))
+        # Dropout follows from seed and epoch, like the order of pictures and their looks: there is nothing to save.
+        train = self.run.recipe.train
+        torch.manual_seed(epoch_seed(train.seed, epoch))
+        seen = of_epoch(self.run.data.train, train.seed, epoch)
+        pictures = Readable(seen, train.unreadable == "skip", f"{self.run.title}: epoch {epoch + 1}")
         self.network.train()
         losses = _Losses(self.run, epoch)
-        for position, (batch, other) in enumerate(self._pairs(epoch)):
+        for position, (batch, other) in enumerate(self._pairs(pictures, epoch)):
             clock = Clock(epoch * self.steps_per_epoch + position, epoch, self.steps)
             losses.add(clock, self.stepper.take(clock, batch, other))
             if (position + 1) % LOOK_EVERY == 0 or position + 1 == self.steps_per_epoch:
                 rate = {"learning_rate": learning_rate(self.run.recipe, clock)}
                 journal.steps(clock.step + 1, {**losses.look(), **rate})
+        journal.skipped(pictures.told())
         self.stepper.end_epoch(Clock((epoch + 1) * self.steps_per_epoch, epoch, self.steps))
         if not all_finite(self.run.network):
             raise CheckError(_no_number(self.run, epoch, f"step {self.steps_per_epoch}: a weight is no number"))

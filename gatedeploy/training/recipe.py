@@ -169,7 +169,10 @@ class Train(Section):
         schedule: how the learning rate falls.
         balance: how the losses of several tasks become one step; of one task it is always the loss itself.
         precision: `16-mixed` needs a GPU.
-        seed: of weights, dropout and the order of pictures.
+        seed: of weights, dropout, the order of pictures and how they are augmented.
+        unreadable: what becomes of a training picture whose file cannot be read: `stop`, or `skip`, which puts the next
+            readable one of its batch in its place. One to validate on always stops, for figures must be of the same
+            pictures.
         accelerator: `auto` takes a GPU if there is one.
     """
 
@@ -185,6 +188,7 @@ class Train(Section):
     balance: AnyBalance = field(default_factory=Sum)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: Annotated[int, Within(0)] = 0
+    unreadable: Literal["stop", "skip"] = "stop"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
     def __post_init__(self) -> None:

@@ -112,10 +112,14 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], where: Path) -
 
 
 def said_nothing_of(stage: str) -> tuple[str, ...]:
-    """The keys of a recipe that say nothing of a network of this stage, so that another value there is no matter."""
+    """The keys of a recipe that say nothing of a network of this stage, so that another value there is no matter.
+
+    What becomes of unreadable pictures says nothing of those that were read: a run that stopped may go on without them.
+    """
+    of_none = ("train.rivals", "train.unreadable")
     if stage == "gated":
-        return ("train.rivals",)
-    of_gates = ("gates", "sparsity", "budget", "tasks.*.sparsity_target", "train.rivals")
+        return of_none
+    of_gates = ("gates", "sparsity", "budget", "tasks.*.sparsity_target", *of_none)
     if stage not in ("start", "single", "shared"):  # another method's network
         return of_gates
     of_the_network = (*of_gates, "method", "train.hold_out", "train.balance")

@@ -76,7 +76,8 @@ def test_a_data_set_needs_tasks() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    sentence = "data 'scene': no such data set; there are folder, multi_fashion, scenes; did you mean 'scenes'?"
+    known = "celeba, cityscapes, folder, multi_fashion, nyud, pascal_context, scenes, taskonomy"
+    sentence = f"data 'scene': no such data set; there are {known}; did you mean 'scenes'?"
     with pytest.raises(InputError, match=re.escape(sentence)):
         load_data("scene")
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gatedeploy.data import folder as module
 from gatedeploy.data import load_data
-from gatedeploy.data.folder import MEAN, STD
+from gatedeploy.data.layout import MEAN, STD
 from gatedeploy.errors import InputError
 from tests.data.test_picture_files import noise, palette_png
 

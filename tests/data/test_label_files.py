@@ -47,7 +47,7 @@ def test_a_value_map_says_what_each_pixel_is(pixels: Array, targets: list[int | 
     values = dict(enumerate(targets))
     mapped = convert(pixels, kind="segmentation", classes=CLASSES, mask="m", values=values)
     expected = [[255 if values[int(p)] == "ignore" else values[int(p)] for p in row] for row in pixels]
-    assert mapped.dtype == np.int64
+    assert mapped.dtype == np.int16
     assert mapped.tolist() == expected
 
 
