@@ -136,9 +136,9 @@ ACCUMULATORS: dict[TaskKind, Callable[[Task, torch.device], Accumulator]] = {
 
 
 def _multiclass(name: str, task: Task, device: torch.device, **options: Any) -> Any:
-    """One of torchmetrics' figures over a task's classes."""
+    """One of torchmetrics' figures over a task's classes; of several processes only the one that asks measures."""
     kind = getattr(_torchmetrics().classification, name)
-    return kind(len(task.classes), validate_args=False, **options).to(device)
+    return kind(len(task.classes), validate_args=False, sync_on_compute=False, **options).to(device)
 
 
 def _torchmetrics() -> Any:

@@ -134,7 +134,7 @@ def test_the_command_in_two_processes_writes_what_one_would(tmp_path: Path) -> N
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gatedeploy"]
     command = [sys.executable, *words, "train", "recipe.yaml", "--out", "out"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Wrote out/checkpoint.pt") == 1
     assert done.stderr.count("gated: epoch 1 of 1") == 1
