@@ -40,7 +40,7 @@ from gatedeploy.training.snapshots import Skeleton
 
 TRUNKS = {
     "resnet20, width 0.5": (Trunk("resnet20", {"width": 0.5}, "dense", (64, 64)), 32),
-    "resnet18, ASPP": (Trunk("resnet18", {"output_stride": 8}, "aspp", (96, 96)), 4),
+    "resnet18": (Trunk("resnet18", {}, "dense", (96, 96)), 8),
 }
 """By name the network and how many pictures a step takes."""
 
@@ -49,6 +49,8 @@ TASKS = (3, 5)
 SHARES = (0.5, 0.2, 0.1)
 BASELINE = "uniform MTL"
 ROUNDS = 12
+WAYS = 5 + len(SHARES)
+"""How many rows a network has."""
 
 Forward = Callable[[Tensor], Any]
 
@@ -197,20 +199,18 @@ def main() -> None:
     asked = parser.parse_args()
     device, before = torch.device("cuda" if torch.cuda.is_available() else "cpu"), load()
     trunks: Mapping[str, tuple[Trunk, int]] = QUICK if asked.quick else TRUNKS
+    found: list[Row] = []
     with _one_thread():
-        found = [
-            row
-            for name, (trunk, batch) in trunks.items()
-            for tasks in TASKS
-            for row in rows(name, trunk, batch, tasks, device)
-        ]
+        for name, (trunk, batch) in trunks.items():
+            for tasks in TASKS:
+                found += rows(name, trunk, batch, tasks, device)
+                if not asked.json:
+                    print(page(found[-WAYS:]), flush=True)
     where = asdict(environment(1, before))
     if asked.json:
-        print(
-            json.dumps({"rows": [asdict(row) for row in found], "environment": where, "device": str(device)}, indent=2)
-        )
+        told = {"rows": [asdict(row) for row in found], "environment": where, "device": str(device)}
+        print(json.dumps(told, indent=2))
     else:
-        print(page(found))
         print(f"Device: {device}; {where['cpu']}; load {where['load_before']} before; {where['versions']}")
 
 
