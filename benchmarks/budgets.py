@@ -24,7 +24,7 @@ import numpy as np
 
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.benchmarks.methods import Entry, train_seed
-from gatedeploy.benchmarks.sections import spread
+from gatedeploy.benchmarks.sections import markdown, spread
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
@@ -109,7 +109,7 @@ def page(reached: Mapping[str, Sequence[Reached]]) -> str:
         lines = [_spread([at(share, seed) for seed in zip(*of_form[form], strict=True)]) for form in WEIGHTS]
         deltas = _spread([each.delta for each in found])
         rows.append([f"{share:g}", f"{min(used):.4f} to {max(used):.4f}", deltas, *lines])
-    tables = [_markdown(rows)]
+    budgets = markdown(rows)
     rows = [["penalty", "λ_s", "share of the multiply-adds", "Δ_MTL, %"]]
     for form, weights in WEIGHTS.items():
         for weight in weights:
@@ -117,7 +117,7 @@ def page(reached: Mapping[str, Sequence[Reached]]) -> str:
             if found:
                 shares = spread([each.share for each in found], ".3f")
                 rows.append([form, f"{weight:g}", shares, _spread([each.delta for each in found])])
-    return "\n".join([*tables, _markdown(rows)])
+    return f"{budgets}\n{markdown(rows)}"
 
 
 def _spread(deltas: Sequence[float]) -> str:
@@ -125,11 +125,6 @@ def _spread(deltas: Sequence[float]) -> str:
     known = [delta for delta in deltas if not math.isnan(delta)]
     told = spread(known, "+.1f") if known else "–"
     return told if len(known) in (0, len(deltas)) else f"{told} ({len(known)} of {len(deltas)} seeds)"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "".join(f"| {' | '.join(row)} |\n" for row in ruled)
 
 
 def report(seeds: Sequence[int], out: Path) -> str:

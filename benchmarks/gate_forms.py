@@ -22,7 +22,7 @@ from pathlib import Path
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.rivals import with_all_gates
-from gatedeploy.benchmarks.sections import spread
+from gatedeploy.benchmarks.sections import markdown, spread
 from gatedeploy.benchmarks.sharing import specific_share
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
@@ -93,7 +93,6 @@ def table(tasks: Sequence[Task], found: Sequence[dict[str, Reached]]) -> str:
     first, *_ = found[0]
     heads = [f"{task.name}, {headline(task).name}" for task in tasks]
     rows = [["gates", *heads, f"change to {first}, %", "specific channels", "MACs ÷ shared encoder"]]
-    rows.append(["---"] * len(rows[0]))
     for name in found[0]:
         each = [seed[name] for seed in found]
         figures = [[one.metrics[task.name][headline(task).name] for one in each] for task in tasks]
@@ -107,7 +106,7 @@ def table(tasks: Sequence[Task], found: Sequence[dict[str, Reached]]) -> str:
                 spread([one.mac_ratio for one in each], ".2f"),
             ]
         )
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown(rows)
 
 
 def _change(tasks: Sequence[Task], metrics: Metrics, first: Metrics) -> float:

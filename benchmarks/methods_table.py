@@ -15,7 +15,7 @@ from gatedeploy.benchmarks.environment import Environment, environment, load
 from gatedeploy.benchmarks.latency import Latency, Plan, measure
 from gatedeploy.benchmarks.methods_figures import Line
 from gatedeploy.benchmarks.runners import open_candidate, picture
-from gatedeploy.benchmarks.sections import human, spread
+from gatedeploy.benchmarks.sections import human, markdown, spread
 from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare, mean_ranks
 from gatedeploy.training.metrics import Metrics, headline
@@ -77,24 +77,19 @@ def table_page(single: Found, lines: Sequence[Found], info: ModelInfo, recipe: R
 def table(single: Found, lines: Sequence[Found], tasks: Sequence[Task], latency: Latency | None) -> str:
     """Markdown: a row for each line, mean ± standard deviation over seeds; each seed beside its own `single`."""
     ranks = _ranks([single, *lines], tasks)
-    heads = [f"{task.name}, {headline(task).name} {_arrow(task)}" for task in tasks]
+    heads = [f"{task.name}, {headline(task).name} {headline(task).arrow}" for task in tasks]
     rows = [["", *heads, "Δ_MTL, %", "Δ_I, %", "η̂, %", "safe", "mean rank", "MACs", "parameters", "latency ÷ MTL"]]
-    rows.append(["---"] * len(rows[0]))
     for line in [single, *lines]:
         ratio = latency.ratio(line.title) if latency else None
         told = "–" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
         figures = [spread(_figures(line, task), ".3f") for task in tasks]
         costs = [human(line.macs), human(line.params), told]
         rows.append([line.title, *figures, *_compared(line, single, tasks), spread(ranks[line.title], ".1f"), *costs])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown(rows)
 
 
 def _figures(line: Found, task: Task) -> list[float]:
     return [metrics[task.name][headline(task).name] for metrics in line.metrics]
-
-
-def _arrow(task: Task) -> str:
-    return "↓" if headline(task).lower_is_better else "↑"
 
 
 def _compared(line: Found, single: Found, tasks: Sequence[Task]) -> list[str]:

@@ -30,7 +30,7 @@ from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.bench import bench
 from gatedeploy.benchmarks.latency import FULL, Plan
 from gatedeploy.benchmarks.report import CandidateReport, Report
-from gatedeploy.benchmarks.sections import human
+from gatedeploy.benchmarks.sections import human, markdown
 from gatedeploy.benchmarks.sharing import specific_share
 from gatedeploy.benchmarks.subjects import labels
 from gatedeploy.compiler import collapse
@@ -114,7 +114,7 @@ def table(report: Report, single: Metrics, shared: Metrics, gated: Sequence[Gate
         rows.append(_row(f"gated, λ_s = {each.sparsity:g}", tasks, each.metrics, single, costs, each.share))
     columns = ["", *(f"{task.name}, %" for task in tasks), "Δ_MTL, %", "specific channels", "MACs", "parameters"]
     columns += ["MACs ÷ shared", "latency ÷ shared (95 % interval)", "median"]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (columns, ["---"] * len(columns), *rows))
+    return markdown([columns, *rows])
 
 
 def _row(

@@ -103,6 +103,12 @@ def human(count: float) -> str:
     return f"{count:g}{NBSP}"
 
 
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; the first row are its headings."""
+    ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in ruled)
+
+
 def spread(values: Sequence[float], form: str) -> str:
     """Mean ± standard deviation, in this format; the mean alone of one value, nothing of none."""
     if not values:
@@ -173,7 +179,7 @@ def _accuracy(report: Report) -> Section:
     known = {(task, name) for row in report.accuracy for task, values in row.metrics.items() for name in values}
     shown = [(task, metric) for task, metric in kinds if (task, metric.name) in known]
     gains = any(row.compared is not None for row in report.accuracy)
-    columns = ["", *(f"{task} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for task, metric in shown)]
+    columns = ["", *(f"{task} {metric.name} {metric.arrow}" for task, metric in shown)]
     rows = []
     for row in report.accuracy:
         figures = [_figure(row.metrics.get(task, {}).get(metric.name)) for task, metric in shown]

@@ -32,6 +32,7 @@ from torch.utils import _pytree as pytree
 
 from gatedeploy.benchmarks.environment import environment, load
 from gatedeploy.benchmarks.random_gates import Trunk, as_if_trained, random_gates
+from gatedeploy.benchmarks.sections import markdown
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.models.registry import build_backbone
 from gatedeploy.specs import SHARED, InputSpec
@@ -170,14 +171,12 @@ def page(found: list[Row]) -> str:
     """Markdown tables, one for each network and number of tasks."""
     parts = []
     for trunk, tasks in dict.fromkeys((row.trunk, row.tasks) for row in found):
-        parts.append(f"### {trunk}, T = {tasks}\n")
-        parts.append("| | forward, ms | backward, ms | forward ÷ MTL | backward ÷ MTL | kept for backward, MiB |")
-        parts.append("| --- | --- | --- | --- | --- | --- |")
+        rows = [["", "forward, ms", "backward, ms", "forward ÷ MTL", "backward ÷ MTL", "kept for backward, MiB"]]
         for row in found:
             if (row.trunk, row.tasks) == (trunk, tasks):
-                times = f"{row.forward_ms:.1f} | {row.backward_ms:.1f} | {row.forward:.2f} | {row.backward:.2f}"
-                parts.append(f"| {row.name} | {times} | {row.kept_bytes / 2**20:.0f} |")
-        parts.append("")
+                times = f"{row.forward_ms:.1f}", f"{row.backward_ms:.1f}", f"{row.forward:.2f}", f"{row.backward:.2f}"
+                rows.append([row.name, *times, f"{row.kept_bytes / 2**20:.0f}"])
+        parts.append(f"### {trunk}, T = {tasks}\n\n{markdown(rows)}")
     return "\n".join(parts)
 
 

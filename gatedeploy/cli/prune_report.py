@@ -97,10 +97,9 @@ def show_metrics(before: ModelInfo, after: ModelInfo, epochs: int) -> None:
     rows = []
     for task in after.tasks:
         metric = headline(task)
-        arrow = "↓" if metric.lower_is_better else "↑"
         known = before.metrics.get(task.name, {}).get(metric.name)
         told = "" if known is None else f"{known:.4g}"
-        rows.append([f"{task.name} {metric.name} {arrow}", told, f"{after.metrics[task.name][metric.name]:.4g}"])
+        rows.append([f"{task.name} {metric.name} {metric.arrow}", told, f"{after.metrics[task.name][metric.name]:.4g}"])
     table(["", "as trained", f"after {epochs} epoch{'s' if epochs > 1 else ''} more"], rows)
 
 

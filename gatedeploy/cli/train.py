@@ -60,7 +60,7 @@ def show_training(trained: Trained) -> None:
     """What every stage reached, as a table."""
     tasks = trained.network.tasks
     metrics = {task.name: headline(task) for task in tasks}
-    headings = [f"{name} {metric.name} {'↓' if metric.lower_is_better else '↑'}" for name, metric in metrics.items()]
+    headings = [f"{name} {metric.name} {metric.arrow}" for name, metric in metrics.items()]
     rows = []
     if trained.single:
         figures = [_figure(trained.single[name].metrics, name, metrics) for name in metrics]

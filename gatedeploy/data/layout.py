@@ -138,6 +138,25 @@ def samples(base: Path, listing: Path, names: Sequence[str], picture: str, label
     return found
 
 
+def of_lists(base: Path, lists: str, picture: str, labels: Sequence[Labels]) -> tuple[list[Sample], list[Sample]]:
+    """The files to train on and to validate on, as the lists `train.txt` and `val.txt` name them.
+
+    Args:
+        base: the data set's folder.
+        lists: the folder of the lists in it.
+        picture: where pictures lie.
+        labels: the tasks.
+
+    Raises:
+        InputError: as `read_names` and `samples`.
+    """
+    train, val = (base / lists / name for name in ("train.txt", "val.txt"))
+    return (
+        samples(base, train, read_names(train), picture, labels),
+        samples(base, val, read_names(val), picture, labels),
+    )
+
+
 def _first(base: Path, name: str, patterns: Sequence[str], exists: Callable[[Path], bool]) -> Path | None:
     paths = (base / pattern.format(name=name) for pattern in patterns)
     return next((path for path in paths if exists(path)), None)

@@ -29,7 +29,7 @@ from typing import Any
 from gatedeploy.data.augment import read_augment
 from gatedeploy.data.base import DataSet, Described, data_set
 from gatedeploy.data.label_files import Maps, lookup, metres, unit
-from gatedeploy.data.layout import Labels, Size, chosen, data_of_files, input_of, read_names, samples
+from gatedeploy.data.layout import Labels, Size, chosen, data_of_files, input_of, of_lists
 from gatedeploy.data.pairing import folder_at
 from gatedeploy.data.picture_files import Array, read_depth, read_mask, read_normals
 from gatedeploy.specs import IGNORED_CLASS, Task
@@ -91,8 +91,5 @@ def nyud(
     """
     input, labels = input_of(size), chosen(OFFERED, tasks)
     base = folder_at(Path(root).expanduser(), "root")
-    train, val = (
-        samples(base, listing, read_names(listing), "images/{name}.jpg", labels)
-        for listing in (base / "gt_sets" / "train.txt", base / "gt_sets" / "val.txt")
-    )
+    train, val = of_lists(base, "gt_sets", "images/{name}.jpg", labels)
     return data_of_files("nyud", input, labels, train, val, read_augment(augment))

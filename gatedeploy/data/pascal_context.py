@@ -36,7 +36,7 @@ import numpy as np
 from gatedeploy.data.augment import read_augment
 from gatedeploy.data.base import DataSet, Described, data_set
 from gatedeploy.data.label_files import Maps, unit
-from gatedeploy.data.layout import Labels, Size, chosen, data_of_files, input_of, read_names, samples
+from gatedeploy.data.layout import Labels, Size, chosen, data_of_files, input_of, of_lists
 from gatedeploy.data.mat_files import read_label_map, read_parts
 from gatedeploy.data.pairing import folder_at
 from gatedeploy.data.picture_files import Array, read_mask, read_normals
@@ -146,8 +146,5 @@ def pascal_context(
     """
     input, labels = input_of(size), chosen(OFFERED, tasks)
     base = folder_at(Path(root).expanduser(), "root")
-    train, val = (
-        samples(base, listing, read_names(listing), "JPEGImages/{name}.jpg", labels)
-        for listing in (base / "ImageSets/Context/train.txt", base / "ImageSets/Context/val.txt")
-    )
+    train, val = of_lists(base, "ImageSets/Context", "JPEGImages/{name}.jpg", labels)
     return data_of_files("pascal_context", input, labels, train, val, read_augment(augment))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatedeploy.benchmarks.plots import write_picture
-from gatedeploy.benchmarks.sections import human, spread
+from gatedeploy.benchmarks.sections import human, markdown, spread
 from gatedeploy.files import write_text
 from gatedeploy.specs import Task
 from gatedeploy.sweep.grid import TARGET, shown
@@ -67,15 +67,14 @@ def trials_csv(found: Found, keys: Sequence[str]) -> str:
 def page(found: Found, plan: Plan, command: str) -> str:
     """Markdown: the table and what has to be known to read it."""
     heads, *rows = table(found, list(plan.over))
-    lines = [heads, ["---"] * len(heads), *rows]
-    told = "".join(f"| {' | '.join(row)} |\n" for row in lines)
+    told = markdown([heads, *rows])
     facts = "".join(f"* {fact}\n" for fact in _facts(found, plan))
     return f"`{command}`\n\n{told}\n{facts}"
 
 
 def table(found: Found, keys: Sequence[str]) -> list[list[str]]:
     """Headings, the networks that all are compared with, and a row for each point, the cheapest first."""
-    tasks = [f"{task.name}, {headline(task).name} {_arrow(task)}" for task in found.tasks]
+    tasks = [f"{task.name}, {headline(task).name} {headline(task).arrow}" for task in found.tasks]
     costs = ["MACs", "of single-task nets, %", "parameters"]
     rows = [[*keys, "seeds", *tasks, *GAINS.values(), *costs, "front"]]
     for title, name in (("single-task networks", "single"), ("uniform MTL", "shared")):
@@ -103,10 +102,6 @@ def _cells(found: Found, measured: list[tuple[int, Measured]], plain: bool = Fal
     share = spread(figures(found, measured, "share"), ".1f")
     told = [*(spread(of(task), ".4g") for task in found.tasks), *gains, eta]
     return [str(len(measured)), *told, human(costs("macs")), share, human(costs("params"))]
-
-
-def _arrow(task: Task) -> str:
-    return "↓" if headline(task).lower_is_better else "↑"
 
 
 def _facts(found: Found, plan: Plan) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from gatedeploy.training.balance import Backward, Balance
 from gatedeploy.training.batches import Batch
 from gatedeploy.training.task_gradients import Gradients, gradients, length
+from gatedeploy.training.undisturbed import put_back, same_draws
 
 WIDTH = 0.01
 """How far, in the norm of all parameters, the finite difference goes to either side."""
@@ -59,10 +59,11 @@ class AutoLambda(Balance):
         moving = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
 
         def losses(of: Batch) -> Tensor:
-            with _same_draws(self.weights.device):
+            with same_draws(self.weights.device):
                 return losses_of(of)
 
-        with _left_as_it_was(self._network) as place:
+        # Copies, since adding and taking away again rounds; batch norms' statistics are put back too.
+        with put_back([*self._network.parameters(), *self._network.buffers()]) as place:
             step = gradients((self.weights.detach() * losses(batch)).sum(), moving, self._backward)
             _move(moving, place, step, -rate)
             ahead = gradients(losses(other).sum(), moving, self._backward)
@@ -92,33 +93,8 @@ class AutoLambda(Balance):
         self._optimiser.load_state_dict(state["optimiser"])
 
 
-@contextmanager
-def _left_as_it_was(network: nn.Module) -> Iterator[dict[nn.Parameter, Tensor]]:
-    """Put back parameters and buffers, such as batch norm's statistics; yields copies of the parameters.
-
-    Copies, since adding and taking away again rounds.
-    """
-    place = {parameter: parameter.detach().clone() for parameter in network.parameters()}
-    statistics = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    try:
-        yield place
-    finally:
-        with torch.no_grad():
-            for tensor, before in (*place.items(), *statistics):
-                tensor.copy_(before)
-
-
-@contextmanager
-def _same_draws(device: torch.device) -> Iterator[None]:
-    """What is drawn inside is drawn again afterwards."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-
-
 @torch.no_grad()
-def _move(
-    parameters: Sequence[nn.Parameter], place: Mapping[nn.Parameter, Tensor], along: Gradients, by: float
-) -> None:
+def _move(parameters: Sequence[nn.Parameter], place: Mapping[Tensor, Tensor], along: Gradients, by: float) -> None:
     """Set the parameters to their place plus `by` times `along`."""
     for parameter, direction in zip(parameters, along, strict=True):
         parameter.copy_(place[parameter] if direction is None else place[parameter] + by * direction)

@@ -32,6 +32,7 @@ from gatedeploy.passes.follow_order import FollowOrder
 from gatedeploy.program import Program
 from gatedeploy.training.pieces import NotLiveError, Numbered, Piece
 from gatedeploy.training.snapshots import Skeleton
+from gatedeploy.training.undisturbed import put_back, same_draws
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
 SLICE = torch.ops.aten.slice.Tensor
@@ -162,16 +163,12 @@ def _cut_out(tensor: Tensor, places: Sequence[tuple[int, int, int]]) -> tuple[Te
 
 def _check(network: GatedNetwork, live: _Live, images: Tensor) -> None:
     """Raise `NotLiveError` unless both predict the same in training; the network stays as it is."""
-    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    devices = [images.device] if images.device.type == "cuda" else []
     was_training = network.training
     network.train()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with put_back(network.buffers()), torch.no_grad(), same_draws(images.device):
             expected, got = network(images), live(network, images)
     finally:
         network.train(was_training)
-        for buffer, value in before:
-            buffer.copy_(value)
     if not compare(expected, got, ROUNDING).holds:
         raise NotLiveError("in training it does more than in evaluation, such as dropout")

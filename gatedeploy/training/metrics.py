@@ -32,6 +32,11 @@ class Metric:
     unit: str
     lower_is_better: bool
 
+    @property
+    def arrow(self) -> str:
+        """Which way is better, for headings."""
+        return "↓" if self.lower_is_better else "↑"
+
 
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "classification": (Metric("accuracy", "", False), Metric("auroc", "", False)),

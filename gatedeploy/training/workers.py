@@ -68,13 +68,12 @@ class Workers:
             losses: scalars, each a mean over the valid labels of this part.
             counts: by loss, how many valid labels these are.
         """
-        if self.count == 1:
-            return list(losses)
         counted = torch.stack([count.double() for count in counts])
-        whole = self._sum(counted.clone())
+        summed = counted * torch.stack([loss.detach().double() for loss in losses])
+        whole, total = self._sum(torch.stack([counted, summed]))
+        values = total / whole.clamp_min(1)
         shares = self.count * counted / whole.clamp_min(1)
         own = [loss * share.to(loss) for loss, share in zip(losses, shares, strict=True)]
-        values = self._sum(torch.stack([each.detach().double() for each in own])) / self.count
         # In this order it is the value to the last bit: what learns from losses must not drift apart.
         return [value.to(each) + (each - each.detach()) for each, value in zip(own, values, strict=True)]
 
@@ -129,7 +128,7 @@ class Workers:
 
     def _average(self, tensors: Sequence[Tensor]) -> None:
         """The mean over processes, in place; one message for all tensors of a type."""
-        for dtype in {tensor.dtype for tensor in tensors}:
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # in the same order everywhere
             same = [tensor for tensor in tensors if tensor.dtype == dtype]
             flat = self._sum(torch.cat([tensor.reshape(-1) for tensor in same])) / self.count
             means = torch.split(flat, [tensor.numel() for tensor in same])
