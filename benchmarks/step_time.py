@@ -35,9 +35,8 @@ from gatedeploy.benchmarks.random_gates import Trunk, as_if_trained, random_gate
 from gatedeploy.benchmarks.sections import markdown
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.models.registry import build_backbone
-from gatedeploy.specs import SHARED, InputSpec
+from gatedeploy.specs import SHARED
 from gatedeploy.training.live import train_live
-from gatedeploy.training.snapshots import Skeleton
 
 TRUNKS = {
     "resnet20, width 0.5": (Trunk("resnet20", {"width": 0.5}, "dense", (64, 64)), 32),
@@ -84,7 +83,6 @@ class Row:
 def ways(trunk: Trunk, tasks: int, batch: int, device: torch.device) -> Iterator[tuple[str, Forward]]:
     """The ways to train, each in training mode on `device`."""
     gated = random_gates(trunk, tasks, 0.5)
-    skeleton = Skeleton(gated, InputSpec(3, *trunk.size))
     plain = MultiHead(copy.deepcopy(gated.branches.get_submodule(SHARED)), dict(gated.heads.named_children()))
     yield BASELINE, copy.deepcopy(plain).to(device).train()
     moving = copy.deepcopy(gated).to(device).train()
@@ -94,7 +92,7 @@ def ways(trunk: Trunk, tasks: int, batch: int, device: torch.device) -> Iterator
         for parameter in still.gate_parameters():
             parameter.requires_grad_(False)
         if share is not None:
-            train_live(still, skeleton, torch.randn(batch, 3, *trunk.size, device=device))
+            train_live(still, torch.randn(batch, 3, *trunk.size, device=device))
         yield name, still
     branches = [build_backbone(trunk.backbone, **trunk.options).to(device).train() for _ in range(tasks + 1)]
     yield "branches in a loop", lambda image: [branch(image) for branch in branches]

@@ -2,7 +2,8 @@
 
 From then on what lost at its gate reaches no loss any more. So the passes that collapse a network say which channels
 are live, and a step computes these and no others, from pieces of the same parameters. All else stays the gated
-network's: parameters, optimisers, checkpoints. Its gradients are the same, and what is dead has none.
+network's: parameters, optimisers, checkpoints. Its gradients are the same, and what is dead has none. Heads, behind
+the last gates, run as they are, so that they may do what they only do in training, such as dropout.
 
 Norms stay apart, since they are trained, and so does all that would change a number: each weight of the pruned network
 is a piece of one of the gated network's.
@@ -10,6 +11,7 @@ is a piece of one of the gated network's.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter, getitem
@@ -17,12 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from gatedeploy.gating.network import GatedNetwork
+from gatedeploy.gating.woven import container
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.precompute import precomputed
 from gatedeploy.lowering import PRUNING
+from gatedeploy.modes import evaluating
 from gatedeploy.parity import compare
 from gatedeploy.passes.base import Pass, run_passes
 from gatedeploy.passes.choose_layout import ChooseLayout
@@ -48,42 +53,81 @@ ROUNDING = 0.01
 only training does, such as dropout, makes tenths."""
 
 
-def train_live(network: GatedNetwork, skeleton: Skeleton, images: Tensor) -> float:
+def train_live(network: GatedNetwork, images: Tensor) -> float:
     """Let `network` compute in training what is live with the gates that it has, from here on.
 
     Args:
         network: its gates stand behind channels; on its device.
-        skeleton: of it.
         images: a batch that it is trained on.
 
     Returns:
-        The share of its multiply-adds that is left.
+        The share of its branches' multiply-adds that is left.
 
     Raises:
         NotLiveError: it has to be trained whole, and why; nothing has changed then.
     """
-    program = skeleton.filled({name: weight.detach().cpu() for name, weight in network.state_dict().items()})
-    numbered = Numbered(program)
+    branches = _Branches(copy.deepcopy(network).cpu().float())
+    skeleton = Skeleton(branches, network.input)
+    numbered = Numbered(skeleton.program)
     graph = channel_graph(precomputed(numbered.program))
     run_passes(graph, [step() for step in PASSES])
     thin = emit(graph)
-    live = _Live(thin, numbered, skeleton.source_of, next(network.parameters()))
+    live = _Live(thin, numbered, skeleton.source_of, branches.heads_on, next(network.parameters()))
     _check(network, live, images)
     network.run_in_training(live)
-    return cost(thin).macs / cost(program).macs
+    return cost(thin).macs / cost(skeleton.program).macs
+
+
+class _Branches(nn.Module):
+    """A gated network without heads: what they are given, tensor by tensor.
+
+    Args:
+        network: to be taken apart.
+    """
+
+    def __init__(self, network: GatedNetwork) -> None:
+        super().__init__()
+        network.heads = container({name: _Given() for name, _ in network.heads.named_children()})
+        self.network = network
+        with torch.no_grad(), evaluating(network):
+            self._made = pytree.tree_structure(network(torch.zeros(2, *network.input.shape)))
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """`image`: (batch, channels, height, width). Returns the tensors by their number."""
+        return {str(number): tensor for number, tensor in enumerate(pytree.tree_leaves(self.network(image)))}
+
+    def heads_on(self, network: GatedNetwork, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the heads of `network` make of what `forward` returned."""
+        features = pytree.tree_unflatten([given[str(number)] for number in range(len(given))], self._made)
+        heads = dict(network.heads.named_children())
+        return {task: heads[task](read) if task in heads else read for task, read in features.items()}
+
+
+class _Given(nn.Module):
+    def forward(self, features: Any) -> Any:
+        return features
 
 
 class _Live:
-    """The pruned network in training mode, its weights taken from the gated one.
+    """The pruned branches in training mode, their weights taken from the gated network, and its heads on them.
 
     Args:
         thin: the pruned program.
         numbered: what it was made of.
-        source_of: what the gated network calls the weights of its program.
+        source_of: what the gated branches call the weights of their program.
+        heads: make predictions of what the program returns.
         like: a parameter; where it is, and of which precision, constants are too.
     """
 
-    def __init__(self, thin: Program, numbered: Numbered, source_of: Mapping[str, str], like: Tensor) -> None:
+    def __init__(
+        self,
+        thin: Program,
+        numbered: Numbered,
+        source_of: Mapping[str, str],
+        heads: Callable[[GatedNetwork, Mapping[str, Tensor]], dict[str, Tensor]],
+        like: Tensor,
+    ) -> None:
+        self._heads = heads
         self._run, names, kept = _in_training(thin.graph)
         self._weights: list[Tensor | tuple[Callable[[Any], Tensor], Piece]] = []
         for name in names:
@@ -93,20 +137,21 @@ class _Live:
                 self._weights.append(weight.to(like) if weight.is_floating_point() else weight.to(like.device))
             elif piece.name in source_of:
                 along = tuple(None if entries is None else entries.to(like.device) for entries in piece.along)
-                self._weights.append((attrgetter(source_of[piece.name]), replace(piece, along=along)))
+                source = source_of[piece.name].removeprefix("network.")
+                self._weights.append((attrgetter(source), replace(piece, along=along)))
             else:
                 raise NotLiveError(f"{name} is computed from weights")
         self._kept = [names.index(name) for name in kept]
 
-    def __call__(self, network: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    def __call__(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         pieces = [each if isinstance(each, Tensor) else each[1].of(each[0](network)) for each in self._weights]
-        predictions: dict[str, Tensor] = self._run(image, *pieces)
+        features = self._run(image, *pieces)
         with torch.no_grad():
             for number in self._kept:
                 weight = self._weights[number]
                 assert not isinstance(weight, Tensor)
                 weight[1].put_back(weight[0](network), pieces[number])
-        return predictions
+        return self._heads(network, features)
 
 
 def _in_training(thin: fx.Graph) -> tuple[Callable[..., Any], list[str], list[str]]:
@@ -166,9 +211,12 @@ def _check(network: GatedNetwork, live: _Live, images: Tensor) -> None:
     was_training = network.training
     network.train()
     try:
-        with put_back(network.buffers()), torch.no_grad(), same_draws(images.device):
-            expected, got = network(images), live(network, images)
+        with put_back(network.buffers()), torch.no_grad():
+            with same_draws(images.device):
+                expected = network(images)
+            with same_draws(images.device):
+                got = live(network, images)
     finally:
         network.train(was_training)
     if not compare(expected, got, ROUNDING).holds:
-        raise NotLiveError("in training it does more than in evaluation, such as dropout")
+        raise NotLiveError("in training its branches do more than in evaluation, such as dropout")

@@ -137,11 +137,11 @@ class _Trainer:
             return
         share, reason = None, "another process found that they have to"
         try:
-            share = train_live(network, self.skeleton, images)
+            share = train_live(network, images)
         except NotLiveError as error:
             reason = str(error)
         if self.workers.agree(share is not None, self.fabric.device):
-            told = f"of the multiply-adds {share:.0%} are trained from here on, what lost is left out"
+            told = f"of the branches' multiply-adds {share:.0%} are trained from here on, what lost is left out"
         else:
             network.run_in_training(None)
             told = f"all branches go on being trained, since {reason}"
