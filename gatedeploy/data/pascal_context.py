@@ -27,6 +27,7 @@ In a recipe:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,29 @@ CLASSES_OF_NORMALS = tuple(
 )
 """PASCAL-Context's numbers of the classes whose names NYUD-v2 has too, and of `tvmonitor` (Maninis et al.)."""
 
-_OF_NORMALS = np.isin(np.arange(460), CLASSES_OF_NORMALS)
+_OF_NORMALS = np.isin(np.arange(460), CLASSES_OF_NORMALS).astype(np.uint8)
 
 _LABEL_MAP = "pascal-context/trainval/{name}.mat"
 
 DEFAULT = ("segmentation", "human_parts", "saliency", "normals", "edges")
+
+
+class _LastRead(threading.local):
+    """What a thread read last: the tasks of a picture are read one after the other, and two of them read this map."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.classes: Array = np.empty((0, 0))
+
+    def label_map(self, path: Path) -> Array:
+        """The class of each pixel, (height, width)."""
+        if self.path != path:
+            self.classes = read_label_map(path).astype(np.intp)
+            self.path = path
+        return self.classes
+
+
+_last = _LastRead()
 
 
 def read_human_parts(path: Path) -> Array:
@@ -90,15 +109,15 @@ def read_human_parts(path: Path) -> Array:
 def read_masked_normals(path: Path) -> Array:
     """Coded normals (height, width, 3) uint8, black where the pixel's class has none that could be trusted."""
     normals = read_normals(path)
-    classes = read_label_map(path.parent.parent / _LABEL_MAP.format(name=path.stem))
+    classes = _last.label_map(path.parent.parent / _LABEL_MAP.format(name=path.stem))
     if classes.shape != normals.shape[:2]:
         raise InputError(f"{path}: is {normals.shape[:2]}, its map of classes {classes.shape}; expected the same")
-    return np.where(_OF_NORMALS[classes.astype(int).clip(0, 459)][..., None], normals, np.uint8(0))
+    return normals * _OF_NORMALS.take(classes, mode="clip")[..., None]
 
 
 def read_edges(path: Path) -> Array:
     """Where classes meet, (height, width): the last pixel of a class before that to the right or below."""
-    classes = read_label_map(path)
+    classes = _last.label_map(path)
     edges = np.zeros(classes.shape, np.uint8)
     edges[:, :-1] |= classes[:, :-1] != classes[:, 1:]
     edges[:-1] |= classes[:-1] != classes[1:]
