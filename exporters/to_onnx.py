@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import CheckError, InputError, first_line, located
+from gatedeploy.exporters.core_forms import in_core_forms
 from gatedeploy.exporters.onnx_graph import describe, tidy
 from gatedeploy.files import replacing_file
 from gatedeploy.modes import evaluating, quiet
@@ -54,7 +55,11 @@ def export_onnx(network: nn.Module, info: ModelInfo, path: Path | str, *, opset:
     plain = network.network if isinstance(network, Collapsed) else network
     exported = _trace(plain, info.input)
     outputs = _output_names(exported, info)
-    model = _convert(exported, opset)
+    try:
+        model = _convert(in_core_forms(exported), opset)
+    except InputError:
+        exported = _trace(plain, info.input)
+        model = _convert(exported, opset)
     tidy(model, info.input.name, outputs, {*exported.state_dict, *exported.constants})
     describe(model, info)
     _check_interface(model, info.input)

@@ -40,7 +40,7 @@ TRUNKS = {
 SHARE = 0.2
 
 SHALLOW: dict[tuple[object, str], object] = {
-    (hrnet, "MODULES"): (1, 1, 1),
+    (hrnet, "MODULES"): (1, 1, 0),
     (hrnet, "BLOCKS"): 1,
     (vit, "DEPTH"): 4,
     (resnet, "DEPTHS"): {**resnet.DEPTHS, "resnet50": (2, 2, 2, 2)},

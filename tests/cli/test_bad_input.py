@@ -25,6 +25,16 @@ model: {backbone: {name: resnet20, width: 0.25}, head: {name: dense}}
 train: {epochs: 1, batch_size: 4}
 """
 
+BACKBONE = """
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU())
+"""
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
     """The one sentence on standard error with which the command line ends."""
@@ -291,7 +301,8 @@ class TestWriting:
     @pytest.mark.parametrize("limit", [20, 30_000], ids="from the start|at the first checkpoint".split("|"))
     def test_a_training_on_a_disk_that_takes_no_more(self, tmp_path: Path, limit: int) -> None:
         (tmp_path / "recipe.yaml").write_text(SCENES)
-        done = within(limit, tmp_path, "train", "recipe.yaml", "--out", "run")
+        (tmp_path / "mine.py").write_text(BACKBONE)
+        done = within(limit, tmp_path, "train", "recipe.yaml", "--backbone", "mine:make", "--out", "run")
         assert done.returncode == 1, done.stderr
         assert done.stderr.splitlines()[-1] == (
             "error: run/gated/checkpoint.pt: could not be written: File too large; nothing was changed under this "

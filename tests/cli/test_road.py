@@ -22,6 +22,8 @@ from gatedeploy.training.metrics import headline
 from gatedeploy.training.recipe_file import load_recipe
 from gatedeploy.training.stages import Trained
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
