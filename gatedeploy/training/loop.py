@@ -19,6 +19,7 @@ from gatedeploy.graph.gate_cost import GateCost
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Batch, divided, further_batches, of_epoch, prefetched, training_batches
 from gatedeploy.training.budget import BudgetKeeper
+from gatedeploy.training.compiling import compiled
 from gatedeploy.training.device import make_fabric
 from gatedeploy.training.journal import Journal, RunJournal
 from gatedeploy.training.live import train_live
@@ -116,8 +117,10 @@ class _Trainer:
         self.steps_per_epoch = len(self._batches(0))
         self.steps = self.steps_per_epoch * run.epochs
         self.budget = self._budget()
+        self.compiles = run.recipe.train.compile
+        stepping = self.fabric.setup_module(compiled(run.network)) if self.compiles else self.network
         self.stepper = Stepper(
-            run, self.network, self.fabric.backward, self.scaler, self.budget, stand_still=self._stand_still
+            run, stepping, self.fabric.backward, self.scaler, self.budget, stand_still=self._stand_still
         )
 
     def _budget(self) -> BudgetKeeper | None:
@@ -137,10 +140,11 @@ class _Trainer:
             return
         share, reason = None, "another process found that they have to"
         try:
-            share = train_live(network, images)
+            share = train_live(network, images, compiled if self.compiles else None)
         except NotLiveError as error:
             reason = str(error)
         if self.workers.agree(share is not None, self.fabric.device):
+            self.stepper.network = self.network  # which is compiled as far as it is live
             told = f"of the branches' multiply-adds {share:.0%} are trained from here on, what lost is left out"
         else:
             network.run_in_training(None)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from gatedeploy.errors import InputError, closest
 from gatedeploy.specs import Task
-from gatedeploy.training.balance_sections import OF_GRADIENTS, AnyBalance, Sum
+from gatedeploy.training.balance_sections import MGDA, OF_GRADIENTS, AnyBalance, Sum
 from gatedeploy.training.sections import Component, FieldError, Section, Within
 
 Fraction = Annotated[float, Within(0, 1)]
@@ -174,6 +174,8 @@ class Train(Section):
             readable one of its batch in its place. One to validate on always stops, for figures must be of the same
             pictures.
         accelerator: `auto` takes a GPU if there is one.
+        compile: whether `torch.compile` makes machine code of the step. That takes minutes before the first step, and
+            again once gates stand still, and pays in long trainings.
     """
 
     epochs: Annotated[int, Within(1)]
@@ -190,6 +192,7 @@ class Train(Section):
     seed: Annotated[int, Within(0)] = 0
     unreadable: Literal["stop", "skip"] = "stop"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,6 +200,9 @@ class Train(Section):
             name = self.balance.name
             sentence = f"16-mixed scales gradients, which balance {name} looks at; take bf16-mixed or 32-true"
             raise FieldError(("precision",), sentence)
+        if self.compile and isinstance(self.balance, MGDA) and self.balance.upper_bound:
+            sentence = "MGDA's upper bound looks into the network, which compiled code does not allow; leave one out"
+            raise FieldError(("compile",), sentence)
 
     @property
     def rival_epochs(self) -> int:

@@ -115,8 +115,9 @@ def said_nothing_of(stage: str) -> tuple[str, ...]:
     """The keys of a recipe that say nothing of a network of this stage, so that another value there is no matter.
 
     What becomes of unreadable pictures says nothing of those that were read: a run that stopped may go on without them.
+    Compiled or not, a step does the same, but for rounding.
     """
-    of_none = ("train.rivals", "train.unreadable")
+    of_none = ("train.rivals", "train.unreadable", "train.compile")
     if stage == "gated":
         return of_none
     of_gates = ("gates", "sparsity", "budget", "tasks.*.sparsity_target", *of_none)
