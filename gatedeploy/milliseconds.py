@@ -43,26 +43,52 @@ def within_milliseconds(program: Program, budget: Milliseconds, prices: Prices) 
     Raises:
         InputError: the budget cannot be met.
     """
-    names = [gate.name for gate in gates_of(program)]
-    logits = torch.cat([program.weights[name].detach().double().cpu() for name in names])
-    surest = logits.argsort(descending=True, stable=True)
-    sizes = [len(program.weights[name]) for name in names]
-
-    def with_open(count: int) -> tuple[Program, tuple[Rounded, ...]]:
-        chosen = torch.zeros(len(logits), dtype=torch.bool)
-        chosen[surest[:count]] = True
-        return with_choices(program, dict(zip(names, torch.split(chosen, sizes), strict=True)))
+    surest = _Surest(program)
 
     def ms(count: int) -> float:
-        return predicted_ms(with_open(count)[0], prices)
+        return predicted_ms(surest.open(count)[0], prices)
 
-    least = ms(0)
+    least = _least(surest, budget, prices)
+    return surest.open(_most_open(ms, least, surest.count, budget.most))
+
+
+def closed_and_open_ms(program: Program, budget: Milliseconds, prices: Prices) -> tuple[float, float]:
+    """What is predicted with all gates closed, and with all open.
+
+    Raises:
+        InputError: the budget cannot be met.
+    """
+    surest = _Surest(program)
+    return _least(surest, budget, prices), predicted_ms(surest.open(surest.count)[0], prices)
+
+
+class _Surest:
+    """A network whose choices with the largest α are open, and no others."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._names = [gate.name for gate in gates_of(program)]
+        self._sizes = [len(program.weights[name]) for name in self._names]
+        self.count = sum(self._sizes)
+        logits = torch.cat([program.weights[name].detach().double().cpu() for name in self._names])
+        self._order = logits.argsort(descending=True, stable=True)
+
+    def open(self, count: int) -> tuple[Program, tuple[Rounded, ...]]:
+        """With so many open choices; and which gates had others."""
+        chosen = torch.zeros(self.count, dtype=torch.bool)
+        chosen[self._order[:count]] = True
+        return with_choices(self._program, dict(zip(self._names, torch.split(chosen, self._sizes), strict=True)))
+
+
+def _least(surest: _Surest, budget: Milliseconds, prices: Prices) -> float:
+    """What is predicted with every gate closed; `InputError` where the budget is less."""
+    least = predicted_ms(surest.open(0)[0], prices)
     if least > budget.most:
         raise InputError(
             f"{budget.most:g} ms cannot be reached on {prices.target}: with every gate closed, so that all is shared, "
             f"{least:.3g} ms are predicted; ask for at least that"
         )
-    return with_open(_most_open(ms, least, len(logits), budget.most))
+    return least
 
 
 def _most_open(ms: Callable[[int], float], least: float, count: int, most: float) -> int:

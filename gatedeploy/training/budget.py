@@ -9,14 +9,20 @@ that the budget is met to within a hundredth.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gatedeploy.gating.network import GatedNetwork
-from gatedeploy.graph.budget import Limit, within
+from gatedeploy.graph.budget import Budget, Limit, limits_of, within
 from gatedeploy.graph.flips import with_signs
 from gatedeploy.graph.gate_cost import GateCost
+from gatedeploy.graph.prices import Prices
+from gatedeploy.milliseconds import Milliseconds, closed_and_open_ms, predicted_ms, within_milliseconds
+from gatedeploy.price_tables import TARGETS, prices_of
+from gatedeploy.program import Program
+from gatedeploy.training import recipe
 
 LOOKS = 100
 """How often what the network costs is looked at, at least, while gates move; but at every fifth step at least."""
@@ -30,8 +36,31 @@ above the budget. α begins 0.1 above the threshold. In simulations gates whose 
 end within a few hundredths of a budget with this pull, and lag behind the path with a third of it."""
 
 
+def budget_keeper(
+    network: GatedNetwork, program: Program, asked: recipe.Budget, learning_rate: float, steps: float
+) -> BudgetKeeper:
+    """What draws the gates of a network to a recipe's budget.
+
+    Args:
+        network: on the device where it is trained.
+        program: its own.
+        asked: what the collapsed network may cost.
+        learning_rate: of the gates.
+        steps: in how many they move.
+
+    Raises:
+        InputError: the budget cannot be met.
+    """
+    cost = GateCost(program)
+    if asked.ms is not None:
+        prices = prices_of(TARGETS[asked.target])
+        return MillisecondsKeeper(network, cost, program, Milliseconds(asked.ms), prices, learning_rate, steps)
+    limits = limits_of(cost, Budget(asked.macs, asked.tasks))
+    return BudgetKeeper(network, cost, limits, learning_rate, steps)
+
+
 class BudgetKeeper:
-    """Draws the gates of one network to what it may cost.
+    """Draws the gates of one network to the multiply-adds that it may cost.
 
     Args:
         network: on the device where it is trained.
@@ -70,7 +99,7 @@ class BudgetKeeper:
         if self._settled:
             return
         self._settled = True
-        chosen = within(self.cost, self._on_cpu(), self.limits)
+        chosen = self._meeting(self._on_cpu())
         with torch.no_grad():
             for name, logits in self.gate_logits.items():
                 logits.copy_(with_signs(logits, chosen[name]))
@@ -80,6 +109,10 @@ class BudgetKeeper:
         return {
             limit.branch or "all": spent / limit.most for limit, spent in zip(self.limits, self._now(), strict=True)
         }
+
+    def _meeting(self, logits: dict[str, Tensor]) -> dict[str, Tensor]:
+        """By gate, choices that meet the budget."""
+        return within(self.cost, logits, self.limits)
 
     def _now(self) -> list[float]:
         return self._spent({name: (logits > 0).double() for name, logits in self._on_cpu().items()})
@@ -117,3 +150,64 @@ class BudgetKeeper:
 
     def _on_cpu(self) -> dict[str, Tensor]:
         return {name: logits.detach().cpu() for name, logits in self.gate_logits.items()}
+
+
+class MillisecondsKeeper(BudgetKeeper):
+    """Draws gates to as many multiply-adds as should take so long, and makes them meet the milliseconds in the end.
+
+    Milliseconds follow from the layout of the whole network, which no gate can be drawn by (`gatedeploy.milliseconds`).
+    They grow about evenly with multiply-adds, from where all is shared to where nothing is; how far that is from what
+    the network takes is looked at before each epoch.
+
+    Args:
+        network: as of `BudgetKeeper`.
+        cost: likewise.
+        program: of the network.
+        budget: what the collapsed network may take.
+        prices: by which that is predicted.
+        learning_rate: of the gates.
+        steps: in how many they move.
+
+    Raises:
+        InputError: the budget cannot be met.
+    """
+
+    def __init__(
+        self,
+        network: GatedNetwork,
+        cost: GateCost,
+        program: Program,
+        budget: Milliseconds,
+        prices: Prices,
+        learning_rate: float,
+        steps: float,
+    ) -> None:
+        self.program, self.budget, self.prices = program, budget, prices
+        self.closed, self.opened = (
+            float(cost({name: torch.full((count,), value) for name, count in cost.gates.items()}).sum())
+            for value in (0.0, 1.0)
+        )
+        closed_ms, open_ms = closed_and_open_ms(program, budget, prices)
+        self.macs_of_ms = (self.opened - self.closed) / max(open_ms - closed_ms, 1e-9)
+        super().__init__(network, cost, [Limit(self.opened)], learning_rate, steps)
+
+    def penalty(self, step: int) -> Tensor:
+        """See `BudgetKeeper`."""
+        if not self._pull:  # an epoch begins
+            (now,), left = self._now(), self.budget.most - self._ms()
+            self.limits = [Limit(min(max(now + left * self.macs_of_ms, self.closed), self.opened))]
+        return super().penalty(step)
+
+    def used(self) -> dict[str, float]:
+        """What the collapsed network is predicted to take now, as a share of the budget."""
+        return {"ms": self._ms() / self.budget.most}
+
+    def _meeting(self, logits: dict[str, Tensor]) -> dict[str, Tensor]:
+        made, _ = within_milliseconds(self._with(logits), self.budget, self.prices)
+        return {name: made.weights[name] > 0 for name in logits}
+
+    def _ms(self) -> float:
+        return predicted_ms(self._with(self._on_cpu()), self.prices)
+
+    def _with(self, logits: dict[str, Tensor]) -> Program:
+        return replace(self.program, weights={**self.program.weights, **logits})

@@ -14,11 +14,9 @@ from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.gating.woven import WovenNetwork
-from gatedeploy.graph.budget import Budget, limits_of
-from gatedeploy.graph.gate_cost import GateCost
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Batch, divided, further_batches, of_epoch, prefetched, training_batches
-from gatedeploy.training.budget import BudgetKeeper
+from gatedeploy.training.budget import BudgetKeeper, budget_keeper
 from gatedeploy.training.compiling import compiled
 from gatedeploy.training.device import make_fabric
 from gatedeploy.training.journal import Journal, RunJournal
@@ -127,9 +125,8 @@ class _Trainer:
         network, recipe = self.run.network, self.run.recipe
         if recipe.budget is None or not isinstance(network, GatedNetwork):
             return None
-        cost = GateCost(self.skeleton.program)
-        limits = limits_of(cost, Budget(recipe.budget.macs, recipe.budget.tasks))
-        return BudgetKeeper(network, cost, limits, recipe.gates.learning_rate, recipe.gates.end * self.steps)
+        steps = recipe.gates.end * self.steps
+        return budget_keeper(network, self.skeleton.program, recipe.budget, recipe.gates.learning_rate, steps)
 
     def _stand_still(self, images: Tensor) -> None:
         """Gates move no more: they are made to meet the budget, and what lost at them is left out from here on."""

@@ -107,15 +107,23 @@ class Budget(Section):
     Args:
         macs: its multiply-adds for one picture. Up to 1: a share of those of the gated network, all its branches.
         tasks: by task, those that its own branch and head compute. Up to 1: a share of what these have.
+        ms: instead of these, the milliseconds that its layers, additions and mixes are predicted to take for one
+            picture on `target`, as `prune --budget` counts them. Gates are drawn to as many multiply-adds as should
+            take that long.
+        target: what to deploy on, as `prune --target`; nothing to multiply-adds.
     """
 
     macs: Positive | None = None
     tasks: Mapping[str, Positive] = field(default_factory=dict)
+    ms: Positive | None = None
+    target: Literal["cpu", "openvino", "gpu", "tensorrt"] = "cpu"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.macs is None and not self.tasks:
-            raise FieldError(("macs",), "is missing; name what the collapsed network may cost, such as 0.4")
+        if self.macs is None and not self.tasks and self.ms is None:
+            raise FieldError(("macs",), "is missing; name what the collapsed network may cost, such as 0.4, or ms")
+        if self.ms is not None and (self.macs is not None or self.tasks):
+            raise FieldError(("ms",), "stands alone; leave out either it or multiply-adds")
 
 
 @dataclass(frozen=True)

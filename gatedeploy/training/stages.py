@@ -31,14 +31,13 @@ from gatedeploy.files import check_writable, replacing_file
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.gating.placing import OVER_WHOLES
-from gatedeploy.graph.budget import Budget, limits_of
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.capture import capture
-from gatedeploy.graph.gate_cost import GateCost
 from gatedeploy.graph.precompute import precomputed
 from gatedeploy.specs import Task
 from gatedeploy.training.balancing import make_balance
 from gatedeploy.training.batches import Data, divided, further_batches
+from gatedeploy.training.budget import budget_keeper
 from gatedeploy.training.comparing import Comparison, compare
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.loop import epoch_seed, fit
@@ -148,11 +147,12 @@ def check_collapsible(recipe: Recipe, parts: Parts, tasks: tuple[Task, ...]) -> 
         InputError: says what stands in the way.
     """
     if recipe.method is None:
-        network: nn.Module = gated_network(recipe, parts, tasks, {})
+        gated = gated_network(recipe, parts, tasks, {})
+        network: nn.Module = gated
         if recipe.budget is not None:
-            cost = GateCost(capture(network, torch.zeros(2, *parts.data.input.shape)))
+            program = capture(gated, torch.zeros(2, *parts.data.input.shape))
             with located("budget"):
-                limits_of(cost, Budget(recipe.budget.macs, recipe.budget.tasks))
+                budget_keeper(gated, program, recipe.budget, recipe.gates.learning_rate, 1)
         plain: nn.Module = MultiHead(parts.make_backbone(), {task.name: parts.make_head(task) for task in tasks})
     else:
         network = plain = _of_method(recipe.method.name, parts, tasks)
