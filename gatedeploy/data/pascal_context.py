@@ -87,14 +87,16 @@ class _LastRead(threading.local):
     """What a thread read last: the tasks of a picture are read one after the other, and two of them read this map."""
 
     def __init__(self) -> None:
-        self.path: Path | None = None
+        self.file: tuple[object, ...] = ()
         self.classes: Array = np.empty((0, 0))
 
     def label_map(self, path: Path) -> Array:
         """The class of each pixel, (height, width)."""
-        if self.path != path:
+        state = path.stat() if path.is_file() else None
+        file = (path, state and state.st_mtime_ns, state and state.st_size)
+        if self.file != file:
             self.classes = read_label_map(path).astype(np.intp)
-            self.path = path
+            self.file = file
         return self.classes
 
 
