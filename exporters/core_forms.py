@@ -27,7 +27,7 @@ def in_core_forms(exported: torch.export.ExportedProgram) -> torch.export.Export
     """
     if needs_rewriting(exported.graph):
         return exported
-    for node in list(exported.graph.nodes):
+    for node in exported.graph.nodes:
         written = _CORE.get(node.target)
         form = written(*node.args, **node.kwargs) if written is not None else None
         if form is not None:

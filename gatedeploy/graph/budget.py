@@ -53,9 +53,7 @@ def limits_of(cost: GateCost, budget: Budget) -> list[Limit]:
     Raises:
         InputError: no such task, or less is asked for than where all is shared; the least that can be is named.
     """
-    opened, closed = (
-        cost({name: torch.full((count,), value) for name, count in cost.gates.items()}) for value in (1.0, 0.0)
-    )
+    opened, closed = cost.of_all(1), cost.of_all(0)
     limits = []
     for task, amount in (*budget.tasks.items(), (None, budget.macs)):
         if amount is None:

@@ -97,6 +97,10 @@ class GateCost:
                     self._need(unneeded, read, some if read.by is None else part[read.by])
         return torch.stack([torch.stack(each).sum() for each in parts])
 
+    def of_all(self, openness: float) -> Tensor:
+        """(branches,) what each costs where every choice is as open: 1 takes all of a task's own, 0 shares all."""
+        return self({name: torch.full((count,), float(openness)) for name, count in self.gates.items()})
+
     def _need(self, unneeded: list[Tensor | None], read: _Read, needed: Tensor) -> None:
         """Note how likely what is read is needed: a number, or one for each channel that is read."""
         before = unneeded[read.maker]

@@ -78,7 +78,7 @@ class BudgetKeeper:
         self.gate_logits = {name: named[name] for name in cost.gates}
         self.every = min(5, max(1, int(steps) // LOOKS))
         self.unit = 4 * PULL / (learning_rate * max(steps, 1))  # near the threshold the derivative of σ is 1/4
-        self.start = self._spent({name: torch.ones(count) for name, count in cost.gates.items()})
+        self.start = [float(limit.of(cost, cost.of_all(1))) for limit in limits]
         self._pull: dict[str, Tensor] = {}
         self._settled = False
 
@@ -115,7 +115,8 @@ class BudgetKeeper:
         return within(self.cost, logits, self.limits)
 
     def _now(self) -> list[float]:
-        return self._spent({name: (logits > 0).double() for name, logits in self._on_cpu().items()})
+        costs = self.cost({name: (logits > 0).double() for name, logits in self._on_cpu().items()})
+        return [float(limit.of(self.cost, costs)) for limit in self.limits]
 
     def _look(self, step: int) -> dict[str, Tensor]:
         """By gate, how strongly each choice is drawn to close."""
@@ -143,10 +144,6 @@ class BudgetKeeper:
             return 0.0
         path = start + (most - start) * min(1.0, step / (ARRIVAL * max(self.steps, 1)))
         return self.unit * max(0.0, (spent - path) / (start - most))
-
-    def _spent(self, openness: dict[str, Tensor]) -> list[float]:
-        costs = self.cost(openness)
-        return [float(limit.of(self.cost, costs)) for limit in self.limits]
 
     def _on_cpu(self) -> dict[str, Tensor]:
         return {name: logits.detach().cpu() for name, logits in self.gate_logits.items()}
@@ -183,10 +180,8 @@ class MillisecondsKeeper(BudgetKeeper):
         steps: float,
     ) -> None:
         self.program, self.budget, self.prices = program, budget, prices
-        self.closed, self.opened = (
-            float(cost({name: torch.full((count,), value) for name, count in cost.gates.items()}).sum())
-            for value in (0.0, 1.0)
-        )
+        self._predicted: tuple[Tensor, float] | None = None
+        self.closed, self.opened = (float(cost.of_all(openness).sum()) for openness in (0, 1))
         closed_ms, open_ms = closed_and_open_ms(program, budget, prices)
         self.macs_of_ms = (self.opened - self.closed) / max(open_ms - closed_ms, 1e-9)
         super().__init__(network, cost, [Limit(self.opened)], learning_rate, steps)
@@ -207,7 +202,12 @@ class MillisecondsKeeper(BudgetKeeper):
         return {name: made.weights[name] > 0 for name in logits}
 
     def _ms(self) -> float:
-        return predicted_ms(self._with(self._on_cpu()), self.prices)
+        """Predicted anew only where a choice has changed: laying a large network out takes a while."""
+        logits = self._on_cpu()
+        chosen = torch.cat([each > 0 for each in logits.values()])
+        if self._predicted is None or not torch.equal(self._predicted[0], chosen):
+            self._predicted = chosen, predicted_ms(self._with(logits), self.prices)
+        return self._predicted[1]
 
     def _with(self, logits: dict[str, Tensor]) -> Program:
         return replace(self.program, weights={**self.program.weights, **logits})

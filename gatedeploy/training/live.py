@@ -75,7 +75,7 @@ def train_live(
     graph = channel_graph(precomputed(numbered.program))
     run_passes(graph, [step() for step in PASSES])
     thin = emit(graph)
-    live = _Live(thin, numbered, skeleton.source_of, branches.heads_on, next(network.parameters()))
+    live = _Live(thin, numbered, skeleton.source_of, branches.made, next(network.parameters()))
     _check(network, live, images)
     if compiled is not None:
         live.run = compiled(live.run)
@@ -95,17 +95,11 @@ class _Branches(nn.Module):
         network.heads = container({name: _Given() for name, _ in network.heads.named_children()})
         self.network = network
         with torch.no_grad(), evaluating(network):
-            self._made = pytree.tree_structure(network(torch.zeros(2, *network.input.shape)))
+            self.made = pytree.tree_structure(network(torch.zeros(2, *network.input.shape)))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """`image`: (batch, channels, height, width). Returns the tensors by their number."""
         return {str(number): tensor for number, tensor in enumerate(pytree.tree_leaves(self.network(image)))}
-
-    def heads_on(self, network: GatedNetwork, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the heads of `network` make of what `forward` returned."""
-        features = pytree.tree_unflatten([given[str(number)] for number in range(len(given))], self._made)
-        heads = dict(network.heads.named_children())
-        return {task: heads[task](read) if task in heads else read for task, read in features.items()}
 
 
 class _Given(nn.Module):
@@ -120,7 +114,7 @@ class _Live:
         thin: the pruned program.
         numbered: what it was made of.
         source_of: what the gated branches call the weights of their program.
-        heads: make predictions of what the program returns.
+        made: how features by task are made up of the tensors that the program returns.
         like: a parameter; where it is, and of which precision, constants are too.
     """
 
@@ -129,10 +123,10 @@ class _Live:
         thin: Program,
         numbered: Numbered,
         source_of: Mapping[str, str],
-        heads: Callable[[GatedNetwork, Mapping[str, Tensor]], dict[str, Tensor]],
+        made: pytree.TreeSpec,
         like: Tensor,
     ) -> None:
-        self._heads = heads
+        self._made = made
         self.run, names, kept = _in_training(thin.graph)
         self._weights: list[Tensor | tuple[Callable[[Any], Tensor], Piece]] = []
         for name in names:
@@ -150,13 +144,15 @@ class _Live:
 
     def __call__(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         pieces = [each if isinstance(each, Tensor) else each[1].of(each[0](network)) for each in self._weights]
-        features = self.run(image, *pieces)
+        given = self.run(image, *pieces)
         with torch.no_grad():
             for number in self._kept:
                 weight = self._weights[number]
                 assert not isinstance(weight, Tensor)
                 weight[1].put_back(weight[0](network), pieces[number])
-        return self._heads(network, features)
+        features = pytree.tree_unflatten([given[str(number)] for number in range(len(given))], self._made)
+        heads = dict(network.heads.named_children())
+        return {task: heads[task](read) if task in heads else read for task, read in features.items()}
 
 
 def _in_training(thin: fx.Graph) -> tuple[Callable[..., Any], list[str], list[str]]:
