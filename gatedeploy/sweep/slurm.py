@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:  # submitit is optional
 
 SHARED = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
 """Parameters that submitit knows for every cluster; others are Slurm's own."""
+
+_LEVEL = "SUBMITIT_LOG_LEVEL"
 
 HOURS = 24
 """How long a worker may run unless `--slurm-set timeout_min=…` says otherwise; submitit's own default is 5 minutes."""
@@ -52,8 +56,9 @@ def submit(
         InputError: submitit is not installed, there is no Slurm, or it refuses.
     """
     try:
-        import submitit
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
+        with _logging_left_alone():
+            import submitit
+            from submitit.core.utils import FailedJobError, FailedSubmissionError
     except ModuleNotFoundError as error:
         if error.name != "submitit":
             raise
@@ -73,3 +78,16 @@ def submit(
     except (OSError, FailedJobError, FailedSubmissionError) as error:
         raise InputError(f"--slurm: the jobs were not taken: {first_line(error)}") from error
     return jobs
+
+
+@contextmanager
+def _logging_left_alone() -> Iterator[None]:
+    """Importing submitit sets logging up, which closes all handlers of this process, and absl's their streams, too."""
+    level = os.environ.get(_LEVEL)
+    os.environ[_LEVEL] = "NOCONFIG"
+    try:
+        yield
+    finally:
+        del os.environ[_LEVEL]
+        if level is not None:
+            os.environ[_LEVEL] = level

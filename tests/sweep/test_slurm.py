@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 
@@ -43,6 +45,17 @@ def test_what_slurm_is_given(slurm: Path, tmp_path: Path) -> None:
 def test_a_parameter_that_slurm_does_not_know(slurm: Path, setting: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"--slurm-set: .*{setting.partition('=')[0]}"):
         submit(WORDS, 1, tmp_path / "logs", read_settings([setting]))
+
+
+def test_handlers_of_logs_stay_open(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "submitit"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delenv("SUBMITIT_LOG_LEVEL", raising=False)
+    log = logging.FileHandler(tmp_path / "log")
+    assert submit(WORDS, 1, tmp_path / "logs", {})
+    assert log.stream is not None, "importing submitit closed it"
+    log.close()
+    assert "SUBMITIT_LOG_LEVEL" not in os.environ
 
 
 @pytest.mark.slow
