@@ -1,6 +1,6 @@
 """What a training step of a gated network costs, over one of uniform multi-task learning.
 
-    python -m gatedeploy.benchmarks.step_time [--quick] [--json]
+    python -m gatedeploy.benchmarks.step_time [--compile] [--quick] [--json]
 
 For T = 3 and 5 tasks, forward and backward apart, in turns in one process (on a GPU where PyTorch sees one, else on one
 thread), with the bytes that are kept for the backward pass:
@@ -11,6 +11,9 @@ thread), with the bytes that are kept for the backward pass:
 * live, p: what is left of that where a share p of each task's channels is its own (`gatedeploy.training.live`);
 * branches in a loop, branches batched: T+1 encoders alone, without gates and heads, one after the other as in all of
   the above, or as one encoder under `torch.vmap`, which makes grouped convolutions of T+1 convolutions.
+
+With `--compile` uniform MTL, gates that move and what is live at p = 0.2 are measured once more as `train.compile` has
+them, through `torch.compile`. That takes minutes before the first step.
 """
 
 from __future__ import annotations
@@ -34,8 +37,10 @@ from gatedeploy.benchmarks.environment import environment, load
 from gatedeploy.benchmarks.random_gates import Trunk, as_if_trained, random_gates
 from gatedeploy.benchmarks.sections import markdown
 from gatedeploy.gating.multi_head import MultiHead
+from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.models.registry import build_backbone
 from gatedeploy.specs import SHARED
+from gatedeploy.training.compiling import compiled
 from gatedeploy.training.live import train_live
 
 TRUNKS = {
@@ -49,8 +54,7 @@ TASKS = (3, 5)
 SHARES = (0.5, 0.2, 0.1)
 BASELINE = "uniform MTL"
 ROUNDS = 12
-WAYS = 5 + len(SHARES)
-"""How many rows a network has."""
+COMPILED_SHARE = 0.2
 
 Forward = Callable[[Tensor], Any]
 
@@ -80,23 +84,38 @@ class Row:
     kept_bytes: int
 
 
-def ways(trunk: Trunk, tasks: int, batch: int, device: torch.device) -> Iterator[tuple[str, Forward]]:
+def ways(
+    trunk: Trunk, tasks: int, batch: int, device: torch.device, compiles: bool = False
+) -> Iterator[tuple[str, Forward]]:
     """The ways to train, each in training mode on `device`."""
     gated = random_gates(trunk, tasks, 0.5)
     plain = MultiHead(copy.deepcopy(gated.branches.get_submodule(SHARED)), dict(gated.heads.named_children()))
     yield BASELINE, copy.deepcopy(plain).to(device).train()
     moving = copy.deepcopy(gated).to(device).train()
     yield "gates move", moving
-    for name, share in (("gates stand still", None), *((f"live, p = {share:g}", share) for share in SHARES)):
-        still = as_if_trained(copy.deepcopy(gated), share or 0.5).to(device).train()
-        for parameter in still.gate_parameters():
-            parameter.requires_grad_(False)
-        if share is not None:
-            train_live(still, torch.randn(batch, 3, *trunk.size, device=device))
-        yield name, still
+    image = torch.randn(batch, 3, *trunk.size, device=device)
+    yield "gates stand still", _still(gated, 0.5, device)
+    for share in SHARES:
+        live = _still(gated, share, device)
+        train_live(live, image)
+        yield f"live, p = {share:g}", live
+    if compiles:
+        yield f"{BASELINE}, compiled", compiled(copy.deepcopy(plain).to(device).train())
+        yield "gates move, compiled", compiled(copy.deepcopy(moving))
+        live = _still(gated, COMPILED_SHARE, device)
+        train_live(live, image, compiled)
+        yield f"live, p = {COMPILED_SHARE:g}, compiled", live
     branches = [build_backbone(trunk.backbone, **trunk.options).to(device).train() for _ in range(tasks + 1)]
     yield "branches in a loop", lambda image: [branch(image) for branch in branches]
     yield "branches batched", batched(branches)
+
+
+def _still(gated: GatedNetwork, share: float, device: torch.device) -> GatedNetwork:
+    """A copy of which a share of each task's channels is its own, with gates that do not learn."""
+    still = as_if_trained(copy.deepcopy(gated), share).to(device).train()
+    for parameter in still.gate_parameters():
+        parameter.requires_grad_(False)
+    return still
 
 
 def batched(branches: Sequence[nn.Module]) -> Forward:
@@ -142,10 +161,18 @@ def kept_bytes(forward: Forward, image: Tensor) -> int:
     return sum(kept.values())
 
 
-def rows(name: str, trunk: Trunk, batch: int, tasks: int, device: torch.device, rounds: int = ROUNDS) -> list[Row]:
+def rows(
+    name: str,
+    trunk: Trunk,
+    batch: int,
+    tasks: int,
+    device: torch.device,
+    rounds: int = ROUNDS,
+    compiles: bool = False,
+) -> list[Row]:
     """Every way to train, measured in turns, in an order that is drawn anew each round."""
     image = torch.randn(batch, 3, *trunk.size, generator=torch.Generator().manual_seed(0)).to(device)
-    made = dict(ways(trunk, tasks, batch, device))
+    made = dict(ways(trunk, tasks, batch, device, compiles))
     kept = {way: kept_bytes(forward, image) for way, forward in made.items()}
     order, shuffle = list(made), random.Random(0).shuffle
     taken: dict[str, list[tuple[float, float]]] = {way: [] for way in made}
@@ -191,6 +218,7 @@ def _one_thread() -> Iterator[None]:
 def main() -> None:
     """Read the command line, measure, and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--quick", action="store_true", help="a tiny network, to see that it works")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     asked = parser.parse_args()
@@ -200,9 +228,10 @@ def main() -> None:
     with _one_thread():
         for name, (trunk, batch) in trunks.items():
             for tasks in TASKS:
-                found += rows(name, trunk, batch, tasks, device)
+                more = rows(name, trunk, batch, tasks, device, compiles=asked.compile)
+                found += more
                 if not asked.json:
-                    print(page(found[-WAYS:]), flush=True)
+                    print(page(more), flush=True)
     where = asdict(environment(1, before))
     if asked.json:
         told = {"rows": [asdict(row) for row in found], "environment": where, "device": str(device)}

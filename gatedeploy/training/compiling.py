@@ -29,5 +29,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             "install one, or leave train.compile out"
         )
     config.donated_buffer = False  # of several losses each may go backward by itself through what they share
-    made: Callable[..., Any] = torch.compile(function, backend=BACKEND, dynamic=False)
+    # Channels last would be Inductor's choice, in which oneDNN writes past its workspace: backward through convolutions
+    # of 1×1 with strides and less than 16 input channels (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    options: dict[str, Any] | None = {"layout_optimization": False} if BACKEND == "inductor" else None
+    made: Callable[..., Any] = torch.compile(function, backend=BACKEND, dynamic=False, options=options)
     return made

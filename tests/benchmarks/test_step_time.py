@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from gatedeploy.benchmarks import step_time
 from gatedeploy.benchmarks.random_gates import Trunk
 from gatedeploy.benchmarks.step_time import BASELINE, Row, batched, kept_bytes, page, rows
 
 TINY = Trunk("resnet20", {"width": 0.125}, "dense", (8, 8))
 
 
-def test_every_way_is_measured_beside_uniform_mtl() -> None:
-    found = {row.name: row for row in rows("tiny", TINY, 2, 2, torch.device("cpu"), rounds=1)}
+def test_every_way_is_measured_beside_uniform_mtl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_time, "compiled", lambda function: function)  # making machine code takes minutes
+    found = {row.name: row for row in rows("tiny", TINY, 2, 2, torch.device("cpu"), rounds=1, compiles=True)}
     assert list(found)[:3] == [BASELINE, "gates move", "gates stand still"]
+    compiled = [name for name in found if name.endswith("compiled")]
+    assert compiled == [f"{BASELINE}, compiled", "gates move, compiled", "live, p = 0.2, compiled"]
     assert list(found)[-2:] == ["branches in a loop", "branches batched"]
     assert (found[BASELINE].forward, found[BASELINE].backward) == (1.0, 1.0)
     assert all(row.forward_ms > 0 and row.backward_ms > 0 for row in found.values())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.backends.debugging import aot_eager
 
 from gatedeploy.errors import InputError
@@ -76,6 +76,22 @@ def test_weights_become_what_they_would_have(
     assert ("gates stand still; of the branches'" in said) == (make is without_any_dropout)
     for name, expected in plain.items():
         torch.testing.assert_close(made[name], expected, rtol=1e-3, atol=1e-4)  # six steps of Adam in float32
+
+
+@pytest.mark.slow
+def test_a_narrow_convolution_with_strides_stays_within_its_memory() -> None:
+    """Compiled as PyTorch would have it, oneDNN wrote past the end of its own here, and the process died."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 1, stride=2))
+    image = torch.randn(32, 3, 64, 64)
+    gradients = []
+    for run in (network, compiling.compiled(network), network):
+        for _ in range(3):
+            network.zero_grad()
+            run(image).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5)
+    assert all(map(torch.equal, gradients[0], gradients[2]))
 
 
 def test_without_a_compiler_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
