@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gatedeploy.benchmarks.budgets import BUDGETS, ENTRIES, Reached, at, page, report
+from gatedeploy.benchmarks.budgets import BUDGETS, ENTRIES, TASKS, Reached, at, page, report
 from gatedeploy.benchmarks.methods import recipe_of, train_seed
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -31,8 +31,9 @@ def test_budgets_stand_beside_what_penalties_reach_at_equal_multiply_adds() -> N
     text = page(
         {
             "budget-0.55": [Reached(0.55, 1.0), Reached(0.5445, 3.0)],
-            "hinge-0.1": [Reached(0.7, 2.0), Reached(0.8, 2.0)],
-            "hinge-0.5": [Reached(0.4, -1.0), Reached(0.6, 0.0)],
+            "hinge-0.5": [Reached(0.7, 2.0), Reached(0.8, 2.0)],
+            "hinge-0.48": [Reached(0.4, -1.0), Reached(0.6, 0.0)],
+            "l1-0.3": [Reached(0.5, 1.0), Reached(0.5, 1.0)],
         }
     )
     first, second = text.split("\n\n")
@@ -40,8 +41,9 @@ def test_budgets_stand_beside_what_penalties_reach_at_equal_multiply_adds() -> N
     assert cells == ["0.55", "0.9900 to 1.0000", "+2.0 ± 1.4", "+0.5 (1 of 2 seeds)", "–"]
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in second.splitlines()[2:]]
     assert rows == [
-        ["hinge", "0.1", "0.750 ± 0.071", "+2.0 ± 0.0"],
-        ["hinge", "0.5", "0.500 ± 0.141", "-0.5 ± 0.7"],
+        ["hinge", "0.5", "0.48", "0.500 ± 0.141", "-0.5 ± 0.7"],
+        ["hinge", "0.5", "0.5", "0.750 ± 0.071", "+2.0 ± 0.0"],
+        ["l1", "0.3", "–", "0.500 ± 0.000", "+1.0 ± 0.0"],
     ]
 
 
@@ -53,15 +55,21 @@ def test_each_is_trained_as_it_says() -> None:
             assert (recipe.budget.macs, recipe.sparsity.weight) == (float(entry.name.partition("-")[2]), 0)
         else:
             assert recipe.budget is None
-            assert entry.name == f"{recipe.sparsity.form}-{recipe.sparsity.weight:g}"
+            form, _, strength = entry.name.partition("-")
+            targets = {task: chosen.sparsity_target for task, chosen in recipe.tasks.items()}
+            assert recipe.sparsity.form == form
+            if form == "l1":
+                assert recipe.sparsity.weight == float(strength)
+            else:
+                assert targets == dict.fromkeys(TASKS, float(strength))
 
 
 @pytest.mark.slow
 def test_what_is_done_is_told(tmp_path: Path) -> None:
-    entries = [entry for entry in ENTRIES if entry.name in (f"budget-{BUDGETS[-1]:g}", "hinge-0.1")]
+    entries = [entry for entry in ENTRIES if entry.name in (f"budget-{BUDGETS[-1]:g}", "l1-0.1")]
     train_seed("scenes", 0, entries, TINY, tmp_path / "0")
     text = report([0], tmp_path)
     assert (tmp_path / "budgets.md").read_text(encoding="utf-8") == text
     assert text.splitlines()[2].startswith(f"| {BUDGETS[-1]:g} | ")
-    assert "| hinge | 0.1 | " in text
+    assert "| l1 | 0.1 | – | " in text
     assert "* Not trained with every seed yet: budget-0.35, " in text
