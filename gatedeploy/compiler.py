@@ -18,7 +18,7 @@ from gatedeploy.graph.budget import Budget, within_budget
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.choices import SiteChoice
 from gatedeploy.graph.cost import Cost, cost
-from gatedeploy.graph.flips import Rounded
+from gatedeploy.graph.flips import Rounded, gates_of
 from gatedeploy.graph.modules import network
 from gatedeploy.graph.prices import Prices
 from gatedeploy.graph.rounding import rounded_gates
@@ -126,7 +126,8 @@ def collapse(
         round_gates: flip the least sure gates so that tensors have a whole multiple of this many channels. What is
             collapsed then is that network, and no longer the one that was trained.
         budget: flip the least sure gates, so that the collapsed network needs at most this many multiply-adds for one
-            picture; up to 1 it is a share of those of the gated network. The layout for `target` may add to them.
+            picture; up to 1 it is a share of those of the gated network, as far as `tasks` need it. That is the count
+            with `target=None`; a layout for a target may add to it.
             A `Budget` has those of tasks, too; `Milliseconds` are those that are predicted for `target`.
 
     Raises:
@@ -138,8 +139,7 @@ def collapse(
     program = _program(gated, example_input)
     clock.lap("capture")
     prices = prices_of_target(target)
-    program, rounded = flipped(program, round_gates, budget, prices)
-    wanted = program if tasks is None else with_tasks(program, tasks)
+    wanted, rounded = flipped(program if tasks is None else with_tasks(program, tasks), round_gates, budget, prices)
     dtype = _precision(wanted)
     lowered = lower(wanted, prices)
     collapsed = Collapsed(lowered.program)
@@ -150,8 +150,8 @@ def collapse(
     clock.lap("verification")
     if isinstance(gated, nn.Module):
         describe(collapsed.network, _still_known(info_of(gated), wanted, rounded))
-    report = _report(program, collapsed, lowered, (parity, parity_float32), clock.seconds)
-    collapsed.report = replace(report, rounded=rounded)
+    report = _report(wanted, collapsed, lowered, (parity, parity_float32), clock.seconds)
+    collapsed.report = replace(report, gated=cost(program), rounded=rounded)
     return collapsed
 
 
@@ -163,10 +163,16 @@ def flipped(
     Raises:
         InputError: both ways are asked for, or what is asked for cannot be.
     """
-    if budget is None:
-        return (program, ()) if round_gates is None else rounded_gates(program, round_gates)
-    if round_gates is not None:
+    if budget is None and round_gates is None:
+        return program, ()
+    if budget is not None and round_gates is not None:
         raise InputError("gates are flipped for whole vectors (round_gates) or for a budget; ask for one of them")
+    if not gates_of(program):
+        asked = "a budget" if round_gates is None else "round_gates"
+        raise InputError(f"{asked} is met by flipping gates, and this network has none that choose; leave it out")
+    if round_gates is not None:
+        return rounded_gates(program, round_gates)
+    assert budget is not None
     if isinstance(budget, Milliseconds):
         if prices is None:
             raise InputError("a budget in milliseconds goes by what kernels cost: name a target that has prices")

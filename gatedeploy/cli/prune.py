@@ -30,7 +30,7 @@ from gatedeploy.graph.prices import Prices
 from gatedeploy.judging import data_for, recipe_of
 from gatedeploy.milliseconds import Milliseconds
 from gatedeploy.price_tables import TARGETS, prices_of
-from gatedeploy.program import Program, with_tasks
+from gatedeploy.program import with_tasks
 from gatedeploy.training.finetune import finetune
 from gatedeploy.training.journal import Journal
 
@@ -46,13 +46,16 @@ def prune(
         str | None, typer.Option(help="Keep only these outputs, e.g. depth,normals.", show_default="all")
     ] = None,
     optimize: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="none: the fewest multiply-adds. default: the layout that is predicted to be the fastest on --target. "
-            "max: the fastest of several, run on this machine."
+            "max: the fastest of several, run on this machine.",
+            show_default="default; none with a --budget in multiply-adds and without --target",
         ),
-    ] = "default",
-    target: Annotated[str, typer.Option(help=f"Where it is to run: {' or '.join(TARGETS)}.")] = "cpu",
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help=f"Where it is to run: {' or '.join(TARGETS)}.", show_default="cpu")
+    ] = None,
     round_gates: Annotated[
         int | None,
         typer.Option(
@@ -95,8 +98,12 @@ def prune(
     """
     if data is not None and finetune_epochs is None:
         raise InputError("--data does nothing without --finetune EPOCHS; ask for that, or leave it out")
-    prices = _prices(optimize, target)
     wanted = _budget(budget) if budget else None
+    if optimize is None:
+        # A faster layout may execute more multiply-adds than were asked for.
+        optimize = "none" if isinstance(wanted, Budget) and target is None else "default"
+    target = target or "cpu"
+    prices = _prices(optimize, target)
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
@@ -105,7 +112,8 @@ def prune(
     tried: list[Tried] = []
     with located(str(checkpoint)):
         if optimize == "max" and prices is not None:
-            tried = _tried(flipped(read.program, round_gates, wanted, prices)[0], chosen, prices)
+            kept = read.program if chosen is None else with_tasks(read.program, chosen)
+            tried = try_layouts(flipped(kept, round_gates, wanted, prices)[0], prices, say=note)
             prices = tried[0].prices
         thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates, budget=wanted)
     report = thin.report
@@ -168,11 +176,6 @@ def _amount(text: str, asked: str) -> float:
             "milliseconds: 2.5ms"
         )
     return number
-
-
-def _tried(program: Program, tasks: list[str] | None, prices: Prices) -> list[Tried]:
-    """Several layouts, run here; the fastest first."""
-    return try_layouts(program if tasks is None else with_tasks(program, tasks), prices, say=note)
 
 
 def _described(info: ModelInfo, thin: Collapsed, more: dict[str, Any]) -> ModelInfo:

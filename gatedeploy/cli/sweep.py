@@ -13,7 +13,7 @@ from gatedeploy.sweep.pages import command_line
 from gatedeploy.sweep.pages import table as rows_of
 from gatedeploy.sweep.plan import make_plan
 from gatedeploy.sweep.records import Found, front
-from gatedeploy.sweep.slurm import read_settings, submit
+from gatedeploy.sweep.slurm import check_slurm, read_settings, submit
 from gatedeploy.sweep.study import open_study
 from gatedeploy.sweep.work import work
 from gatedeploy.training.journal import Journal
@@ -74,6 +74,8 @@ def sweep(
     settings = read_settings(slurm_set or [])
     if settings and slurm is None:
         raise InputError("--slurm-set: is for jobs of Slurm; say how many with --slurm")
+    if slurm is not None:
+        check_slurm()
     out = out or Path("sweeps") / Path(recipe).stem
     plan = make_plan(recipe, changes or [], over, seeds, backbone, note)
     study = open_study(plan, out, storage, note)

@@ -74,7 +74,10 @@ def show_training(trained: Trained) -> None:
         epochs = Recipe.from_plain(trained.network.recipe).train.rival_epochs
         say(f"Each trained for {epochs} epochs in all, with those of the nets that it starts from.")
         say("Δ_MTL: mean gain over the single-task nets; Δ_I: the same over all metrics; η̂: share of metrics no worse.")
-    say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}")
+    # Multiply-adds that were asked for are those of the fewest; the layout that is fastest may execute more.
+    budget = Recipe.from_plain(trained.network.recipe).budget
+    how = " --optimize none" if budget is not None and budget.ms is None and trained.network.form == "gated" else ""
+    say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}{how}")
 
 
 def _figure(figures: Mapping[str, Mapping[str, float]], task: str, metrics: Mapping[str, Metric]) -> str:

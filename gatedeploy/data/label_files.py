@@ -214,6 +214,9 @@ def unit(vectors: Array) -> Array:
 
     8-bit numbers are n = 2·v/255 − 1, others the vector itself. What is no vector of about unit length marks a pixel
     without normal (grey, black, zero, NaN): it becomes the zero vector.
+
+    Raises:
+        InputError: no vector that is not 8-bit has about unit length, though some are longer: they mean something else.
     """
     planes = np.moveaxis(vectors, -1, 0)
     # Each component lies by itself from here on: three at a time are too few for quick loops.
@@ -228,6 +231,9 @@ def unit(vectors: Array) -> Array:
             length += np.multiply(component, component, out=square)
         np.sqrt(length, out=length)
         usable = (length > 0.5) & (length < 1.5)
+        longest = length[np.isfinite(length)].max(initial=0) if vectors.dtype != np.uint8 and not usable.any() else 0
+        if longest > 1:
+            raise InputError(f"holds no unit vector, but vectors as long as {longest:g}; divide them by their length")
         np.multiply(decoded, np.where(usable, np.divide(1, length, out=square), np.float32(0)), out=decoded)
     if not np.isfinite(length).all():  # 0 times such a component is none either
         decoded[:, ~usable] = 0

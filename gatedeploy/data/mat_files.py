@@ -50,7 +50,8 @@ def read_parts(path: Path, numbers: Mapping[str, int], nobody: int) -> Array:
                     marked[part["mask"].astype(bool)] = numbers[str(part["part_name"].item())]
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: anno is not an annotation of PASCAL-Part ({type(error).__name__}: {error}); fetch it again"
+            f"{path}: anno is not an annotation of PASCAL-Part, whose objects have class_ind, mask and parts with "
+            f"part_name and mask ({type(error).__name__}: {error}); fetch it again"
         ) from None
     return marked if marked.any() else np.full_like(marked, nobody)
 

@@ -26,12 +26,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gatedeploy.data.augment import read_augment
 from gatedeploy.data.base import DataSet, Described, data_set
 from gatedeploy.data.label_files import Maps, lookup, metres, unit
 from gatedeploy.data.layout import Labels, Size, chosen, data_of_files, input_of, of_lists
 from gatedeploy.data.pairing import folder_at
 from gatedeploy.data.picture_files import Array, read_depth, read_mask, read_normals
+from gatedeploy.errors import InputError
 from gatedeploy.specs import IGNORED_CLASS, Task
 
 CLASSES = tuple(
@@ -48,6 +51,17 @@ def read_edges(path: Path) -> Array:
     return read_depth(path) if path.suffix == ".npy" else read_mask(path)
 
 
+def edges(numbers: Array) -> Array:
+    """Where a number is above 0.
+
+    Raises:
+        InputError: one is no number.
+    """
+    if np.isnan(numbers).any():
+        raise InputError("holds NaN, which is neither an edge nor none; expected numbers, those above 0 at edges")
+    return numbers > 0
+
+
 _classes = lookup(
     {0: IGNORED_CLASS, **{value: value - 1 for value in range(1, len(CLASSES) + 1)}},
     f"which is no class; expected 1 to {len(CLASSES)}, or 0 for pixels to ignore. Mend the label",
@@ -61,7 +75,7 @@ OFFERED = (
     Labels(Task("normals", "normals"), Maps((), read_normals, unit), ("normals/{name}.npy", "normals/{name}.png")),
     Labels(
         Task("edges", "edges"),
-        Maps((), read_edges, lambda numbers: numbers > 0),
+        Maps((), read_edges, edges),
         ("edge/{name}.npy", "edge/{name}.png"),
     ),
 )

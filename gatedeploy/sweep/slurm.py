@@ -39,6 +39,19 @@ def read_settings(asked: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def check_slurm() -> None:
+    """Raise `InputError` where no job can be submitted: submitit is not installed, or there is no Slurm."""
+    try:
+        with _logging_left_alone():
+            import submitit
+    except ModuleNotFoundError as error:
+        if error.name != "submitit":
+            raise
+        raise MissingExtraError("--slurm", "submitit", "sweep") from None
+    if submitit.SlurmExecutor.affinity() < 0:
+        raise InputError("--slurm: there is no Slurm here (srun is not on the path); type it where jobs are submitted")
+
+
 def submit(
     words: Sequence[str], workers: int, folder: Path, settings: Mapping[str, Any], cluster: str = "slurm"
 ) -> list[Job[str]]:
@@ -53,18 +66,11 @@ def submit(
         cluster: of submitit's; "local" starts processes here.
 
     Raises:
-        InputError: submitit is not installed, there is no Slurm, or it refuses.
+        InputError: a parameter is wrong, or the jobs are refused.
     """
-    try:
-        with _logging_left_alone():
-            import submitit
-            from submitit.core.utils import FailedJobError, FailedSubmissionError
-    except ModuleNotFoundError as error:
-        if error.name != "submitit":
-            raise
-        raise MissingExtraError("--slurm", "submitit", "sweep") from None
-    if cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:
-        raise InputError("--slurm: there is no Slurm here (srun is not on the path); type it where jobs are submitted")
+    with _logging_left_alone():
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
     executor = submitit.AutoExecutor(folder, cluster=cluster)
     given = {key if key in SHARED else f"slurm_{key}": value for key, value in settings.items()}
     try:

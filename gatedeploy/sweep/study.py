@@ -11,7 +11,7 @@ study's lock may take it over; and no trial is ever trained by two.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from gatedeploy.sweep.grid import SEED, Point, Value
 from gatedeploy.sweep.locks import Lock, hold, try_to_hold
 from gatedeploy.sweep.plan import Plan, check_points
 from gatedeploy.sweep.records import Found, Measured, Rivals, Trial
-from gatedeploy.sweep.storage import known_storage, opened, reached
+from gatedeploy.sweep.storage import IDENTITY, known_storage, opened, reached
 from gatedeploy.training.snapshots import first_difference
 
 if TYPE_CHECKING:  # Optuna is optional, and takes long to import
@@ -123,8 +123,12 @@ class Study:
     def _trials(self) -> list[Trial]:
         return [_trial(frozen) for frozen in self.optuna.get_trials(deepcopy=False)]
 
-    def _settle(self, say: Callable[[str], None]) -> None:
-        """Make a new study that of the plan, check that an old one is, and add what it lacks."""
+    def _settle(self, say: Callable[[str], None] | None) -> None:
+        """Make a new study that of the plan, check that an old one is, and add what it lacks.
+
+        Args:
+            say: is told that points are checked; None where they have been.
+        """
         recipe, keys = {RECIPE: self.plan.base.plain()}, sorted(self.plan.over)
         known = self.optuna.user_attrs
         if RECIPE in known:
@@ -132,10 +136,8 @@ class Study:
         there = [(trial.point, trial.seed) for trial in self._trials()]
         wanted = [(point, seed) for seed in self.plan.seeds for point in self.plan.points]
         missing = [each for each in wanted if each not in there]
-        if missing:
-            new = [point for point in self.plan.points if point in [point for point, _ in missing]]
-            say(f"Checking that {len(new)} points can be trained and collapsed")
-            check_points(self.plan, new)
+        if missing and say is not None:
+            _check(self.plan, [point for point in self.plan.points if point in [point for point, _ in missing]], say)
         self.optuna.set_user_attr(KEYS, keys)
         self.optuna.set_user_attr(RECIPE, recipe[RECIPE])  # the last: where it is known, so is all else
         for point, seed in missing:
@@ -185,12 +187,19 @@ def open_study(plan: Plan, out: Path, storage: str | None, say: Callable[[str], 
             a point cannot be trained.
     """
     check_writable(out / "sweep.md")
-    with hold(out / "locks" / "study"):
-        told = known_storage(out, storage)
-        with reached(told):
-            study = Study(plan, out, told, opened(out, storage, told))
-            study._settle(say)
-            return study
+    told = known_storage(out, storage)
+    new = not (out / IDENTITY).exists()
+    if new:  # before anything is written, so that what is refused leaves nothing behind
+        _check(plan, plan.points, say)
+    with hold(out / "locks" / "study"), reached(told):
+        study = Study(plan, out, told, opened(out, storage, told))
+        study._settle(None if new else say)
+        return study
+
+
+def _check(plan: Plan, points: Sequence[Point], say: Callable[[str], None]) -> None:
+    say(f"Checking that {len(points)} points can be trained and collapsed")
+    check_points(plan, points)
 
 
 def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:

@@ -116,6 +116,8 @@ class _Trainer:
         self.steps = self.steps_per_epoch * run.epochs
         self.budget = self._budget()
         self.compiles = run.recipe.train.compile
+        if self.compiles:
+            journal.say(f"{run.title}: compiles its step before it takes the first, which takes minutes")
         stepping = self.fabric.setup_module(compiled(run.network)) if self.compiles else self.network
         self.stepper = Stepper(
             run, stepping, self.fabric.backward, self.scaler, self.budget, stand_still=self._stand_still
@@ -233,7 +235,8 @@ class _Trainer:
         if self.budget is not None:
             used = self.budget.used()
             scalars |= {f"budget/{name}": share for name, share in used.items()}
-            said.append(f"of the budget {' / '.join(f'{share:.2f}' for share in used.values())}")
+            named = [f"{name} {share:.2f}" if len(used) > 1 else f"{share:.2f}" for name, share in used.items()]
+            said.append(f"of the budget {' / '.join(named)}")
         journal.epoch(epochs, self.run.epochs, epochs * self.steps_per_epoch, scalars, ", ".join(said))
 
 

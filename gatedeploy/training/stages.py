@@ -123,7 +123,9 @@ def train_recipe(
         raise InputError(f"{out}: holds a training already ({begun}); go on with --resume, or choose another --out")
     if resume and not begun:
         journal.say(f"{out}: holds no training to go on with; beginning one")
-    if recipe.budget and recipe.sparsity.weight and not recipe.method:
+    if recipe.budget and recipe.method:
+        journal.say(f"budget: is met by choosing gates, which method {recipe.method.name} has none of; it is left out")
+    elif recipe.budget and recipe.sparsity.weight:
         journal.say("budget: draws the gates instead of sparsity.weight, which is left out")
     if not (recipe.method or recipe.sparsity.weight or recipe.budget or recipe.gates.kind in OVER_WHOLES):
         journal.say("sparsity.weight is 0: nothing but the tasks themselves makes channels shared, so few will be")

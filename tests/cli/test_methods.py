@@ -25,11 +25,15 @@ def train(out: Path, *changes: str) -> int:
 @pytest.mark.slow
 def test_a_rival_takes_the_road(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    assert train(out, "method.name=nddr") == 0
+    assert train(out, "method.name=nddr", "budget.macs=0.4") == 0
     said = capsys.readouterr()
+    assert "budget: is met by choosing gates, which method nddr has none of; it is left out" in said.err
+    assert f"Next: gatedeploy prune {out / 'checkpoint.pt'}\n" in said.out
     assert "nddr: epoch 1 of 1: depth rmse " in said.err
     assert "nddr" in said.out
     assert "gated " not in said.out.replace("gatedeploy ", "")
+    assert run(["prune", str(out / "checkpoint.pt"), "--budget", "0.4"]) == 2
+    assert "a budget is met by flipping gates, and this network has none that choose" in capsys.readouterr().err
     assert run(["prune", str(out / "checkpoint.pt")]) == 0
     said = capsys.readouterr()
     assert "nddr, as trained" in said.out

@@ -87,7 +87,7 @@ def test_prune_to_a_budget(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     checkpoint, out = str(folder / "checkpoint.pt"), str(tmp_path / "thin.safetensors")
     given = ["prune", checkpoint, "--out", out, "--optimize", "none"]
     before = document(capsys, *given)
-    found = document(capsys, *given, "--budget", "0.55")
+    found = document(capsys, *given[:-2], "--budget", "0.55")  # without a target the fewest are what it leaves
     most = 0.55 * found["gated"]["macs"]
     assert found["collapsed"]["macs"] <= most < before["collapsed"]["macs"]
     assert sum(gate["flipped"] for gate in found["rounded_gates"]) > 0

@@ -102,6 +102,15 @@ def test_normals_in_arrays_are_the_vectors_themselves() -> None:
     np.testing.assert_allclose(normals[:, 0].T, np.array([[0, 0, -1], [0, 0, 0], [0, 0, 0], [0.6, 0, -0.8]]), rtol=1e-6)
 
 
+def test_vectors_of_another_length_are_refused_unless_some_are_unit_vectors() -> None:
+    with pytest.raises(InputError, match=r"holds no unit vector, but vectors as long as 13; divide them by their len"):
+        convert(np.array([[[3.0, 4, 12], [0, 0, 0]]]), kind="normals", labels="n")
+    one = convert(np.array([[[3.0, 4, 12], [0, 0, 1]]]), kind="normals", labels="n")
+    np.testing.assert_array_equal(one[:, 0].T, [[0, 0, 0], [0, 0, 1]])
+    black, none = np.zeros((1, 2, 3), np.uint8), np.array([[[np.nan] * 3, [0, 0, 0]]])
+    assert all((convert(each, kind="normals", labels="n") == 0).all() for each in (black, none))
+
+
 @pytest.mark.parametrize("kind", ["saliency", "edges"])
 def test_what_is_not_zero_is_yes(kind: str) -> None:
     pixels = np.array([[0, 1, 255, 128]])

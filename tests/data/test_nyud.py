@@ -173,6 +173,16 @@ def test_a_label_out_of_range_is_told_with_its_file(root: Path) -> None:
         data.train.batch([1])
 
 
+def test_edges_that_are_no_number_are_told(root: Path) -> None:
+    npy(root / "edge/0001.npy", [[0, 1, np.nan], [1, 0, 0]])
+    sentence = (
+        f"{root}/edge/0001.npy: task edges: holds NaN, which is neither an edge nor none; expected numbers, those "
+        "above 0 at edges"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+        load_data("nyud", root=root, size=[2, 3], tasks=["edges"]).train.batch([0])
+
+
 def test_a_label_of_another_size_is_told(root: Path) -> None:
     npy(root / "depth/0001.npy", np.ones((2, 2)))
     sentence = (

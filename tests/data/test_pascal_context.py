@@ -166,8 +166,9 @@ def test_wrong_mat_files(root: Path) -> None:
         load_data("pascal_context", root=root, size=[2, 4], tasks=["edges"]).train.batch([0])
     parts = root / "human_parts/2008_000002.mat"
     savemat(parts, {"anno": {"objects": 3}})
-    assert told(root, "human_parts").startswith(f"{parts}: anno is not an annotation of PASCAL-Part (")
+    assert told(root, "human_parts").startswith(f"{parts}: anno is not an annotation of PASCAL-Part, ")
     parts_mat(parts, (15, {"antenna": np.ones((2, 4))}))
     assert told(root, "human_parts") == (
-        f"{parts}: anno is not an annotation of PASCAL-Part (KeyError: 'antenna'); fetch it again"
+        f"{parts}: anno is not an annotation of PASCAL-Part, whose objects have class_ind, mask and parts with "
+        "part_name and mask (KeyError: 'antenna'); fetch it again"
     )

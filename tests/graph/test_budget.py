@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +83,23 @@ def test_tasks_have_budgets_of_their_own() -> None:
     closed = single_layer([-0.1, -0.2, -0.3, -0.4], [-1, -2, -3, -4])
     made, _ = within_budget(closed, Budget(8 * ROW, tasks={"a": 0.25}))  # no more of a opens than it may have
     assert open_channels(made) == {"a": [0], "b": [0, 1, 2, 3]}
+
+
+def test_it_is_of_the_tasks_that_are_kept() -> None:
+    """a takes two rows of its own and two shared ones, half of the eight it could; b's four are not counted."""
+    program = single_layer([0.2, 0.1, -0.1, -0.2], [0.4, 0.3, 0.2, 0.1])
+    kept = gd.collapse(program, tasks=["a"], budget=0.5, target=None)
+    assert kept.report is not None
+    assert kept.report.rounded == ()
+    assert kept.program.outputs.keys() == {"a"}
+    assert kept.report.gated.macs == 12 * ROW
+
+
+@pytest.mark.parametrize("asked", [{"budget": 0.5}, {"round_gates": 2}, {"budget": gd.Milliseconds(1.0)}])
+def test_a_network_without_gates_has_nothing_to_flip(asked: dict[str, Any]) -> None:
+    plain = gd.collapse(single_layer([1] * 4, [1] * 4)).program
+    with pytest.raises(InputError, match=r"is met by flipping gates, and this network has none that choose; leave it"):
+        gd.collapse(plain, **asked)
 
 
 @pytest.mark.parametrize(
