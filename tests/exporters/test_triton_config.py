@@ -86,12 +86,15 @@ def test_any_text_is_read_back(text: str) -> None:
     assert parsed(message.encode()).name == text
 
 
-def identifier(text: str) -> bool:
-    """What a task may be called, see `gd.Task`; half characters are no identifiers."""
-    return text.isidentifier() and unicodedata.normalize("NFKC", text) == text and not text.startswith("_")
+LETTER = st.characters(categories=["L"])
+LATER = st.characters(categories=["L", "Nd", "Mn", "Pc"])
+IDENTIFIERS = st.builds(
+    lambda first, more: unicodedata.normalize("NFKC", first + more), LETTER, st.text(LATER, max_size=11)
+)
+"""Most of them are what a task may be called, see `gd.Task`."""
 
 
-@given(name=st.text(min_size=1, max_size=12).filter(identifier), classes=st.lists(st.text(), min_size=2, unique=True))
+@given(name=IDENTIFIERS.filter(str.isidentifier), classes=st.lists(st.text(), min_size=2, unique=True))
 def test_any_task_is_read_back(exported: Bundle, name: str, classes: list[str]) -> None:
     """Names of tasks may be in any script; names of classes may be anything: the file alone holds them."""
     try:
