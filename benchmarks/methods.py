@@ -135,10 +135,11 @@ def train_seed(source: str, seed: int, entries: Sequence[Entry], overrides: Sequ
 
 
 def train_entry(recipe: Recipe, parts: Parts, tasks: tuple[Task, ...], road: Road, folder: Path) -> None:
-    """Train one entry, as far as that has not been done; `road` has what it starts from."""
-    starts = recipe.train.single_epochs and isinstance(check_collapsible(recipe, parts, tasks), Branched)
+    """Train one entry, as far as that has not been done; `road` has what it starts from, networks of `tasks`."""
+    own = recipe.chosen_tasks(parts.data.tasks)  # its τ may differ from theirs
+    starts = recipe.train.single_epochs and isinstance(check_collapsible(recipe, parts, own), Branched)
     start = {task.name: road.start(task) for task in tasks} if starts else {}
-    Road(recipe, parts, folder, Journal(), resume=True).network(tasks, start)
+    Road(recipe, parts, folder, Journal(), resume=True).network(own, start)
 
 
 def report(source: str, seeds: Sequence[int], entries: Sequence[Entry], overrides: Sequence[str], out: Path) -> str:

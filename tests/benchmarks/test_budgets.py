@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gatedeploy.artifact import read_checkpoint
 from gatedeploy.benchmarks.budgets import BUDGETS, ENTRIES, TASKS, Reached, at, page, report
-from gatedeploy.benchmarks.methods import recipe_of, train_seed
+from gatedeploy.benchmarks.methods import Entry, recipe_of, train_seed
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -66,10 +67,13 @@ def test_each_is_trained_as_it_says() -> None:
 
 @pytest.mark.slow
 def test_what_is_done_is_told(tmp_path: Path) -> None:
-    entries = [entry for entry in ENTRIES if entry.name in (f"budget-{BUDGETS[-1]:g}", "l1-0.1")]
-    train_seed("scenes", 0, entries, TINY, tmp_path / "0")
+    budget = next(entry for entry in ENTRIES if entry.name == f"budget-{BUDGETS[-1]:g}")
+    hinge = Entry("hinge-0.48", "hinge", ("tasks={depth: {sparsity_target: 0.48}, normals: {}}",))
+    train_seed("scenes", 0, [budget, hinge], TINY, tmp_path / "0")
+    tasks = read_checkpoint(tmp_path / "0" / hinge.name / "checkpoint.pt").info.tasks
+    assert [task.sparsity_target for task in tasks] == [0.48, 0], "trained with other targets than its own"
     text = report([0], tmp_path)
     assert (tmp_path / "budgets.md").read_text(encoding="utf-8") == text
     assert text.splitlines()[2].startswith(f"| {BUDGETS[-1]:g} | ")
-    assert "| l1 | 0.1 | – | " in text
+    assert "| hinge | 0.5 | 0.48 | " in text
     assert "* Not trained with every seed yet: budget-0.35, " in text
