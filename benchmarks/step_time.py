@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -100,10 +101,10 @@ def ways(
         train_live(live, image)
         yield f"live, p = {share:g}", live
     if compiles:
-        yield f"{BASELINE}, compiled", compiled(copy.deepcopy(plain).to(device).train())
-        yield "gates move, compiled", compiled(copy.deepcopy(moving))
+        yield f"{BASELINE}, compiled", compiled(copy.deepcopy(plain).to(device).train(), device)
+        yield "gates move, compiled", compiled(copy.deepcopy(moving), device)
         live = _still(gated, COMPILED_SHARE, device)
-        train_live(live, image, compiled)
+        train_live(live, image, partial(compiled, device=device))
         yield f"live, p = {COMPILED_SHARE:g}, compiled", live
     branches = [build_backbone(trunk.backbone, **trunk.options).to(device).train() for _ in range(tasks + 1)]
     yield "branches in a loop", lambda image: [branch(image) for branch in branches]

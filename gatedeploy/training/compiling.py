@@ -17,8 +17,8 @@ BACKEND = "inductor"
 _COMPILERS = ("g++", "clang++", "cl")
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function or module that does the same, compiled when it is first called, for inputs of one size.
+def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """A function or module that does the same on `device`, compiled when it is first called, for inputs of one size.
 
     Raises:
         InputError: there is no C++ compiler.
@@ -29,8 +29,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             "install one, or leave train.compile out"
         )
     config.donated_buffer = False  # of several losses each may go backward by itself through what they share
-    # Channels last would be Inductor's choice, in which oneDNN writes past its workspace: backward through convolutions
-    # of 1×1 with strides and less than 16 input channels (https://github.com/uxlfoundation/oneDNN/issues/6035).
-    options: dict[str, Any] | None = {"layout_optimization": False} if BACKEND == "inductor" else None
+    # Inductor would choose channels last, in which oneDNN writes past its workspace: backward through 1×1 convolutions
+    # with strides and fewer than 16 input channels (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    keeps_layout = BACKEND == "inductor" and device.type == "cpu"
+    options: dict[str, Any] | None = {"layout_optimization": False} if keeps_layout else None
     made: Callable[..., Any] = torch.compile(function, backend=BACKEND, dynamic=False, options=options)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,8 @@ class _Trainer:
         self.compiles = run.recipe.train.compile
         if self.compiles:
             journal.say(f"{run.title}: compiles its step before it takes the first, which takes minutes")
-        stepping = self.fabric.setup_module(compiled(run.network)) if self.compiles else self.network
+        self.compiled = partial(compiled, device=self.fabric.device)
+        stepping = self.fabric.setup_module(self.compiled(run.network)) if self.compiles else self.network
         self.stepper = Stepper(
             run, stepping, self.fabric.backward, self.scaler, self.budget, stand_still=self._stand_still
         )
@@ -139,7 +141,7 @@ class _Trainer:
             return
         share, reason = None, "another process found that they have to"
         try:
-            share = train_live(network, images, compiled if self.compiles else None)
+            share = train_live(network, images, self.compiled if self.compiles else None)
         except NotLiveError as error:
             reason = str(error)
         if self.workers.agree(share is not None, self.fabric.device):

@@ -85,7 +85,7 @@ def test_a_narrow_convolution_with_strides_stays_within_its_memory() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 1, stride=2))
     image = torch.randn(32, 3, 64, 64)
     gradients = []
-    for run in (network, compiling.compiled(network), network):
+    for run in (network, compiling.compiled(network, torch.device("cpu")), network):
         for _ in range(3):
             network.zero_grad()
             run(image).square().mean().backward()
@@ -98,7 +98,7 @@ def test_without_a_compiler_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(InputError, match=r"^train\.compile: torch\.compile needs a C\+\+ compiler, and here is"):
-        compiling.compiled(torch.relu)
+        compiling.compiled(torch.relu, torch.device("cpu"))
 
 
 def test_what_looks_into_the_network_is_refused() -> None:
