@@ -139,7 +139,7 @@ def collapse(
     program = _program(gated, example_input)
     clock.lap("capture")
     prices = prices_of_target(target)
-    wanted, rounded = flipped(program if tasks is None else with_tasks(program, tasks), round_gates, budget, prices)
+    wanted, rounded = flipped(program, tasks, round_gates, budget, prices)
     dtype = _precision(wanted)
     lowered = lower(wanted, prices)
     collapsed = Collapsed(lowered.program)
@@ -150,19 +150,24 @@ def collapse(
     clock.lap("verification")
     if isinstance(gated, nn.Module):
         describe(collapsed.network, _still_known(info_of(gated), wanted, rounded))
-    report = _report(wanted, collapsed, lowered, (parity, parity_float32), clock.seconds)
-    collapsed.report = replace(report, gated=cost(program), rounded=rounded)
+    report = _report(program, wanted, collapsed, lowered, (parity, parity_float32), clock.seconds)
+    collapsed.report = replace(report, rounded=rounded)
     return collapsed
 
 
 def flipped(
-    program: Program, round_gates: int | None, budget: Budget | Milliseconds | float | None, prices: Prices | None
+    program: Program,
+    tasks: Sequence[str] | None,
+    round_gates: int | None,
+    budget: Budget | Milliseconds | float | None,
+    prices: Prices | None,
 ) -> tuple[Program, tuple[Rounded, ...]]:
-    """The network with such gates flipped as `collapse` is asked to flip, and which those were.
+    """The network for these tasks with such gates flipped as `collapse` is asked to flip, and which those were.
 
     Raises:
         InputError: both ways are asked for, or what is asked for cannot be.
     """
+    program = program if tasks is None else with_tasks(program, tasks)
     if budget is None and round_gates is None:
         return program, ()
     if budget is not None and round_gates is not None:
@@ -194,7 +199,12 @@ def _program(gated: nn.Module | Program, example_input: Tensor | None) -> Progra
 
 
 def _report(
-    gated: Program, collapsed: Collapsed, lowered: Lowered, parity: tuple[Parity, Parity], seconds: dict[str, float]
+    gated: Program,
+    wanted: Program,
+    collapsed: Collapsed,
+    lowered: Lowered,
+    parity: tuple[Parity, Parity],
+    seconds: dict[str, float],
 ) -> CollapseReport:
     left = cost(collapsed.program)
     return CollapseReport(
@@ -202,7 +212,7 @@ def _report(
         collapsed=left,
         parity=parity[0],
         parity_float32=parity[1],
-        sites=tuple(site_shares(gated)),
+        sites=tuple(site_shares(wanted)),
         barriers=lowered.barriers,
         fewest_macs=left.macs - lowered.extra_macs,
         layout=lowered.layout,

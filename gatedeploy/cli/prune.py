@@ -30,7 +30,6 @@ from gatedeploy.graph.prices import Prices
 from gatedeploy.judging import data_for, recipe_of
 from gatedeploy.milliseconds import Milliseconds
 from gatedeploy.price_tables import TARGETS, prices_of
-from gatedeploy.program import with_tasks
 from gatedeploy.training.finetune import finetune
 from gatedeploy.training.journal import Journal
 
@@ -112,8 +111,7 @@ def prune(
     tried: list[Tried] = []
     with located(str(checkpoint)):
         if optimize == "max" and prices is not None:
-            kept = read.program if chosen is None else with_tasks(read.program, chosen)
-            tried = try_layouts(flipped(kept, round_gates, wanted, prices)[0], prices, say=note)
+            tried = try_layouts(flipped(read.program, chosen, round_gates, wanted, prices)[0], prices, say=note)
             prices = tried[0].prices
         thin = collapse(read.program, tasks=chosen, target=prices, round_gates=round_gates, budget=wanted)
     report = thin.report

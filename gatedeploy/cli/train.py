@@ -70,13 +70,12 @@ def show_training(trained: Trained) -> None:
             row = [label, *(_figure(info.metrics, name, metrics) for name in metrics)]
             rows.append([*row, *_beside(trained.compare(info))])
     table(["", *headings, "Δ_MTL", "Δ_I", "η̂"], rows)
+    recipe = Recipe.from_plain(trained.network.recipe)
     if trained.single:
-        epochs = Recipe.from_plain(trained.network.recipe).train.rival_epochs
-        say(f"Each trained for {epochs} epochs in all, with those of the nets that it starts from.")
+        say(f"Each trained for {recipe.train.rival_epochs} epochs in all, with those of the nets that it starts from.")
         say("Δ_MTL: mean gain over the single-task nets; Δ_I: the same over all metrics; η̂: share of metrics no worse.")
     # Multiply-adds that were asked for are those of the fewest; the layout that is fastest may execute more.
-    budget = Recipe.from_plain(trained.network.recipe).budget
-    how = " --optimize none" if budget is not None and budget.ms is None and trained.network.form == "gated" else ""
+    how = " --optimize none" if recipe.budget and recipe.budget.ms is None and not recipe.method else ""
     say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}{how}")
 
 

@@ -116,11 +116,10 @@ class _Trainer:
         self.steps_per_epoch = len(self._batches(0))
         self.steps = self.steps_per_epoch * run.epochs
         self.budget = self._budget()
-        self.compiles = run.recipe.train.compile
-        if self.compiles:
+        self.compiled = partial(compiled, device=self.fabric.device) if run.recipe.train.compile else None
+        if self.compiled:
             journal.say(f"{run.title}: compiles its step before it takes the first, which takes minutes")
-        self.compiled = partial(compiled, device=self.fabric.device)
-        stepping = self.fabric.setup_module(self.compiled(run.network)) if self.compiles else self.network
+        stepping = self.fabric.setup_module(self.compiled(run.network)) if self.compiled else self.network
         self.stepper = Stepper(
             run, stepping, self.fabric.backward, self.scaler, self.budget, stand_still=self._stand_still
         )
@@ -141,7 +140,7 @@ class _Trainer:
             return
         share, reason = None, "another process found that they have to"
         try:
-            share = train_live(network, images, self.compiled if self.compiles else None)
+            share = train_live(network, images, self.compiled)
         except NotLiveError as error:
             reason = str(error)
         if self.workers.agree(share is not None, self.fabric.device):

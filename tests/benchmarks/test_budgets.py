@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatedeploy.artifact import read_checkpoint
-from gatedeploy.benchmarks.budgets import BUDGETS, ENTRIES, TASKS, Reached, at, page, report
+from gatedeploy.benchmarks.budgets import BUDGETS, ENTRIES, HINGE_WEIGHT, TASKS, Reached, at, page, report
 from gatedeploy.benchmarks.methods import Entry, recipe_of, train_seed
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -62,7 +62,7 @@ def test_each_is_trained_as_it_says() -> None:
             if form == "l1":
                 assert recipe.sparsity.weight == float(strength)
             else:
-                assert targets == dict.fromkeys(TASKS, float(strength))
+                assert (recipe.sparsity.weight, targets) == (HINGE_WEIGHT, dict.fromkeys(TASKS, float(strength)))
 
 
 @pytest.mark.slow

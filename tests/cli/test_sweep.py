@@ -172,6 +172,7 @@ def test_what_cannot_be_is_told_in_one_sentence(
     assert run(["sweep", "small.yaml", "--backbone", BACKBONE, *words]) == 2
     said = capsys.readouterr().err
     assert next(line for line in said.splitlines() if line.startswith("error: ")).startswith(f"error: {message}")
+    assert not list(here.rglob("*.pt"))
     assert not list(here.glob("sweep*")), "what was refused left something behind"
 
 

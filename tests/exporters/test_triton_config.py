@@ -86,8 +86,8 @@ def test_any_text_is_read_back(text: str) -> None:
     assert parsed(message.encode()).name == text
 
 
-LETTER = st.characters(categories=["L"])
-LATER = st.characters(categories=["L", "Nd", "Mn", "Pc"])
+LETTER = st.characters(categories=["L", "Nl"])
+LATER = st.characters(categories=["L", "Nl", "Nd", "Mn", "Mc", "Pc"])
 IDENTIFIERS = st.builds(
     lambda first, more: unicodedata.normalize("NFKC", first + more), LETTER, st.text(LATER, max_size=11)
 )

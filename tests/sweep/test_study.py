@@ -139,6 +139,7 @@ NEW_TRIAL = '"op_code":4'
 def test_a_point_that_cannot_be_trained_is_told_before_there_is_a_trial(recipe: Path, over: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         opened(recipe, None, over)
+    assert not list(recipe.parent.rglob("*.pt"))
     assert not (recipe.parent / "out").exists()  # and it is still free for another sweep
     assert len(states(opened(recipe, None))) == 4
     journal = recipe.parent / "out" / "journal.log"
