@@ -128,7 +128,7 @@ def test_the_command_in_two_processes_writes_what_one_would(tmp_path: Path) -> N
         "data: {name: scenes, train: 16, val: 4, size: 16}\n"
         "model: {backbone: {name: resnet20, width: 0.125}, head: {name: dense, width: 8}}\n"
         "tasks: {segmentation: {}, depth: {}}\n"
-        "train: {epochs: 1, single_epochs: 1, rivals: true, batch_size: 8, accelerator: cpu}\n"
+        "train: {epochs: 1, single_epochs: 1, batch_size: 8, accelerator: cpu}\n"
         "sparsity: {weight: 0.1}\n"
     )
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gatedeploy"]
@@ -140,7 +140,7 @@ def test_the_command_in_two_processes_writes_what_one_would(tmp_path: Path) -> N
     assert done.stderr.count("gated: epoch 1 of 1") == 1
     info = read_checkpoint(tmp_path / "out" / "checkpoint.pt").info
     assert set(info.metrics) == {"segmentation", "depth"}
-    assert len(list(tmp_path.rglob("events.out.*"))) == 6  # of 2 starts, 2 single nets, one shared, one gated
+    assert len(list(tmp_path.rglob("events.out.*"))) == 3  # of 2 starts and the gated network
 
 
 def test_pictures_that_cannot_be_divided_evenly() -> None:
