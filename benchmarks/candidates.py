@@ -18,12 +18,13 @@ from gatedeploy.errors import InputError, located
 from gatedeploy.exporters.plain_gates import plain_gates
 from gatedeploy.graph.cost import cost as cost_by_shapes
 from gatedeploy.graph.modules import network
-from gatedeploy.models.moe import MoENetwork
+from gatedeploy.models.moe import MOE, MoENetwork
 from gatedeploy.models.registry import METHODS
 from gatedeploy.program import Program
 from gatedeploy.specs import InputSpec
+from gatedeploy.training.snapshots import load_network, read_snapshot
 
-KINDS = ("stl", "mtl", "moe", "gated", "collapsed", "bundle")
+KINDS = ("stl", "mtl", "moe", "moe-batch", "gated", "collapsed", "bundle")
 """In the order of reports: rivals first."""
 
 T = TypeVar("T")
@@ -91,12 +92,12 @@ def candidate(kind: str, networks: Sequence[nn.Module], input: InputSpec) -> Can
     return Candidate(kind, kind, total(count(each, input) for each in networks), tuple(networks))
 
 
-def mixture_candidate(mixture: MoENetwork, input: InputSpec) -> Candidate:
-    """A mixture of experts, asked once per task."""
-    asked = candidate("moe", [_Named(mixture.ask(task), task).eval() for task in mixture.tasks], input)
-    # The passes share the trunk.
-    params = sum(parameter.numel() for parameter in mixture.parameters())
-    return replace(asked, cost=replace(asked.cost, params=params))
+def mixture_candidates(mixture: MoENetwork, input: InputSpec) -> list[Candidate]:
+    """A mixture of experts, asked once per task, and for all tasks as one batch."""
+    params = sum(parameter.numel() for parameter in mixture.parameters())  # deployed, those folded are buffers
+    asked = {kind: mixture.request(together) for kind, together in (("moe", False), ("moe-batch", True))}
+    found = [candidate(kind, [network], input) for kind, network in asked.items()]
+    return [replace(each, cost=replace(each.cost, params=params)) for each in found]
 
 
 def title(kind: str, tasks: int) -> str:
@@ -110,6 +111,7 @@ def title(kind: str, tasks: int) -> str:
         "stl": f"{tasks} single-task networks",
         "mtl": "One shared encoder",
         "moe": f"Mixture of experts, {tasks} passes",
+        "moe-batch": f"Mixture of experts, a batch of {tasks}",
         "gated": "Gated, as trained",
         "collapsed": "Collapsed",
         "bundle": "Bundle",
@@ -117,8 +119,8 @@ def title(kind: str, tasks: int) -> str:
 
 
 def _own(subject: Subject) -> list[Candidate]:
-    """What a subject itself brings; trained rivals are taken by `_plain`."""
-    if subject.form in ("shared", "single"):
+    """What a subject itself brings; trained rivals are taken by `_plain` and `_mixture`."""
+    if subject.form in ("shared", "single", MOE):
         return []
     if subject.form == "bundle":
         assert subject.bundle is not None
@@ -197,27 +199,26 @@ def _made(subjects: Sequence[Subject], notes: list[str]) -> PlainRivals | None:
 
 
 def _mixture(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
-    known_first = sorted(subjects, key=lambda subject: not subject.info.recipe)
+    known_first = sorted(subjects, key=lambda subject: (subject.form != MOE, not subject.info.recipe))
     first = next((subject for subject in known_first if subject.form != "single"), None)
     if first is None:
         return []
-    mixture, reason = _tried(lambda: mixture_of_recipe(first.info))
+    mixture, reason = _tried(lambda: trained_mixture(first) if first.form == MOE else mixture_of_recipe(first.info))
     if mixture is None:
         notes.append(f"There is no mixture of experts to compare with: {reason}.")
         return []
-    return [mixture_candidate(mixture, first.info.input)]
+    return mixture_candidates(mixture, first.info.input)
 
 
-class _Named(nn.Module):
-    """A network of one task with the manners of all others: predictions by task."""
+def trained_mixture(subject: Subject) -> MoENetwork:
+    """The mixture of experts that a checkpoint holds.
 
-    def __init__(self, network: nn.Module, task: str) -> None:
-        super().__init__()
-        self.network = network
-        self.task = task
-
-    def forward(self, image: Any) -> dict[str, Any]:
-        return {self.task: self.network(image)}
+    Raises:
+        InputError: its backbone is not known, or it is damaged.
+    """
+    mixture = mixture_of_recipe(subject.info)
+    load_network(mixture, read_snapshot(subject.path).network, subject.path)
+    return mixture
 
 
 def _program(subject: Subject) -> Program:

@@ -20,7 +20,7 @@ from gatedeploy.errors import InputError
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.operators import BLEND, SELECT
 from gatedeploy.lowering import lower
-from gatedeploy.models.moe import MoENetwork
+from gatedeploy.models.moe import MOE, MoENetwork, moe
 from gatedeploy.models.registry import backbone_names
 from gatedeploy.program import Program, with_tasks
 from gatedeploy.specs import InputSpec, Task
@@ -121,11 +121,10 @@ def mixture_of_recipe(info: ModelInfo) -> MoENetwork:
         InputError: there is no recipe, its backbone is none of ours, or one that has no form with experts.
     """
     recipe = recipe_of(info)
-    _, make_head = parts_of(recipe, info.input)
-    backbone = recipe.model.backbone
-    options = {"in_channels": info.input.channels, **backbone.options}
+    make_backbone, make_head = parts_of(recipe, info.input)
     heads = {task.name: make_head(task) for task in info.tasks}
-    return MoENetwork(backbone.name, info.tasks, heads, **options).eval()
+    options = recipe.method.options if recipe.method is not None and recipe.method.name == MOE else {}
+    return moe(make_backbone(), info.tasks, heads, torch.zeros(2, *info.input.shape), **options).eval()
 
 
 def recipe_of(info: ModelInfo) -> Recipe:

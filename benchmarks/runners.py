@@ -73,8 +73,8 @@ def open_candidate(candidate: Candidate, info: ModelInfo, folder: Path, threads:
     parity = {}
     for number, network in enumerate(candidate.networks):
         file = home / f"{number}.onnx"
-        if candidate.kind == "moe":
-            _export_at_batch_one(network, info.input, file)
+        if candidate.kind.startswith("moe"):
+            export_at_batch_one(network, info.input, file)
         else:
             export_onnx(network, info, file)
         runners.append(stack.enter_context(OnnxRuntimeRunner(file, threads=threads, name=candidate.name)))
@@ -88,7 +88,7 @@ def picture(input: InputSpec) -> Array:
     return reference_picture(input, 1, SEED)
 
 
-def _export_at_batch_one(network: nn.Module, input: InputSpec, file: Path) -> None:
+def export_at_batch_one(network: nn.Module, input: InputSpec, file: Path) -> None:
     """Experts are gathered picture by picture, which ONNX's convolution can say of one picture only."""
     example = torch.zeros(1, *input.shape)
     with quiet(), torch.no_grad():

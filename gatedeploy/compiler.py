@@ -30,6 +30,9 @@ from gatedeploy.price_tables import prices_of_target
 from gatedeploy.program import Program, evaluate, with_tasks
 from gatedeploy.shapes import check_pictures
 
+UNDEPLOYABLE = "undeployable"
+"""Attribute of a network that is no single pass: a sentence without its subject, why, and what to do instead."""
+
 
 @dataclass(frozen=True)
 class CollapseReport:
@@ -190,6 +193,8 @@ def _program(gated: nn.Module | Program, example_input: Tensor | None) -> Progra
     if isinstance(gated, Program):
         program = gated
         _check_example(program, example_input)
+    elif isinstance(reason := getattr(gated, UNDEPLOYABLE, None), str):
+        raise InputError(f"{type(gated).__name__} {reason}")
     elif example_input is None:
         raise InputError("collapse needs an example_input to see how the network runs")
     else:

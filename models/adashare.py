@@ -21,9 +21,10 @@ from torch import Tensor, fx, nn
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place, cuts, place_of
 from gatedeploy.gating.kinds import Kinds
+from gatedeploy.gating.task_network import container
 from gatedeploy.gating.trace import Template
 from gatedeploy.gating.whole_gates import GumbelGate
-from gatedeploy.gating.woven import WovenNetwork, container, copied, predictions, require, traced
+from gatedeploy.gating.woven import WovenNetwork, copied, predictions, require, traced
 from gatedeploy.specs import InputSpec, Task
 
 HOT, COLD = 5.0, 0.5

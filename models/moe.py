@@ -1,174 +1,193 @@
 """The rival: a backbone as a task-conditioned mixture of experts, asked once per task.
 
-Every residual block of a plain trunk becomes an `ExpertBlock` (see `experts`); stem, shortcuts and heads stay. A pass
-answers one task, so T tasks cost T passes, each of which costs what a pass of the plain single-task network costs plus
-the routers: one multiply-add per expert and input channel of every block. With 16 experts that is 0.011 % of ResNet-20
-at 32×32 and 0.0013 % of ResNet-18 at 224×224. It owns experts / top_k times the blocks' 3×3 convolution parameters.
+Every basic block of a residual trunk becomes `ConvExperts`, every second block of a vision transformer `TokenExperts`,
+as in M³ViT; stem, shortcuts and heads stay. A pass answers one task and costs what a pass of the plain single-task
+network costs, plus the routers: one multiply-add per expert and channel seen, for each picture or token. T tasks cost T
+passes; asked as one batch, what comes before the first experts is computed once. Experts own E / k times the parameters
+of what they replace.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gatedeploy.errors import InputError, closest
-from gatedeploy.models.experts import AskedBlock, ExpertBlock, Routing
+from gatedeploy.errors import InputError, located
+from gatedeploy.gating.placing import checked_parts
+from gatedeploy.gating.task_network import TaskNetwork
+from gatedeploy.gating.trial import try_out
+from gatedeploy.models.conv_experts import ConvExperts
 from gatedeploy.models.heads import check_counts
-from gatedeploy.models.registry import build_backbone
 from gatedeploy.models.resnet import BasicBlock, ResNet
-from gatedeploy.specs import Task, check_tasks
+from gatedeploy.models.routing import Experts, balance_loss
+from gatedeploy.models.token_experts import TokenExperts
+from gatedeploy.models.vit import Block, ViT
+from gatedeploy.specs import InputSpec, Task
+
+MOE = "moe"
+"""What recipes and checkpoints call it."""
+
+UNDEPLOYABLE = (
+    "answers one task a pass, through experts that depend on the picture, so it is no single pass for all tasks. "
+    "gatedeploy bench exports its passes, as ONNX at batch 1, and measures them"
+)
 
 
-class MoENetwork(nn.Module):
-    """A trunk of basic blocks as a mixture of experts, with a head per task.
-
-    The defaults, 16 experts of which 4 are taken, are M³ViT's.
+class MoENetwork(TaskNetwork):
+    """A trunk in which tasks share a pool of experts; made by `moe`.
 
     Args:
-        name: a backbone of basic blocks: resnet20 or resnet18.
         tasks: what it can be asked.
-        heads: the head of every task, by the task's name.
-        experts: E, per block.
-        top_k: k, how many experts a picture passes through; must divide the channels of every block.
-        options: the backbone's own, as for `build_backbone`.
-
-    Raises:
-        InputError: the backbone has no basic blocks, tasks and heads differ, or the experts cannot be made.
+        input: the picture.
+        heads: by task.
+        trunk: the backbone, its blocks replaced.
+        balance: weight of what keeps experts equally busy.
     """
 
-    undeployable = (
-        "answers one task a pass, through experts that depend on the picture, so it is no network with an output per "
-        "task. What can be exported is a pass: network.ask(task) of each task, as ONNX at batch 1; gatedeploy bench "
-        "measures them so"
-    )
+    undeployable = UNDEPLOYABLE
 
     def __init__(
         self,
-        name: str,
         tasks: tuple[Task, ...],
+        input: InputSpec,
         heads: Mapping[str, nn.Module],
-        experts: int = 16,
-        top_k: int = 4,
-        **options: Any,
+        trunk: nn.Module,
+        balance: float,
     ) -> None:
+        super().__init__(tasks, input, heads)
+        self.trunk = trunk
+        self.balance = balance
+        self.experts()[0].first = True
+
+    def experts(self) -> list[Experts]:
+        """The blocks with experts, from the first."""
+        return [part for part in self.trunk.modules() if isinstance(part, Experts)]
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """`image`: (batch, channels, height, width). Returns one prediction per task.
+
+        In training all tasks go through as one batch, so that the norms, which tasks share, see the mixture of tasks
+        that their running statistics describe afterwards.
+        """
+        self.check(image)
+        return self.together(image) if self.training else self.one_by_one(image)
+
+    def one_by_one(self, image: Tensor) -> dict[str, Tensor]:
+        """A pass for each task."""
+        found = {}
+        for number, task in enumerate(self.tasks):
+            for block in self.experts():
+                block.task = number
+            found[task.name] = self.heads.get_submodule(task.name)(self.trunk(image))
+        return found
+
+    def together(self, image: Tensor) -> dict[str, Tensor]:
+        """One pass for a batch of all tasks; what comes before the first experts is computed once."""
+        for block in self.experts():
+            block.task = None
+        features = self.trunk(image)
+        found = {}
+        for number, task in enumerate(self.tasks):
+            own = [
+                feature if feature.shape[0] == image.shape[0] else feature.chunk(len(self.tasks))[number]
+                for feature in (features if isinstance(features, tuple) else (features,))
+            ]
+            found[task.name] = self.heads.get_submodule(task.name)(tuple(own) if len(own) > 1 else own[0])
+        return found
+
+    def penalty(self) -> Tensor:
+        """The load-balancing loss of the routing in training, the mean over the blocks, weighted.
+
+        A block is balanced over all tasks together, so that tasks are free to prefer different experts.
+        """
+        routings = [block.routing for block in self.experts() if block.routing is not None]
+        if not routings:
+            return super().penalty()
+        return self.balance * torch.stack([balance_loss(routing) for routing in routings]).mean()
+
+    def request(self, together: bool) -> nn.Module:
+        """A copy that answers all tasks for a picture, in evaluation, computing the chosen experts alone.
+
+        ONNX takes it at batch 1, where a residual block's experts are two plain convolutions on gathered kernels.
+
+        Args:
+            together: one pass for a batch of all tasks, instead of a pass for each.
+        """
+        made = copy.deepcopy(self).eval()
+        _replace(made.trunk, lambda block: block.deployed() if isinstance(block, Experts) else None)
+        made.experts()[0].first = True
+        return _Request(made, together).eval()
+
+
+class _Request(nn.Module):
+    def __init__(self, network: MoENetwork, together: bool) -> None:
         super().__init__()
-        self.tasks = tuple(task.name for task in check_tasks(tasks))
-        if set(heads) != set(self.tasks):
-            raise InputError(f"the heads are {', '.join(heads) or 'none'}; expected one for each of {self._known}")
-        check_counts("mixture of experts", experts=experts, top_k=top_k)
-        if top_k > experts:
-            raise InputError(f"mixture of experts: top_k {top_k} is more than the {experts} experts there are")
-        self.trunk = _trunk(name, **options)
-        _replace_blocks(name, self.trunk, experts, top_k, len(self.tasks))
-        self.heads = nn.ModuleList(heads[task] for task in self.tasks)
+        self.network = network
+        self.together = together
 
-    def forward(self, x: Tensor, task: str) -> Tensor:
-        """The prediction for one task of `x: (batch, channels, height, width)`; `InputError` for an unknown task."""
-        index = self._index(task)
-        features, _ = self._routed(x, torch.tensor(index, device=x.device))
-        return self.heads[index](features)  # type: ignore[no-any-return]
-
-    def forward_all(self, x: Tensor) -> dict[str, Tensor]:
-        """The predictions for all tasks: a pass for each, made as one batch of tasks × pictures."""
-        return self.forward_balanced(x)[0]
-
-    def forward_balanced(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The predictions for all tasks and the load-balancing loss of the routing that made them.
-
-        This is what one trains with. All tasks go through as one batch, so that the norms, which tasks share, see in
-        training the mixture of tasks that their running statistics describe afterwards; trained task by task they would
-        see one task's at a time, and the network would fail in eval mode.
-
-        Returns:
-            the predictions, and `balance_loss` averaged over the blocks. A block is balanced over all tasks together,
-            so that tasks are free to prefer different experts.
-        """
-        count = len(self.tasks)
-        asked = torch.arange(count, device=x.device).repeat_interleave(len(x))
-        features, routings = self._routed(x.repeat(count, 1, 1, 1), asked)
-        answers = zip(self.tasks, self.heads, features.chunk(count), strict=True)
-        balance = torch.stack([balance_loss(routing) for routing in routings]).mean()
-        return {task: head(seen) for task, head, seen in answers}, balance
-
-    def ask(self, task: str) -> nn.Module:
-        """A copy that answers one task in eval mode: picture in, prediction out, norms folded; what one exports.
-
-        ONNX takes it at batch 1, where every block is two plain convolutions on gathered kernels.
-
-        Raises:
-            InputError: there is no such task.
-        """
-        index = self._index(task)
-        source = copy.deepcopy(self).eval()
-        layers = [
-            AskedBlock(layer, index) if isinstance(layer, ExpertBlock) else layer for layer in _layers(source.trunk)
-        ]
-        return nn.Sequential(*layers, source.heads[index]).eval()
-
-    @property
-    def _known(self) -> str:
-        return ", ".join(self.tasks)
-
-    def _index(self, task: str) -> int:
-        if task not in self.tasks:
-            raise InputError(f"there is no task {task!r}; known are {self._known}{closest(str(task), self.tasks)}")
-        return self.tasks.index(task)
-
-    def _routed(self, x: Tensor, task: Tensor) -> tuple[Tensor, list[Routing]]:
-        """The last feature map, and where each block sent the pictures."""
-        routings: list[Routing] = []
-        for layer in _layers(self.trunk):
-            if isinstance(layer, ExpertBlock):
-                x, routing = layer(x, task)
-                routings.append(routing)
-            else:
-                x = layer(x)
-        return x, routings
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return self.network.together(image) if self.together else self.network.one_by_one(image)
 
 
-def balance_loss(routing: Routing) -> Tensor:
-    """E · Σ_e f_e · P_e: 1 when all experts are used alike, E when one does all.
+def moe(
+    backbone: nn.Module,
+    tasks: Sequence[Task],
+    heads: Mapping[str, nn.Module],
+    example_input: Tensor,
+    experts: int = 16,
+    top_k: int = 4,
+    balance: float = 0.01,
+) -> MoENetwork:
+    """A mixture of experts, of which each picture or token takes a few, chosen for the task that is asked.
 
-    f_e is the share of choices that fell on expert e and P_e its mean probability, through which the gradient flows
-    (Switch Transformers, Fedus et al. 2022, eq. 4 to 6; the idea is the importance loss of Shazeer et al. 2017, eq. 6).
+    Args:
+        backbone: resnet20, resnet18, vit_s16 or vit_b16; it is copied, and experts start with fresh random weights.
+        tasks: the questions.
+        heads: by task.
+        example_input: (batch, channels, height, width), used for shapes only.
+        experts: E, in each block. This and the next are M³ViT's numbers.
+        top_k: k, how many of them are taken; must divide the hidden channels of every block.
+        balance: weight of the loss that keeps experts equally busy, Switch Transformers' 0.01.
+
+    Raises:
+        InputError: the backbone has no blocks for experts, k does not fit, or tasks, heads and example do not.
     """
-    experts = routing.probabilities.shape[1]
-    shares = torch.bincount(routing.chosen.flatten(), minlength=experts) / routing.chosen.numel()
-    return experts * (shares * routing.probabilities.mean(0)).sum()
-
-
-def _layers(trunk: ResNet) -> Iterator[nn.Module]:
-    """The stem's layers and the stages' blocks, in the order they run."""
-    for layer in trunk:
-        if isinstance(layer, nn.Sequential):
-            yield from layer
-        else:
-            yield layer
-
-
-def _trunk(name: str, **options: Any) -> ResNet:
-    trunk = build_backbone(name, **options)
-    if not isinstance(trunk, ResNet):
+    checked, given = checked_parts(backbone, tasks, heads, example_input)
+    try_out(backbone, [task.name for task in checked], given, example_input)
+    if not isinstance(backbone, (ResNet, ViT)):
         raise InputError(
-            f"{name} is no residual network; experts take the place of basic blocks: take resnet20 or resnet18"
+            f"experts take the place of basic blocks or of a vision transformer's, and a {type(backbone).__name__} has "
+            "none that are known; take resnet20, resnet18, vit_s16 or vit_b16"
         )
-    return trunk
+    check_counts("mixture of experts", experts=experts, top_k=top_k)
+    trunk = copy.deepcopy(backbone)
+    count = 0
+
+    def mixture(block: nn.Module) -> nn.Module | None:
+        nonlocal count
+        if isinstance(block, BasicBlock):
+            return ConvExperts(block, experts, top_k, len(checked))
+        if isinstance(block, Block):
+            count += 1
+            return TokenExperts(block, experts, top_k, len(checked)) if count % 2 == 0 else None
+        return None
+
+    with located("mixture of experts"):
+        _replace(trunk, mixture)
+    network_input = InputSpec(*example_input.shape[1:])
+    if not any(isinstance(part, Experts) for part in trunk.modules()):
+        raise InputError("the backbone has no basic blocks and fewer than two of a vision transformer's; take resnet18")
+    return MoENetwork(checked, network_input, given, trunk, balance)
 
 
-def _replace_blocks(name: str, trunk: ResNet, experts: int, top_k: int, tasks: int) -> None:
-    for stage in trunk:
-        if not isinstance(stage, nn.Sequential):
-            continue
-        for position, block in enumerate(stage):
-            if not isinstance(block, BasicBlock):
-                raise InputError(f"mixture of experts: {name} has no basic blocks; take resnet20 or resnet18")
-            channels = block.conv1.out_channels
-            if channels % top_k:
-                raise InputError(
-                    f"mixture of experts: top_k {top_k} does not divide the {channels} channels of a block"
-                )
-            stage[position] = ExpertBlock(block, experts, top_k, tasks)
+def _replace(module: nn.Module, other: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Put what `other` returns in the place of the modules inside for which it returns something, in their order."""
+    for name, child in list(module.named_children()):
+        made = other(child)
+        if made is None:
+            _replace(child, other)
+        else:
+            setattr(module, name, made)

@@ -22,8 +22,9 @@ from torch import Tensor, fx, nn
 
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place, cuts, layers_until, place_of
+from gatedeploy.gating.task_network import container
 from gatedeploy.gating.trace import Template
-from gatedeploy.gating.woven import WovenNetwork, container, copied, require, traced
+from gatedeploy.gating.woven import WovenNetwork, copied, require, traced
 from gatedeploy.models.heads import check_counts, conv_norm_relu
 from gatedeploy.models.side_by_side import check_map, meeting_places
 from gatedeploy.specs import InputSpec, Task

@@ -15,6 +15,7 @@ from gatedeploy.models.cross_stitch import cross_stitch
 from gatedeploy.models.dpt import MAPS, DPTHead
 from gatedeploy.models.heads import ASPPHead, DenseHead, HRNetHead, LinearHead
 from gatedeploy.models.hrnet import HRNet, hrnet18
+from gatedeploy.models.moe import moe
 from gatedeploy.models.mtan import mtan
 from gatedeploy.models.mtl import mtl
 from gatedeploy.models.nddr import nddr
@@ -48,7 +49,7 @@ HEADS: Mapping[str, _Head] = {
 }
 METHODS: Mapping[str, Callable[..., nn.Module]] = {
     **{"mtl": mtl, "cross_stitch": cross_stitch, "nddr": nddr},
-    **{"mtan": mtan, "adashare": adashare, "afa": afa},
+    **{"mtan": mtan, "adashare": adashare, "afa": afa, "moe": moe},
 }
 
 

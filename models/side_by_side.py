@@ -17,8 +17,9 @@ from torch import Tensor, fx, nn
 
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place, named, place_of, returned, stage_ends
+from gatedeploy.gating.task_network import container
 from gatedeploy.gating.trace import Template
-from gatedeploy.gating.woven import WovenNetwork, container, copied, load_branch, predictions, require, traced
+from gatedeploy.gating.woven import WovenNetwork, copied, load_branch, predictions, require, traced
 from gatedeploy.specs import InputSpec, Task
 
 MakeUnit = Callable[[Place], nn.Module]

@@ -315,6 +315,33 @@ def adashare() -> Picture:
     return to.with_heads()
 
 
+def moe() -> Picture:
+    """A mixture of experts."""
+    first = (
+        "Each task is a pass of its own through the same weights (grey). ◆, told which task asks, sends what it sees"
+    )
+    to = Picture(214, first, "to a few of the experts; + weighs and adds what these make of it.")
+    to.feed(OF_TASKS)
+    takes = {"seg": (0, 1), "depth": (1, 3), "normals": (2, 3)}, {"seg": (1, 2), "depth": (0, 2), "normals": (0, 3)}
+    experts, pitch = [34 + 46 * number for number in range(4)], 262
+    for block, taken in enumerate(takes):
+        x = COLUMNS[0] + pitch * block
+        choose, inside, add = x + BOX + 26, x + BOX + 62, x + BOX + 166
+        for y in experts:
+            to.box(inside, y, 68, "expert", "shared", tall=24)
+        for task in TASKS:
+            y = ROWS[task]
+            to.box(x, y, BOX, "layers", "shared")
+            to.line([(x + BOX, y), (choose - 12, y)], task, arrow=False)
+            for expert in taken[task]:
+                to.line([(choose, y), (inside, experts[expert])], task)
+                to.line([(inside + 68, experts[expert]), (add - 11, y)], task, arrow=False)
+            to.mark((choose, y), "◆", task)
+            to.mark((add, y), "+", task)
+            to.line([(add + 11, y), ((x + pitch, HEAD)[block], y)], task)
+    return to.with_heads()
+
+
 BLENDS = "by one number that is learned."
 TAKEN = ("◆", ("normals",), ("seg", "depth"))
 FIXED = "drawn by chance in training, then fixed."
@@ -339,7 +366,7 @@ PICTURES: dict[str, Callable[[], Picture]] = {
         *(44, "1×1", (0, 1, 2)),
         "1×1: a convolution, norm and ReLU, which make a task's feature of all tasks' channels, joined.",
     ),
-    **{"mtan": mtan, "adashare": adashare, "afa": afa},
+    **{"mtan": mtan, "adashare": adashare, "afa": afa, "moe": moe},
 }
 
 

@@ -29,6 +29,7 @@ from gatedeploy.graph.budget import Budget
 from gatedeploy.graph.prices import Prices
 from gatedeploy.judging import data_for, recipe_of
 from gatedeploy.milliseconds import Milliseconds
+from gatedeploy.models.moe import MOE, UNDEPLOYABLE
 from gatedeploy.price_tables import TARGETS, prices_of
 from gatedeploy.training.finetune import finetune
 from gatedeploy.training.journal import Journal
@@ -106,6 +107,8 @@ def prune(
     out = out or checkpoint.parent / "collapsed.safetensors"
     chosen = [task.strip() for task in tasks.split(",")] if tasks is not None else None
     read = read_checkpoint(checkpoint)
+    if read.info.form == MOE:
+        raise InputError(f"{checkpoint}: a mixture of experts {UNDEPLOYABLE}")
     _check_place(out)
     note(f"Collapsing {checkpoint}")
     tried: list[Tried] = []

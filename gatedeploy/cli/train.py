@@ -13,6 +13,7 @@ from rich.console import Console
 from gatedeploy.assembly import build_parts
 from gatedeploy.cli.screen import note, note_bundled, say, table
 from gatedeploy.errors import InputError, located
+from gatedeploy.models.moe import MOE
 from gatedeploy.training.comparing import Comparison
 from gatedeploy.training.journal import Journal
 from gatedeploy.training.metrics import Metric, headline
@@ -76,7 +77,8 @@ def show_training(trained: Trained) -> None:
         say("Δ_MTL: mean gain over the single-task nets; Δ_I: the same over all metrics; η̂: share of metrics no worse.")
     # Multiply-adds that were asked for are those of the fewest; the layout that is fastest may execute more.
     how = " --optimize none" if recipe.budget and recipe.budget.ms is None and not recipe.method else ""
-    say(f"Wrote {trained.checkpoint}. Next: gatedeploy prune {shlex.quote(str(trained.checkpoint))}{how}")
+    command = "bench" if recipe.form == MOE else "prune"
+    say(f"Wrote {trained.checkpoint}. Next: gatedeploy {command} {shlex.quote(str(trained.checkpoint))}{how}")
 
 
 def _figure(figures: Mapping[str, Mapping[str, float]], task: str, metrics: Mapping[str, Metric]) -> str:

@@ -14,8 +14,9 @@ from gatedeploy.gating.layers import ChannelGate, Mix
 from gatedeploy.gating.lockstep import weave
 from gatedeploy.gating.placing import OVER_WHOLES, check_placing
 from gatedeploy.gating.sites import DECODER, ENDS, Site, find_sites
+from gatedeploy.gating.task_network import container
 from gatedeploy.gating.whole_gates import GumbelGate, SoftGate
-from gatedeploy.gating.woven import WovenNetwork, container, load_branch, require, traced
+from gatedeploy.gating.woven import WovenNetwork, load_branch, require, traced
 from gatedeploy.specs import SHARED, InputSpec, Task
 
 WHOLE: dict[str, Callable[[], SoftGate | GumbelGate]] = dict(zip(OVER_WHOLES, (SoftGate, GumbelGate), strict=True))

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, fx, nn
 
-from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import InputError
 from gatedeploy.gating.cuts import Place
 from gatedeploy.gating.functional import drop_unread
 from gatedeploy.gating.placing import checked_parts
 from gatedeploy.gating.sites import Site
+from gatedeploy.gating.task_network import TaskNetwork
 from gatedeploy.gating.trace import Template, trace
 from gatedeploy.gating.trial import try_out
 from gatedeploy.specs import InputSpec, Task
 
 
-class WovenNetwork(nn.Module):
-    """Abstract: whoever derives from it makes modules of a template's, and calls `weave`.
-
-    Attributes:
-        tasks: what it predicts.
-        input: the picture it takes.
-        heads: the tasks' heads, by task.
-    """
+class WovenNetwork(TaskNetwork):
+    """Abstract: whoever derives from it makes modules of a template's, and calls `weave`."""
 
     def __init__(self, tasks: tuple[Task, ...], input: InputSpec, heads: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self.tasks = tasks
-        self.input = input
-        self.heads = container(heads)
+        super().__init__(tasks, input, heads)
         self._run: dict[bool, Any] = {}
         self._instead: Callable[[nn.Module, Tensor], dict[str, Tensor]] | None = None
         self._any_size = True
@@ -60,42 +50,14 @@ class WovenNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """`image`: (batch, channels, height, width). Returns one prediction per task."""
-        known = isinstance(image, Tensor)  # torch.fx asks with something that has no shape
-        if known and (image.ndim != 4 or image.shape[1] != self.input.channels):
-            raise InputError(
-                f"expected a batch of pictures (batch, {self.input.channels}, height, width), got {tuple(image.shape)}"
-            )
-        if known and not self._any_size and tuple(image.shape[1:]) != self.input.shape:
+        self.check(image)
+        if isinstance(image, Tensor) and not self._any_size and tuple(image.shape[1:]) != self.input.shape:
             raise InputError(
                 f"it takes pictures {self.input.shape} alone, got {tuple(image.shape[1:])}: something in it is made "
                 "for one size, or asks for sizes in Python. Build it with an example of that size, and load the weights"
             )
         run = self._instead if self._instead is not None and self.training else self._run[self.training]
         return cast("dict[str, Tensor]", run(self, image))
-
-    @property
-    def info(self) -> ModelInfo:
-        """What travels with it."""
-        return ModelInfo(self.tasks, self.input)
-
-    def gate_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that have an optimiser of their own; none, unless the network has gates."""
-        yield from ()
-
-    def weight_parameters(self) -> Iterator[nn.Parameter]:
-        """Everything else."""
-        yield from self.parameters()
-
-    def at(self, share: float) -> None:
-        """Before a step of a training of which this share is done, in [0, 1); most networks do not change with it."""
-
-    def penalty(self) -> Tensor:
-        """What the method adds to the tasks' losses: a scalar, without gradient where it is nothing."""
-        return torch.zeros((), device=next(self.parameters()).device)
-
-    def decided(self) -> tuple[str, dict[str, float]] | None:
-        """What training has decided so far: its name, and a number for each task; None where there is no such thing."""
-        return None
 
 
 def traced(
@@ -121,20 +83,6 @@ def traced(
     tasks, heads = checked_parts(backbone, tasks, heads, example_input)
     try_out(backbone, [task.name for task in tasks], heads, example_input)
     return tasks, heads, trace(backbone, example_input, leaf_modules)
-
-
-def container(modules: Mapping[str, nn.Module]) -> nn.Module:
-    """A module that holds modules by task name.
-
-    Raises:
-        InputError: a task has the name of something that every module has.
-    """
-    holder = nn.Module()
-    for name, module in modules.items():
-        if hasattr(holder, name):
-            raise InputError(f"task name {name!r} is an attribute of torch.nn.Module; choose another")
-        holder.add_module(name, module)
-    return holder
 
 
 def require(training: fx.Graph, places: Sequence[Place | Site]) -> None:

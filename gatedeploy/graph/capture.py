@@ -26,9 +26,6 @@ CHECKS = (
 )
 """What export inserts to guard its assumptions; a program states them in its input spec instead."""
 
-UNDEPLOYABLE = "undeployable"
-"""Attribute of a network that cannot be one program: a sentence without its subject, why and what to export instead."""
-
 
 def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = None) -> Program:
     """The evaluation-mode program of `module`, with a free batch size.
@@ -39,14 +36,12 @@ def capture(module: nn.Module, example_input: Tensor, spec: InputSpec | None = N
         spec: what the picture is; when None, what the network knows of it, of the example's size.
 
     Raises:
-        InputError: the network says itself that it is no single program, cannot be exported, fixes its batch size, does
-            not return a dict of tensors, or decides by what the picture shows what to compute.
+        InputError: the network cannot be exported, fixes its batch size, does not return a dict of tensors, or decides
+            by what the picture shows what to compute.
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"expected a network, a torch.nn.Module; got a {type(module).__name__}")
     name = type(module).__name__
-    if isinstance(reason := getattr(module, UNDEPLOYABLE, None), str):
-        raise InputError(f"{name} {reason}")
     check_pictures("example input", example_input)
     if spec is not None and spec.shape != tuple(example_input.shape[1:]):
         raise InputError(f"the example is {tuple(example_input.shape)}, the description says {spec}")

@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from gatedeploy.gating.network import GatedNetwork
-from gatedeploy.gating.woven import container
+from gatedeploy.gating.task_network import container
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.precompute import precomputed

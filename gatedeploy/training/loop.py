@@ -14,6 +14,7 @@ from torch import Tensor
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.errors import CheckError, GatedeployError, InputError
 from gatedeploy.gating.network import GatedNetwork
+from gatedeploy.gating.task_network import TaskNetwork
 from gatedeploy.gating.woven import WovenNetwork
 from gatedeploy.specs import Task
 from gatedeploy.training.batches import Batch, divided, further_batches, of_epoch, prefetched, training_batches
@@ -228,7 +229,7 @@ class _Trainer:
             for metric, value in values.items()
         }
         said = [f"{task.name} {headline(task).name} {_figure(info.metrics, task)}" for task in self.run.tasks]
-        decided = self.run.network.decided() if isinstance(self.run.network, WovenNetwork) else None
+        decided = self.run.network.decided() if isinstance(self.run.network, TaskNetwork) else None
         if decided is not None:
             name, shares = decided
             scalars |= {f"{name}/{task}": share for task, share in shares.items()}

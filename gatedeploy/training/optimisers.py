@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from gatedeploy.gating.network import GatedNetwork
+from gatedeploy.gating.task_network import TaskNetwork
 from gatedeploy.gating.whole_gates import GumbelGate
-from gatedeploy.gating.woven import WovenNetwork
 from gatedeploy.training.parameters import head_parameters
 from gatedeploy.training.recipe import Recipe, Train
 
@@ -90,7 +90,7 @@ class Optimisers:
 
 def _by_rate(network: nn.Module, train: Train) -> list[dict[str, Any]]:
     """The weights in groups, with how many times the learning rate of the recipe each has: most have it itself."""
-    weights = list(network.weight_parameters() if isinstance(network, WovenNetwork) else network.parameters())
+    weights = list(network.weight_parameters() if isinstance(network, TaskNetwork) else network.parameters())
     of_heads = 1.0 if train.head_learning_rate is None else train.head_learning_rate / train.learning_rate
     of_units = float(getattr(network, "unit_rate", 1.0))
     times = {id(parameter): of_heads for parameter in head_parameters(network)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from gatedeploy.gating.woven import WovenNetwork
+from gatedeploy.gating.task_network import TaskNetwork
 
 
 def head_parameters(network: nn.Module) -> list[nn.Parameter]:
@@ -15,6 +15,6 @@ def head_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 def shared_parameters(network: nn.Module) -> list[nn.Parameter]:
     """Everything but heads and gates, in the order of `named_parameters`."""
-    others = [*head_parameters(network), *(network.gate_parameters() if isinstance(network, WovenNetwork) else ())]
+    others = [*head_parameters(network), *(network.gate_parameters() if isinstance(network, TaskNetwork) else ())]
     theirs = set(map(id, others))
     return [parameter for parameter in network.parameters() if id(parameter) not in theirs]

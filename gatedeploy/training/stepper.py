@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.gating.sparsity import sparsity_penalty
-from gatedeploy.gating.woven import WovenNetwork
+from gatedeploy.gating.task_network import TaskNetwork
 from gatedeploy.training.balancing import make_balance
 from gatedeploy.training.batches import Batch
 from gatedeploy.training.budget import BudgetKeeper
@@ -76,7 +76,7 @@ class Stepper:
             self._stand_still(batch[0])
             self._stand_still = None
         self.optimisers.prepare(rate, moving)
-        if isinstance(self.run.network, WovenNetwork):
+        if isinstance(self.run.network, TaskNetwork):
             self.run.network.at(clock.share)
         if self.in_turns:
             self.optimisers.let_gates_learn(False)
@@ -130,7 +130,7 @@ class Stepper:
             return self.budget.penalty(clock.step)
         if isinstance(network, GatedNetwork) and moving and weight:
             return weight * sparsity_penalty(network, sparsity.form, sparsity.scale)
-        if isinstance(network, WovenNetwork):
+        if isinstance(network, TaskNetwork):
             return network.penalty()
         return torch.zeros((), device=next(network.parameters()).device)
 

@@ -10,7 +10,7 @@ import pytest
 
 import gatedeploy as gd
 from gatedeploy.benchmarks.bench import bench
-from gatedeploy.benchmarks.candidates import mixture_candidate
+from gatedeploy.benchmarks.candidates import mixture_candidates
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
 from gatedeploy.benchmarks.latency import Plan, measure
 from gatedeploy.benchmarks.rivals import mixture_of_recipe
@@ -135,11 +135,11 @@ def test_the_costs_of_a_recipe_before_it_is_trained() -> None:
 @pytest.mark.slow
 def test_experts_are_asked_once_per_task_and_own_one_trunk(tmp_path: Path) -> None:
     mixture = mixture_of_recipe(RECIPE_INFO)
-    moe = mixture_candidate(mixture, RECIPE_INFO.input)
-    assert moe.cost.params == sum(parameter.numel() for parameter in mixture.parameters())
+    moe, batch = mixture_candidates(mixture, RECIPE_INFO.input)
+    assert moe.cost.params == batch.cost.params == sum(parameter.numel() for parameter in mixture.parameters())
     with ExitStack() as stack:
         ran = open_candidate(moe, RECIPE_INFO, tmp_path, 1, stack)
-        assert [runner.outputs[0].name for runner in ran.runners] == ["kind", "depth"]
+        assert [output.name for output in ran.runners[0].outputs] == ["kind", "depth"]
         assert ran.runners[0].inputs[0].shape == (1, 1, 16, 16)
         assert max(ran.parity.values()) < 1e-4
         latency = measure({"moe": ran.runners}, picture(RECIPE_INFO.input), "moe", PLAN)

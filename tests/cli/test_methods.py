@@ -6,8 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from gatedeploy.artifact import read_checkpoint
+from gatedeploy.benchmarks.candidates import trained_mixture
+from gatedeploy.benchmarks.subjects import read_subjects
 from gatedeploy.cli.app import run
+from gatedeploy.program import evaluate, flat_predictions
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -43,13 +48,39 @@ def test_a_rival_takes_the_road(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run(["inspect", str(out / "checkpoint.pt")]) == 0
     assert "checkpoint.pt: nddr, " in capsys.readouterr().out
     assert run(["bench", str(out), "--quick", "--json", "--out", str(tmp_path / "report")]) == 0
-    assert list(json.loads(capsys.readouterr().out)["candidates"]) == ["stl", "mtl", "moe", "collapsed"]
+    assert list(json.loads(capsys.readouterr().out)["candidates"]) == ["stl", "mtl", "moe", "moe-batch", "collapsed"]
+
+
+@pytest.mark.slow
+def test_a_mixture_of_experts_is_trained_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, options = tmp_path / "run", "method={name: moe, experts: 4, top_k: 2}"
+    assert train(out, options) == 0
+    said = capsys.readouterr()
+    assert "moe: epoch 2 of 2: depth rmse " in said.err
+    assert f"Next: gatedeploy bench {out / 'checkpoint.pt'}\n" in said.out
+    assert run(["prune", str(out / "checkpoint.pt")]) == 2
+    assert (
+        "checkpoint.pt: a mixture of experts answers one task a pass, through experts that" in capsys.readouterr().err
+    )
+    assert run(["bench", str(out), "--quick", "--json", "--out", str(tmp_path / "report")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["candidates"]) == ["stl", "mtl", "moe", "moe-batch"]
+    assert set(report["accuracy"]["run"]["metrics"]) == {"depth", "normals"}
+    trained = read_checkpoint(out / "checkpoint.pt")
+    image = torch.rand(1, 3, 16, 16)
+    expected = flat_predictions(evaluate(trained.program, image.double()))
+    mixture = trained_mixture(read_subjects([out])[0])
+    for task, prediction in mixture.request(together=True).double()(image.double()).items():
+        torch.testing.assert_close(prediction, expected[task])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("method.name=moe", "method: there is no method 'moe'; known are mtl, cross_stitch, nddr, mtan, adashare, afa"),
+        (
+            "method.name=ndr",
+            "method: there is no method 'ndr'; known are mtl, cross_stitch, nddr, mtan, adashare",
+        ),
         ("method={name: nddr, same: 2}", "method: same must lie between 0 and 1, got 2"),
         ("method={name: nddr, sharing: 2}", "method nddr: there is no option 'sharing'; known are sites, same, rate"),
         ("train.balance.name=pcgard", "train.balance.name: must be sum or random or "),

@@ -2,17 +2,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gatedeploy.models.experts import AskedBlock, ExpertBlock, ExpertNorm, Router
+from gatedeploy.models.conv_experts import ConvExperts, ExpertNorm
 from gatedeploy.models.resnet import BasicBlock
+from gatedeploy.models.routing import Experts, Routing
 from tests.models.oracles import gradient_is_felt, largest_difference, with_lively_norms
 
 EXPERTS, TOP_K, TASKS = 5, 2, 3
-FIRST, SECOND, THIRD = torch.arange(TASKS)
 
 
-def block(stride: int = 2, dilation: int = 1) -> ExpertBlock:
+def block(stride: int = 2, dilation: int = 1) -> ConvExperts:
     torch.manual_seed(0)
-    made = ExpertBlock(BasicBlock(6, 8, stride, dilation, dilation), EXPERTS, TOP_K, TASKS).double()
+    made = ConvExperts(BasicBlock(6, 8, stride, dilation, dilation), EXPERTS, TOP_K, TASKS).double()
     with_lively_norms(made)
     return made.eval()
 
@@ -22,9 +22,20 @@ def pictures(batch: int = 7) -> Tensor:
     return torch.randn(batch, 6, 9, 10, dtype=torch.float64) + torch.randn(batch, 6, 1, 1, dtype=torch.float64)
 
 
-def defined(block: ExpertBlock, x: Tensor, task: Tensor) -> Tensor:
+def asked(block: Experts, task: int | None, x: Tensor) -> Tensor:
+    block.task = task
+    out: Tensor = block(x)
+    return out
+
+
+def routed(block: Experts, task: int, x: Tensor) -> Routing:
+    found: Routing = block.router(x.mean((2, 3)), task)
+    return found
+
+
+def defined(block: ConvExperts, x: Tensor, task: int) -> Tensor:
     """The mixture of one picture, written from its definition: expert after expert, by the router's weight."""
-    routing = block.router(x, task)
+    routing = routed(block, task, x)
     total = torch.zeros((), dtype=x.dtype)
     for expert, weight in zip(routing.chosen[0].tolist(), routing.weights[0], strict=True):
         norm = block.bn1
@@ -40,45 +51,22 @@ def defined(block: ExpertBlock, x: Tensor, task: Tensor) -> Tensor:
 def test_a_batch_is_its_pictures_one_by_one_and_each_is_the_definition() -> None:
     for stride, dilation in ((2, 1), (1, 2)):
         mixture, x = block(stride, dilation), pictures()
-        together, routing = mixture(x, SECOND)
-        assert len(routing.chosen.unique()) > TOP_K, "the pictures should differ in experts"
-        alone = torch.cat([mixture(picture[None], SECOND)[0] for picture in x])
-        expected = torch.cat([defined(mixture, picture[None], SECOND) for picture in x])
-        assert largest_difference(together, expected) < 1e-12
-        assert largest_difference(alone, expected) < 1e-12
+        assert len(routed(mixture, 1, x).chosen.unique()) > TOP_K, "the pictures should differ in experts"
+        expected = torch.cat([defined(mixture, picture[None], 1) for picture in x])
+        for way in (mixture, mixture.deployed()):
+            assert largest_difference(asked(way, 1, x), expected) < 1e-12
+            alone = torch.cat([asked(way, 1, picture[None]) for picture in x])
+            assert largest_difference(alone, expected) < 1e-12
 
 
-def test_the_deployed_block_is_the_block() -> None:
-    mixture, x = block(), pictures()
-    asked = AskedBlock(mixture, 2).eval()
-    assert largest_difference(asked(x), mixture(x, THIRD)[0]) < 1e-12
-    assert largest_difference(asked(x[:1]), mixture(x[:1], THIRD)[0]) < 1e-12
-
-
-def test_the_router_keeps_the_k_likeliest_and_their_weights_sum_to_one() -> None:
-    torch.manual_seed(0)
-    router, x = Router(6, EXPERTS, TOP_K, TASKS).double(), pictures()
-    routing = router(x, FIRST)
-    seen = x.mean((2, 3)) + router.embedding.weight[0]
-    probabilities = (seen @ router.score.weight.T + router.score.bias).softmax(1)
-    torch.testing.assert_close(routing.probabilities, probabilities)
-    expected = probabilities.argsort(dim=1, descending=True)[:, :TOP_K]
-    assert torch.equal(routing.chosen, expected)
-    kept = probabilities.gather(1, expected)
-    torch.testing.assert_close(routing.weights, kept / kept.sum(1, keepdim=True))
-
-
-def test_each_picture_may_be_asked_another_task() -> None:
-    mixture, x = block(), pictures(3)
-    together, _ = mixture(x, torch.tensor([2, 0, 2]))
-    assert largest_difference(together[1:2], mixture(x[1:2], FIRST)[0]) < 1e-12
-    assert largest_difference(together[::2], mixture(x[::2], THIRD)[0]) < 1e-12
-
-
-def test_tasks_take_different_ways() -> None:
-    torch.manual_seed(0)
-    router, x = Router(6, EXPERTS, TOP_K, TASKS).double(), pictures()
-    assert not torch.equal(router(x, FIRST).chosen, router(x, SECOND).chosen)
+def test_all_tasks_may_ask_at_once() -> None:
+    """The first block takes each picture once, those behind it once for each task."""
+    mixture, x = block(), pictures(2)
+    expected = torch.cat([asked(mixture, task, x) for task in range(TASKS)])
+    for way in (mixture, mixture.deployed()):
+        assert largest_difference(asked(way, None, x.repeat(TASKS, 1, 1, 1)), expected) < 1e-12
+        way.first = True
+        assert largest_difference(asked(way, None, x), expected) < 1e-12
 
 
 def test_expert_norm_in_training_is_a_batch_norm_per_expert() -> None:
@@ -101,11 +89,11 @@ def test_expert_norm_in_training_is_a_batch_norm_per_expert() -> None:
 
 def test_gradients_reach_the_router_and_the_chosen_experts_alone() -> None:
     mixture, x = block().train(), pictures(1)
-    out, routing = mixture(x, SECOND)
-    out.square().sum().backward()
+    asked(mixture, 1, x).square().sum().backward()
     router = mixture.router
     assert gradient_is_felt([router.score.weight, router.embedding.weight, mixture.bn1.weight, mixture.kernel2])
-    chosen = set(routing.chosen[0].tolist())
+    assert mixture.routing is not None
+    chosen = set(mixture.routing.chosen[0].tolist())
     gradient1, gradient2 = mixture.kernel1.grad, mixture.kernel2.grad
     assert gradient1 is not None
     assert gradient2 is not None
@@ -116,8 +104,9 @@ def test_gradients_reach_the_router_and_the_chosen_experts_alone() -> None:
 
 def test_a_single_choice_still_teaches_the_router() -> None:
     torch.manual_seed(0)
-    mixture = ExpertBlock(BasicBlock(6, 8, 1, 1, 1), EXPERTS, 1, TASKS).double()
-    out, routing = mixture(pictures(), FIRST)
+    mixture = ConvExperts(BasicBlock(6, 8, 1, 1, 1), EXPERTS, 1, TASKS).double()
+    asked(mixture, 0, pictures()).square().sum().backward()
+    routing = mixture.routing
+    assert routing is not None
     torch.testing.assert_close(routing.weights, routing.probabilities.max(1, keepdim=True).values)
-    out.square().sum().backward()
     assert gradient_is_felt([mixture.router.score.weight])

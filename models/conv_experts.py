@@ -6,63 +6,25 @@ Mixture-of-Experts Vision Transformer for Efficient Multi-task Learning", NeurIP
 
     out = ReLU(norm2(Σ_{e chosen} g_e · conv2_e(ReLU(norm1_e(conv1_e(x))))) + shortcut(x))
 
-Only the chosen experts are computed: their kernels are gathered and laid side by side, so that a picture's k experts
-are one convolution, and a batch is one grouped convolution with a group per picture.
+In training and deployed only the chosen experts are computed: their kernels are gathered and laid side by side, so that
+a picture's k experts are one convolution, and a batch is one grouped convolution with a group per picture. In
+evaluation all are, as two wide convolutions between which those not chosen are multiplied by 0: E / k times the work,
+but a graph that does not depend on the picture.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gatedeploy.models.resnet import BasicBlock
+from gatedeploy.models.routing import Experts, Routing, check_top_k
 
 MOMENTUM = 0.1
 EPSILON = 1e-5
-
-
-@dataclass(frozen=True)
-class Routing:
-    """Where a router sent a batch.
-
-    Attributes:
-        probabilities: (batch, experts), softmax over the experts.
-        chosen: (batch, k) int64, the experts taken.
-        weights: (batch, k), g_e of the experts taken.
-    """
-
-    probabilities: Tensor
-    chosen: Tensor
-    weights: Tensor
-
-
-class Router(nn.Module):
-    """Chooses k of E experts from what is seen and asked (M³ViT's task-conditioned router, on pooled features).
-
-    p = softmax(W · (average of x over all pixels + embedding of the task) + b). M³ViT concatenates the two, which for a
-    linear W is the same family. The k largest p are kept and divided by their sum (Shazeer et al., "Outrageously Large
-    Neural Networks", ICLR 2017). For k = 1 the quotient would be the constant 1 and teach the router nothing, so p
-    itself is the weight (Switch Transformers, Fedus et al. 2022, eq. 2).
-    """
-
-    def __init__(self, channels: int, experts: int, top_k: int, tasks: int) -> None:
-        super().__init__()
-        self.top_k = top_k
-        self.embedding = nn.Embedding(tasks, channels)
-        self.score = nn.Linear(channels, experts)
-
-    def forward(self, x: Tensor, task: Tensor) -> Routing:
-        """Route `(batch, channels, height, width)`; the index of the task is `(batch,)` int64, or `()` for all."""
-        seen = x.mean((2, 3)) + self.embedding(task)
-        probabilities = self.score(seen).softmax(1)
-        weights, chosen = probabilities.topk(self.top_k, dim=1)
-        if self.top_k > 1:
-            weights = weights / weights.sum(1, keepdim=True)
-        return Routing(probabilities, chosen, weights)
 
 
 class ExpertNorm(nn.Module):
@@ -83,11 +45,14 @@ class ExpertNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(experts, channels))
 
     def forward(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """Norm `(batch, k · channels, height, width)`, the outputs of the experts `chosen: (batch, k)`."""
+        """Norm `(batch, k · channels, height, width)`, outputs of the experts `chosen: (batch, k)`, in training."""
         slots = split(x, chosen.shape[1])
-        mean, var = self._batch_statistics(slots, chosen) if self.training else (self.running_mean, self.running_var)
-        scale, shift = affine(self.weight, self.bias, mean, var)
+        scale, shift = affine(self.weight, self.bias, *self._batch_statistics(slots, chosen))
         return (slots * scale[chosen][..., None, None] + shift[chosen][..., None, None]).flatten(1, 2)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift of the running statistics, (experts, channels) each."""
+        return affine(self.weight, self.bias, self.running_mean, self.running_var)
 
     def _batch_statistics(self, slots: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance, (experts, channels), of `slots: (batch, k, channels, height, width)`; updates its own."""
@@ -105,7 +70,7 @@ class ExpertNorm(nn.Module):
         return mean, var
 
 
-class ExpertBlock(nn.Module):
+class ConvExperts(Experts):
     """A basic residual block with experts for hidden channels.
 
     Args:
@@ -113,15 +78,18 @@ class ExpertBlock(nn.Module):
         experts: E.
         top_k: k, which must divide the plain block's channels.
         tasks: how many tasks may ask.
+
+    Raises:
+        InputError: k does not fit.
     """
 
     def __init__(self, plain: BasicBlock, experts: int, top_k: int, tasks: int) -> None:
-        super().__init__()
         channels, in_channels = plain.conv1.out_channels, plain.conv1.in_channels
+        check_top_k(experts, top_k, channels)
+        super().__init__(in_channels, experts, top_k, tasks)
         width = channels // top_k
         self.stride = plain.conv1.stride[0]
         self.dilations = (plain.conv1.dilation[0], plain.conv2.dilation[0])
-        self.router = Router(in_channels, experts, top_k, tasks)
         self.kernel1 = nn.Parameter(torch.empty(experts, width, in_channels, 3, 3))
         self.bn1 = ExpertNorm(experts, width)
         self.kernel2 = nn.Parameter(torch.empty(channels, experts, width, 3, 3))
@@ -130,56 +98,72 @@ class ExpertBlock(nn.Module):
         for kernel in (self.kernel1, self.kernel2):  # k experts side by side start as the plain convolution does
             nn.init.normal_(kernel, std=math.sqrt(2 / (9 * channels)))
 
-    def forward(self, x: Tensor, task: Tensor) -> tuple[Tensor, Routing]:
-        """Map `(batch, in_channels, height, width)` to `(batch, channels, height / stride, width / stride)`.
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(batch, in_channels, height, width)` to `(batch, channels, height / stride, width / stride)`."""
+        x = self.for_all(x)
+        routing = self.router(x.mean((2, 3)), self.task)
+        if self.training:
+            self.routing = routing
+        out = self.bn2(self._chosen(x, routing) if self.training else self._all(x, routing))
+        shortcut: Tensor = x if self.downsample is None else self.downsample(x)
+        return F.relu(out + shortcut)
 
-        `task` is as for `Router`.
-        """
-        routing = self.router(x, task)
+    def _chosen(self, x: Tensor, routing: Routing) -> Tensor:
         hidden = conv_per_picture(x, gathered1(self.kernel1, routing.chosen), self.stride, self.dilations[0])
         hidden = weighted(self.bn1(hidden, routing.chosen).relu(), routing.weights)
-        out = self.bn2(conv_per_picture(hidden, gathered2(self.kernel2, routing.chosen), 1, self.dilations[1]))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return (out + shortcut).relu(), routing
+        return conv_per_picture(hidden, gathered2(self.kernel2, routing.chosen), 1, self.dilations[1])
+
+    def _all(self, x: Tensor, routing: Routing) -> Tensor:
+        scale, shift = self.bn1.folded()
+        first = (self.kernel1 * scale[..., None, None, None]).flatten(0, 1)
+        hidden = F.conv2d(x, first, shift.flatten(), self.stride, self.dilations[0], self.dilations[0])
+        hidden = weighted(hidden.relu(), routing.of_all())
+        return F.conv2d(hidden, self.kernel2.flatten(1, 2), None, 1, self.dilations[1], self.dilations[1])
+
+    def deployed(self) -> Experts:
+        """A copy with norms folded into kernels, which computes the chosen experts alone."""
+        return DeployedConvExperts(self)
 
 
-class AskedBlock(nn.Module):
-    """An `ExpertBlock` as it is deployed for one task: norms folded into the kernels, nothing returned but the map."""
+class DeployedConvExperts(Experts):
+    """`ConvExperts` as they are deployed."""
 
-    task: Tensor
     kernel1: Tensor
     kernel2: Tensor
     bias1: Tensor
     bias2: Tensor
 
-    def __init__(self, block: ExpertBlock, task: int) -> None:
-        super().__init__()
-        self.router = block.router
-        self.register_buffer("task", torch.tensor(task, device=block.kernel1.device))
+    def __init__(self, block: ConvExperts) -> None:
+        super().__init__(block.kernel1.shape[2], block.kernel1.shape[0], block.router.top_k, block.tasks)
+        self.router, self.downsample = block.router, block.downsample
         self.stride, self.dilations = block.stride, block.dilations
-        self.downsample = block.downsample
-        first, second = block.bn1, block.bn2
+        second = block.bn2
         assert second.running_mean is not None
         assert second.running_var is not None
         with torch.no_grad():
-            scale1, shift1 = affine(first.weight, first.bias, first.running_mean, first.running_var)
+            scale1, shift1 = block.bn1.folded()
             scale2, shift2 = affine(second.weight, second.bias, second.running_mean, second.running_var)
-            self.register_buffer("kernel1", block.kernel1 * scale1[:, :, None, None, None])
+            self.register_buffer("kernel1", block.kernel1 * scale1[..., None, None, None])
             self.register_buffer("bias1", shift1)
             self.register_buffer("kernel2", block.kernel2 * scale2[:, None, None, None, None])
             self.register_buffer("bias2", shift2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(batch, in_channels, height, width)` to `(batch, channels, height / stride, width / stride)`."""
-        routing = self.router(x, self.task)
-        chosen, batch = routing.chosen, x.shape[0]
+        """As `ConvExperts` in evaluation."""
+        x = self.for_all(x)
+        routing = self.router(x.mean((2, 3)), self.task)
+        chosen = routing.chosen
         bias1 = self.bias1.index_select(0, chosen.flatten()).flatten()
         hidden = conv_per_picture(x, gathered1(self.kernel1, chosen), self.stride, self.dilations[0], bias1)
         hidden = weighted(hidden.relu(), routing.weights)
-        bias2 = self.bias2.repeat(batch)
+        bias2 = self.bias2.repeat(x.shape[0])
         out = conv_per_picture(hidden, gathered2(self.kernel2, chosen), 1, self.dilations[1], bias2)
         shortcut = x if self.downsample is None else self.downsample(x)
         return (out + shortcut).relu()
+
+    def deployed(self) -> Experts:
+        """Itself."""
+        return self
 
 
 def affine(weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
