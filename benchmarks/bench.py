@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gatedeploy.artifact import ModelInfo
+from gatedeploy.benchmarks import scenarios
 from gatedeploy.benchmarks.accuracy import accuracies
 from gatedeploy.benchmarks.candidates import Candidate, assemble
+from gatedeploy.benchmarks.energy import measure_energy
 from gatedeploy.benchmarks.environment import cores, environment, load
-from gatedeploy.benchmarks.latency import FULL, QUICK, Latency, Plan, measure
+from gatedeploy.benchmarks.footprint import measure_footprint
+from gatedeploy.benchmarks.latency import Latency, Stopped, measure, request_of
 from gatedeploy.benchmarks.page import report_files, write_report
 from gatedeploy.benchmarks.report import Report, candidate_reports
-from gatedeploy.benchmarks.runners import Opened, open_candidate, picture
+from gatedeploy.benchmarks.runners import RUNTIMES, Opened, open_candidate, open_file, picture
+from gatedeploy.benchmarks.scenarios import Effort, Runners, Scenarios, offer_loads, sweep_batches
 from gatedeploy.benchmarks.sharing import sites_from_plain
 from gatedeploy.benchmarks.subjects import Subject, read_subjects
-from gatedeploy.errors import InputError, located
+from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.specs import Task
@@ -29,89 +34,205 @@ BASELINE = "mtl"
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class BenchOptions:
+    """How networks are measured.
+
+    Args:
+        quick: measure latencies for seconds rather than minutes.
+        threads: how many threads compute one request.
+        runtime: what runs exported networks, of `RUNTIMES`.
+        compiled: whether the gated network is measured in `torch.compile`, too.
+        effort: how much to measure; decided by `quick` when None.
+    """
+
+    quick: bool = False
+    threads: int = 1
+    runtime: str = RUNTIMES[0]
+    compiled: bool = False
+    effort: Effort | None = None
+
+    def check(self) -> None:
+        """Raise `InputError` for what cannot be measured."""
+        check_known("the runtime", self.runtime, RUNTIMES)
+        if not 1 <= self.threads <= cores():
+            expected = f"expected 1 to {cores()}, the cores this process may use"
+            raise InputError(f"threads: {self.threads} for one request; {expected}")
+
+    @property
+    def words(self) -> list[str]:
+        """As they are typed."""
+        words = ["--quick"] if self.quick else []
+        words += ["--threads", str(self.threads)] if self.threads != 1 else []
+        words += ["--runtime", self.runtime] if self.runtime != RUNTIMES[0] else []
+        return words + (["--compile"] if self.compiled else [])
+
+
 def bench(
     paths: Sequence[Path | str],
     out: Path | str,
-    quick: bool = False,
-    threads: int = 1,
+    options: BenchOptions | None = None,
     *,
-    plan: Plan | None = None,
     say: Say = lambda line: None,
 ) -> Report:
     """Measure networks beside their rivals and write `report.json`, `report.md` and `report.html`.
 
+    The report is written after each part of the measurement. So what was measured stays when it is stopped, and the
+    report says what is missing.
+
     Args:
         paths: checkpoints, collapsed networks, bundles, or folders of a training; see `read_subjects`.
         out: the folder for the report; reports that are there are replaced.
-        quick: measure latencies for seconds rather than minutes.
-        threads: how many threads compute one request.
-        plan: how long to measure latencies; decided by `quick` when None.
+        options: how; None for `BenchOptions()`.
         say: told what is going on, line by line.
 
     Raises:
-        InputError: a path cannot be used, paths do not fit each other, a network cannot be exported, `out` cannot be
-            written, or there are fewer than `threads` cores.
-        MissingExtraError: onnxruntime is not installed.
-        CheckError: a network computes something else in ONNX Runtime, or a bundle is damaged.
+        InputError: a path cannot be used, paths do not fit each other, a network cannot be exported, the report cannot
+            be written there, there are fewer cores than threads, or there is no such runtime.
+        MissingExtraError: the runtime is not installed.
+        CheckError: a network computes something else in the runtime, or a bundle is damaged.
         GatedeployError: the report cannot be written.
     """
-    if not 1 <= threads <= cores():
-        raise InputError(f"threads: {threads} for one request; expected 1 to {cores()}, the cores this process may use")
-    for file in report_files(Path(out)).values():  # measuring takes minutes; a wrong place is told before
+    out, options = Path(out), options or BenchOptions()
+    options.check()
+    for file in report_files(out).values():  # measuring takes minutes; a wrong place is told before
         check_writable(file)
     subjects = read_subjects(paths)
     say(f"collapsing and counting: {', '.join(subject.label for subject in subjects)}")
-    candidates, notes = assemble(subjects)
-    tasks = _tasks(subjects)
+    candidates, notes = assemble(subjects, compiled=options.compiled)
+    command = shlex.join(["gatedeploy", "bench", *map(str, paths), *options.words, "--out", str(out)])
     before = load()
-    opened, latency = _run(candidates, subjects[0].info, tasks, plan or (QUICK if quick else FULL), threads, say)
-    report = Report(
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        command=_command(paths, out, quick, threads),
-        paths=tuple({"path": str(each.path), "form": each.form, "sha256": each.sha256} for each in subjects),
-        tasks=tasks,
-        input=subjects[0].info.input,
-        baseline=latency.baseline,
-        candidates=candidate_reports(candidates, opened, latency, len(tasks)),
-        sharing=_sharing(subjects),
-        accuracy=tuple(accuracies(subjects)),
-        latency={
-            **{"runtime": "onnxruntime", "threads": threads, "batch": 1, "seed": latency.seed},
-            "rounds": len(latency.measurements[0].samples_ms),
-        },
-        environment=environment(threads, before),
-        warnings=tuple(latency.complaints),
-        notes=tuple(notes),
-    )
-    files = write_report(report, Path(out))
-    say(f"wrote {', '.join(str(file) for file in files.values())}")
+    with tempfile.TemporaryDirectory(prefix="gatedeploy-bench-") as folder, ExitStack() as stack:
+        measured = _Measured(options, command, subjects, candidates, notes, before)
+        measured.open(Path(folder), stack, say)
+        try:
+            for _ in measured.stages(say):
+                report = measured.report()
+                write_report(report, out)
+        except KeyboardInterrupt:
+            if measured.latency is not None:
+                write_report(measured.report(), out)
+                say(f"stopped; what was measured is in {out}, and the report says what is missing")
+            raise
+    say(f"wrote {', '.join(str(file) for file in report_files(out).values())}")
     return report
 
 
-def _run(
-    candidates: Sequence[Candidate], info: ModelInfo, tasks: Sequence[Task], plan: Plan, threads: int, say: Say
-) -> tuple[list[Opened], Latency]:
-    """Export, open and time all candidates."""
-    info = ModelInfo(tuple(tasks), info.input, info.form)
-    names = [candidate.name for candidate in candidates]
-    with tempfile.TemporaryDirectory(prefix="gatedeploy-bench-") as folder, ExitStack() as stack:
-        opened = []
-        for candidate in candidates:
+STAGES = ("single requests", "loading and memory", "batches", "offered load", "energy")
+
+
+@dataclass
+class _Measured:
+    """A benchmark as far as it has come."""
+
+    options: BenchOptions
+    command: str
+    subjects: Sequence[Subject]
+    candidates: Sequence[Candidate]
+    notes: Sequence[str]
+    load_before: float | None
+    opened: list[Opened] = field(default_factory=list)
+    latency: Latency | None = None
+    scenarios: Scenarios = field(default_factory=Scenarios)
+    done: list[str] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """In the order of the first network that answers all of them."""
+        by_name: dict[str, Task] = {}
+        for subject in sorted(self.subjects, key=lambda subject: subject.form == "single"):
+            for task in subject.info.tasks:
+                by_name.setdefault(task.name, task)
+        return tuple(by_name.values())
+
+    def open(self, folder: Path, stack: ExitStack, say: Say) -> None:
+        first = self.subjects[0].info
+        info = ModelInfo(self.tasks, first.input, first.form)
+        for candidate in self.candidates:
             say(f"exporting: {candidate.name}")
-            opened.append(open_candidate(candidate, info, Path(folder), threads, stack))
-        say(f"measuring for about {plan.seconds:.0f} s, in turns: {', '.join(names)}")
-        runners = {ran.name: ran.runners for ran in opened}
-        baseline = BASELINE if BASELINE in names else names[0]
-        return opened, measure(runners, picture(info.input), baseline, plan, seed=SEED)
+            how = folder, self.options.runtime, self.options.threads, stack
+            self.opened.append(open_candidate(candidate, info, *how))
 
+    def stages(self, say: Say) -> Iterator[None]:
+        """Measure part by part; what is there after each makes a report."""
+        options, image = self.options, picture(self.subjects[0].info.input)
+        effort = options.effort or (scenarios.QUICK if options.quick else scenarios.FULL)
+        runners: Runners = {ran.name: ran.runners for ran in self.opened}
+        exported = [ran for ran in self.opened if ran.files]
+        baseline = BASELINE if BASELINE in runners else next(iter(runners))
 
-def _tasks(subjects: Sequence[Subject]) -> tuple[Task, ...]:
-    """The tasks in the order of the first network that answers all of them."""
-    by_name: dict[str, Task] = {}
-    for subject in sorted(subjects, key=lambda subject: subject.form == "single"):
-        for task in subject.info.tasks:
-            by_name.setdefault(task.name, task)
-    return tuple(by_name.values())
+        say(f"measuring single requests for about {effort.single.seconds:.0f} s, in turns: {', '.join(runners)}")
+        try:
+            self.latency = latency = measure(runners, image, baseline, effort.single, seed=SEED)
+        except Stopped as stop:
+            self.latency = stop.latency
+            raise
+        self.done.append(STAGES[0])
+        yield
+
+        say("measuring loading and memory, each in a process of its own")
+        for ran in exported:
+            found = measure_footprint(ran.files, options.runtime, options.threads, image)
+            self.scenarios = replace(self.scenarios, footprints={**self.scenarios.footprints, ran.name: found})
+        self.done.append(STAGES[1])
+        yield
+
+        say(f"measuring batches of {', '.join(map(str, effort.batches))}")
+
+        def open_at(size: int, stack: ExitStack) -> Runners:
+            return {
+                ran.name: [
+                    stack.enter_context(
+                        open_file(file, options.runtime, options.threads, size if ran.any_batch else 1, ran.name)
+                    )
+                    for file in ran.files
+                ]
+                for ran in exported
+            }
+
+        for size, each in sweep_batches(open_at, image, baseline, effort, SEED):
+            self.scenarios = replace(self.scenarios, batches={**self.scenarios.batches, size: each})
+        self.done.append(STAGES[2])
+        yield
+
+        say("measuring requests that come at random")
+        capacity = 1e3 / latency.of(baseline).median_ms
+        among = {ran.name: ran.runners for ran in exported}
+        for name, offered in offer_loads(among, image, capacity, effort, SEED):
+            self.scenarios = replace(self.scenarios, offered={**self.scenarios.offered, name: offered})
+        self.done.append(STAGES[3])
+        yield
+
+        for name, each_runners in runners.items():
+            energy = measure_energy(request_of(each_runners, image), effort.energy_seconds)
+            if energy is not None:
+                self.scenarios = replace(self.scenarios, energy={**self.scenarios.energy, name: energy})
+        self.done.append(STAGES[4])
+        yield
+
+    def report(self) -> Report:
+        """What there is so far."""
+        options, latency = self.options, self.latency
+        assert latency is not None
+        return Report(
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            command=self.command,
+            paths=tuple({"path": str(each.path), "form": each.form, "sha256": each.sha256} for each in self.subjects),
+            tasks=self.tasks,
+            input=self.subjects[0].info.input,
+            baseline=latency.baseline,
+            candidates=candidate_reports(self.candidates, self.opened, latency, self.scenarios, len(self.tasks)),
+            sharing=_sharing(self.subjects),
+            accuracy=tuple(accuracies(self.subjects)),
+            latency={
+                **{"runtime": options.runtime, "threads": options.threads, "batch": 1, "seed": latency.seed},
+                "rounds": len(latency.measurements[0].samples_ms),
+            },
+            environment=environment(options.threads, self.load_before),
+            warnings=tuple(latency.complaints),
+            notes=tuple(self.notes),
+            missing=tuple(stage for stage in STAGES if stage not in self.done),
+        )
 
 
 def _sharing(subjects: Sequence[Subject]) -> dict[str, list[SiteShare]]:
@@ -127,10 +248,3 @@ def _sharing(subjects: Sequence[Subject]) -> dict[str, list[SiteShare]]:
         if sites and sites not in found.values():
             found[subject.label] = sites
     return found
-
-
-def _command(paths: Sequence[Path | str], out: Path | str, quick: bool, threads: int) -> str:
-    options = ["--quick"] if quick else []
-    if threads != 1:
-        options += ["--threads", str(threads)]
-    return shlex.join(["gatedeploy", "bench", *map(str, paths), *options, "--out", str(out)])

@@ -24,7 +24,7 @@ import numpy as np
 
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.benchmarks.methods import Entry, train_seed
-from gatedeploy.benchmarks.sections import markdown, spread
+from gatedeploy.benchmarks.words import markdown, spread
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gatedeploy.benchmarks.costs import NetworkCost, count, total
+from gatedeploy.benchmarks.naive import lower_naively
 from gatedeploy.benchmarks.rivals import PlainRivals, mixture_of_recipe, rivals_of_gates, rivals_of_recipe
 from gatedeploy.benchmarks.subjects import Subject
 from gatedeploy.compiler import Collapsed, collapse
@@ -24,7 +25,7 @@ from gatedeploy.program import Program
 from gatedeploy.specs import InputSpec
 from gatedeploy.training.snapshots import load_network, read_snapshot
 
-KINDS = ("stl", "mtl", "moe", "moe-batch", "gated", "collapsed", "bundle")
+KINDS = ("stl", "mtl", "moe", "moe-batch", "gated", "compiled", "naive", "collapsed", "bundle")
 """In the order of reports: rivals first."""
 
 T = TypeVar("T")
@@ -53,7 +54,9 @@ class Candidate:
     flipped_gates: int = 0
 
 
-def assemble(subjects: Sequence[Subject], experts: bool = True) -> tuple[list[Candidate], list[str]]:
+def assemble(
+    subjects: Sequence[Subject], experts: bool = True, compiled: bool = False
+) -> tuple[list[Candidate], list[str]]:
     """The candidates in the order of reports, and in sentences which rivals are missing and why.
 
     The single-task networks and uniform MTL are the trained ones where such checkpoints are among the subjects; else
@@ -62,6 +65,7 @@ def assemble(subjects: Sequence[Subject], experts: bool = True) -> tuple[list[Ca
     Args:
         subjects: what was given.
         experts: whether a mixture of experts is among the rivals.
+        compiled: whether the gated network in `torch.compile` is.
 
     Raises:
         InputError: a checkpoint cannot be collapsed, or is of an unknown form.
@@ -70,7 +74,10 @@ def assemble(subjects: Sequence[Subject], experts: bool = True) -> tuple[list[Ca
     found = _different([own for subject in subjects for own in _own(subject)])
     gated = [subject for subject in subjects if subject.form == "gated"]
     if gated:
-        found.append(gated_candidate(_program(gated[0])))
+        program = _program(gated[0])
+        trained = gated_candidate(program)
+        naive = Collapsed(lower_naively(program)).to(program.dtype)
+        found += [trained, candidate("naive", [naive], program.input), *([_compiled(trained)] if compiled else [])]
         notes += _other_backbones(gated)
     found += _plain(subjects, notes)
     if experts:
@@ -90,6 +97,12 @@ def gated_candidate(program: Program) -> Candidate:
 def candidate(kind: str, networks: Sequence[nn.Module], input: InputSpec) -> Candidate:
     """A candidate of networks that share no parameter, and its cost."""
     return Candidate(kind, kind, total(count(each, input) for each in networks), tuple(networks))
+
+
+def _compiled(trained: Candidate) -> Candidate:
+    (plain,) = trained.networks
+    machine_code: Any = torch.compile(plain)
+    return replace(trained, name="compiled", kind="compiled", networks=(machine_code,))
 
 
 def mixture_candidates(mixture: MoENetwork, input: InputSpec) -> list[Candidate]:
@@ -113,6 +126,8 @@ def title(kind: str, tasks: int) -> str:
         "moe": f"Mixture of experts, {tasks} passes",
         "moe-batch": f"Mixture of experts, a batch of {tasks}",
         "gated": "Gated, as trained",
+        "compiled": "Gated, torch.compile",
+        "naive": "Collapsed, naive layout",
         "collapsed": "Collapsed",
         "bundle": "Bundle",
     }[kind]

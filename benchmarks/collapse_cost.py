@@ -12,18 +12,16 @@ pictures in float64, whose convolutions unfold their inputs. What that takes is 
 from __future__ import annotations
 
 import argparse
-import resource
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 
 import gatedeploy as gd
+from gatedeploy.benchmarks.memory import PeakMemory
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.realisation import FREE, TIED
 from gatedeploy.compiler import Collapsed
@@ -33,29 +31,6 @@ from gatedeploy.lowering import lower
 from gatedeploy.price_tables import prices_of_target
 
 MIB = 1 << 20
-
-
-class PeakMemory:
-    """The largest resident size of this process while the block runs, sampled every 20 ms."""
-
-    def __enter__(self) -> PeakMemory:
-        self.before = self.peak = _resident()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.02):
-            self.peak = max(self.peak, _resident())
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @dataclass(frozen=True)
@@ -99,7 +74,7 @@ def measure(case: Case) -> str:
 
 def memory_of(memory: PeakMemory, weights: int) -> str:
     """A peak in units of the weights' bytes."""
-    return f"{(memory.peak - memory.before) / weights:.2f}"
+    return "–" if memory.more is None else f"{memory.more / weights:.2f}"
 
 
 def row(*cells: str) -> str:

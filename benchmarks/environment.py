@@ -22,6 +22,7 @@ class Environment:
         cpu: the processor's name and vector instructions.
         cores: how many of its cores this process may use.
         threads: how many threads compute one request.
+        clock: how fast the cores run, and who decides it, as far as the system tells.
         system: operating system and architecture.
         versions: of Python and of the libraries that take part.
         load_before: tasks that ran or waited to run, mean of the minute before; None where the system does not tell.
@@ -31,6 +32,7 @@ class Environment:
     cpu: str
     cores: int
     threads: int
+    clock: str
     system: str
     versions: dict[str, str]
     load_before: float | None
@@ -47,7 +49,7 @@ def environment(threads: int, load_before: float | None) -> Environment:
     versions = {library: version for library in LIBRARIES if (version := installed(library))}
     versions = {"python": platform.python_version(), **versions}
     system = f"{platform.system()} {platform.machine()}"
-    return Environment(processor(), cores(), threads, system, versions, load_before, load())
+    return Environment(processor(), cores(), threads, clock(), system, versions, load_before, load())
 
 
 def load() -> float | None:
@@ -65,12 +67,29 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def clock(cpus: Path = Path("/sys/devices/system/cpu"), info: Path = Path("/proc/cpuinfo")) -> str:
+    """How fast the cores run now, and the governor that decides it; empty where the system does not tell."""
+    said = [line.partition(":")[2] for line in _lines(info) if line.startswith("cpu MHz")]
+    speeds = sorted(float(each) for each in said if each.strip().replace(".", "", 1).isdigit())
+    governors = {" ".join(_lines(file)) for file in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    told = (
+        [f"{speeds[0]:.0f} MHz" if speeds[0] == speeds[-1] else f"{speeds[0]:.0f} to {speeds[-1]:.0f} MHz"]
+        if speeds
+        else []
+    )
+    return ", ".join([*told, *(f"governor {name}" for name in sorted(governors))])
+
+
 def processor() -> str:
     """What the processor calls itself, and the vector instructions that are used of it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
+    lines = _lines(Path("/proc/cpuinfo"))
     named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware")))
     name = next(named, "") or platform.processor() or "unknown"
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -25,8 +25,9 @@ import torch
 
 from gatedeploy.artifact import names_only
 from gatedeploy.assembly import describe_parts
-from gatedeploy.benchmarks.collapse_cost import PeakMemory, memory_of, row
+from gatedeploy.benchmarks.collapse_cost import memory_of, row
 from gatedeploy.benchmarks.costs import count, total
+from gatedeploy.benchmarks.memory import PeakMemory
 from gatedeploy.benchmarks.paper_costs import PUBLISHED
 from gatedeploy.benchmarks.random_gates import as_if_trained
 from gatedeploy.compiler import Collapsed

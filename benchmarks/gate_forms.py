@@ -22,8 +22,8 @@ from pathlib import Path
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.rivals import with_all_gates
-from gatedeploy.benchmarks.sections import markdown, spread
 from gatedeploy.benchmarks.sharing import specific_share
+from gatedeploy.benchmarks.words import markdown, spread
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.shares import site_shares

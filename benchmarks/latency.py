@@ -37,6 +37,12 @@ NOISY_WAIT = 0.10
 MAX_REPEATS = 50
 """Requests in one turn, so that raw samples of a tiny network still fit a report."""
 
+BEYOND = 10
+"""How many samples have to lie beyond a percentile for it to be told: 100 samples for the 90th, 1000 for the 99th."""
+
+UNSURE = 1.5
+"""Where an interval's upper end is so many times its lower one, nothing can be told from the ratio."""
+
 MAX_WARM_UPS = 10_000
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -59,10 +65,6 @@ class Plan:
     max_rounds: int
     block_ms: float
     warm_up_ms: float
-
-
-QUICK = Plan(seconds=20, min_rounds=7, max_rounds=30, block_ms=15, warm_up_ms=100)
-FULL = Plan(seconds=180, min_rounds=15, max_rounds=200, block_ms=40, warm_up_ms=500)
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,9 @@ class Measurement:
         """The median request of all."""
         return float(np.median(np.concatenate(self.samples_ms)))
 
-    @property
-    def p90_ms(self) -> float:
-        """The time that nine requests of ten do not exceed."""
-        return float(np.percentile(np.concatenate(self.samples_ms), 90))
+    def percentile_ms(self, percent: int) -> float | None:
+        """The time that so many requests of a hundred do not exceed; None of too few samples to tell (`BEYOND`)."""
+        return percentile(np.concatenate(self.samples_ms), percent)
 
     @property
     def spread(self) -> float:
@@ -140,6 +141,11 @@ class Ratio:
     low: float
     high: float
 
+    @property
+    def told(self) -> bool:
+        """Whether it says anything; False where the machine was too noisy."""
+        return self.high < UNSURE * self.low
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -154,6 +160,10 @@ class Latency:
     measurements: tuple[Measurement, ...]
     baseline: str
     seed: int
+
+    def has(self, candidate: str) -> bool:
+        """Whether a candidate was measured."""
+        return any(each.candidate == candidate for each in self.measurements)
 
     def of(self, candidate: str) -> Measurement:
         """The measurement of a candidate."""
@@ -193,6 +203,14 @@ class Latency:
         return said
 
 
+class Stopped(KeyboardInterrupt):
+    """Somebody stopped a measurement; `latency` is what there was of it, from the rounds that were complete."""
+
+    def __init__(self, latency: Latency) -> None:
+        super().__init__()
+        self.latency = latency
+
+
 def measure(
     candidates: Mapping[str, Sequence[Runner]],
     image: Array,
@@ -207,7 +225,8 @@ def measure(
 
     Args:
         candidates: by name, the runners that one request runs one after the other.
-        image: `(1, channels, height, width)`; cast to what a runner takes.
+        image: `(batch, channels, height, width)`; cast to what a runner takes. A runner that takes a batch of one alone
+            is asked picture by picture.
         baseline: the candidate to compare with.
         plan: how long.
         seed: of the order of turns and of the bootstrap.
@@ -216,26 +235,44 @@ def measure(
 
     Raises:
         InputError: there is nothing to measure, the baseline is none of the candidates, or the clock stands still.
+        Stopped: it was interrupted after a whole round.
     """
     if baseline not in candidates:
         raise InputError(f"the baseline {baseline!r} is none of the candidates {', '.join(candidates) or '(none)'}")
-    requests = {name: _request(runners, image) for name, runners in candidates.items()}
+    requests = {name: request_of(runners, image) for name, runners in candidates.items()}
     repeats = {name: _warm_up(request, plan, clock) for name, request in requests.items()}
     order = list(requests)
     shuffle = random.Random(seed).shuffle
     turns: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in requests}
     start = clock()
-    for number in range(plan.max_rounds):
-        if number >= plan.min_rounds and clock() - start >= plan.seconds:
-            break
-        shuffle(order)
-        for name in order:
-            requests[name]()  # brings the network back into the caches, and does not count
-            turns[name].append([_times_ms(requests[name], clock, cpu_clock) for _ in range(repeats[name])])
+    try:
+        for number in range(plan.max_rounds):
+            if number >= plan.min_rounds and clock() - start >= plan.seconds:
+                break
+            shuffle(order)
+            for name in order:
+                requests[name]()  # brings the network back into the caches, and does not count
+                turns[name].append([_times_ms(requests[name], clock, cpu_clock) for _ in range(repeats[name])])
+    except KeyboardInterrupt:
+        rounds = min(map(len, turns.values()))
+        if not rounds:
+            raise
+        whole = {name: taken[:rounds] for name, taken in turns.items()}
+        raise Stopped(_latency(whole, baseline, seed)) from None
+    return _latency(turns, baseline, seed)
+
+
+def _latency(turns: Mapping[str, Sequence[Sequence[tuple[float, float]]]], baseline: str, seed: int) -> Latency:
     measurements = tuple(_measurement(name, taken) for name, taken in turns.items())
     if any(each.rounds_ms.min() <= 0 for each in measurements):
         raise InputError("the clock stands still, so nothing can be measured with it")
     return Latency(measurements, baseline, seed)
+
+
+def percentile(samples: npt.NDArray[np.float64], percent: int) -> float | None:
+    """What so many samples of a hundred do not exceed; None where fewer than `BEYOND` lie beyond it."""
+    enough = len(samples) * (100 - percent) >= 100 * BEYOND
+    return float(np.percentile(samples, percent)) if enough else None
 
 
 def relative_spread(rounds: npt.NDArray[np.float64]) -> float:
@@ -244,9 +281,14 @@ def relative_spread(rounds: npt.NDArray[np.float64]) -> float:
     return float((high - low) / middle)
 
 
-def _request(runners: Sequence[Runner], image: Array) -> Callable[[], None]:
-    feeds = [{runner.inputs[0].name: np.ascontiguousarray(image, runner.inputs[0].dtype)} for runner in runners]
-    calls = [(runner.infer, feed) for runner, feed in zip(runners, feeds, strict=True)]
+def request_of(runners: Sequence[Runner], image: Array) -> Callable[[], None]:
+    """What runs all runners once, one after the other; `image` as for `measure`."""
+    calls = []
+    for runner in runners:
+        taken = runner.inputs[0]
+        pictures = np.ascontiguousarray(image, taken.dtype)
+        parts = np.split(pictures, len(pictures)) if taken.shape[0] == 1 else [pictures]
+        calls += [(runner.infer, {taken.name: part}) for part in parts]
 
     def request() -> None:
         for infer, feed in calls:

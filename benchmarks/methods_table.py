@@ -15,7 +15,7 @@ from gatedeploy.benchmarks.environment import Environment, environment, load
 from gatedeploy.benchmarks.latency import Latency, Plan, measure
 from gatedeploy.benchmarks.methods_figures import Line
 from gatedeploy.benchmarks.runners import open_candidate, picture
-from gatedeploy.benchmarks.sections import human, markdown, spread
+from gatedeploy.benchmarks.words import human, markdown, spread
 from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare, mean_ranks
 from gatedeploy.training.metrics import Metrics, headline
@@ -125,7 +125,7 @@ def _latency(lines: Sequence[Found], info: ModelInfo) -> Latency | None:
     if chosen is None:
         return None
     with tempfile.TemporaryDirectory(prefix="gatedeploy-methods-") as folder, ExitStack() as stack:
-        opened = [open_candidate(each, info, Path(folder), 1, stack) for each in chosen]
+        opened = [open_candidate(each, info, Path(folder), "onnxruntime", 1, stack) for each in chosen]
         return measure({ran.name: ran.runners for ran in opened}, picture(info.input), BASELINE, PLAN)
 
 

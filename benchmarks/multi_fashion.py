@@ -27,12 +27,12 @@ from torch import Tensor
 
 from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.assembly import build_parts
-from gatedeploy.benchmarks.bench import bench
-from gatedeploy.benchmarks.latency import FULL, Plan
+from gatedeploy.benchmarks.bench import BenchOptions, bench
 from gatedeploy.benchmarks.report import CandidateReport, Report
-from gatedeploy.benchmarks.sections import human, markdown
+from gatedeploy.benchmarks.scenarios import FULL, Effort
 from gatedeploy.benchmarks.sharing import specific_share
 from gatedeploy.benchmarks.subjects import labels
+from gatedeploy.benchmarks.words import human, markdown
 from gatedeploy.compiler import collapse
 from gatedeploy.exporters.bundle import write_bundle
 from gatedeploy.exporters.opening import open_runner
@@ -161,14 +161,14 @@ def page(report: Report, recipe: Recipe, lambdas: Sequence[float], rows: str) ->
     return f"# Multi-Fashion\n\n{command}\n\n{rows}\n" + "".join(f"* {fact}\n" for fact in facts)
 
 
-def run(recipe: Recipe, lambdas: Sequence[float], out: Path, plan: Plan = FULL) -> str:
+def run(recipe: Recipe, lambdas: Sequence[float], out: Path, effort: Effort = FULL) -> str:
     """Train what is not trained yet, deploy, measure, and write `table.md`.
 
     Args:
         recipe: of Multi-Fashion.
         lambdas: λ_s of each gated network.
         out: the folder, laid out as above.
-        plan: how long to measure latencies.
+        effort: how much to measure.
 
     Returns:
         What is in `table.md`.
@@ -184,7 +184,7 @@ def run(recipe: Recipe, lambdas: Sequence[float], out: Path, plan: Plan = FULL) 
         deploy(folder, label, weight, parts, tasks)
         for folder, label, weight in zip(folders, named, lambdas, strict=True)
     ]
-    report = bench(files, out / "report", plan=plan, say=Journal().say)
+    report = bench(files, out / "report", BenchOptions(effort=effort), say=Journal().say)
     text = page(report, recipe, lambdas, table(report, single, shared, gated))
     write_text(out / "table.md", text)
     return text

@@ -20,9 +20,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gatedeploy.benchmarks.plots import Point, inline_svg, latency_against_macs, ratio_bars
-from gatedeploy.benchmarks.report import Report
-from gatedeploy.benchmarks.sections import OURS, sections, tiles
+from gatedeploy.benchmarks.latency_sections import OURS
+from gatedeploy.benchmarks.plots import Point, Series, growth, inline_svg, latency_against_macs, ratio_bars
+from gatedeploy.benchmarks.report import CandidateReport, Report
+from gatedeploy.benchmarks.sections import sections, tiles
 from gatedeploy.benchmarks.sharing import MIX, SPECIFIC, sharing_figure
 from gatedeploy.files import replacing_file
 
@@ -114,7 +115,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
     points = [
         Point(each.title, each.kind in OURS, each.macs_ratio, each.ratio.value, each.ratio.low, each.ratio.high)
         for each in report.candidates
-        if each.macs_ratio is not None
+        if each.macs_ratio is not None and each.ratio.told
     ]
     if points and report.compares:
         yield _picture(
@@ -129,6 +130,11 @@ def _pictures(report: Report) -> Iterator[Picture]:
             _realisations(report),
             latency_against_macs(points, baseline.title),
         )
+    for name, title, text, x, y, read in GROWTHS:
+        found = [(each, read(each)) for each in report.candidates]
+        lines = [Series(each.title, each.kind in OURS, grown) for each, grown in found if len(grown) > 1]
+        if lines:
+            yield _picture(f"plot-{name}", title, text, growth(lines, x, y))
     for number, (label, sites) in enumerate(report.sharing.items()):
         where = f" ({label})" if len(report.sharing) > 1 else ""
         for name, panel, text in (
@@ -146,6 +152,28 @@ def _pictures(report: Report) -> Iterator[Picture]:
             if sites:
                 figure = sharing_figure(sites, [panel])
                 yield _picture(f"plot-{name}-{number}", f"{panel.capitalize()}{where}", text, figure)
+
+
+def _throughputs(each: CandidateReport) -> list[tuple[float, float]]:
+    return sorted(each.throughput.items())
+
+
+def _waits(each: CandidateReport) -> list[tuple[float, float]]:
+    found = [(offered.rate, offered.percentile_ms(90)) for offered in each.offered]
+    return [(rate, wait) for rate, wait in found if wait is not None]
+
+
+GROWTHS = (
+    (
+        *("throughput", "Throughput", "More is better."),
+        *("pictures in a request", "pictures a second", _throughputs),
+    ),
+    (
+        *("offered", "Offered load", "Less is better; a line ends before what is more than the network answers."),
+        *("requests a second, at random", "milliseconds to the answer, p90", _waits),
+    ),
+)
+"""What grows, and what becomes of it: a name, title and text, both axes, and what reads the points of a candidate."""
 
 
 def _picture(name: str, title: str, text: str, figure: Any) -> Picture:

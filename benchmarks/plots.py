@@ -7,6 +7,7 @@ dark. Names are untrusted: they are never read as mathematics, and XML's special
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,6 +103,53 @@ def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
         axes.set(xlim=(0, end), ylim=(0, end))
         axes.set_xlabel(f"MACs, × {short(baseline)}")
         axes.set_ylabel("latency, likewise")
+        bare(axes, grid="both")
+    return figure
+
+
+@dataclass(frozen=True)
+class Series:
+    """One candidate in a picture of what becomes of it as something grows.
+
+    Args:
+        label: what it is called.
+        ours: whether it is drawn as ours or as a rival.
+        points: (x, y), from the left; at least one.
+    """
+
+    label: str
+    ours: bool
+    points: Sequence[tuple[float, float]]
+
+
+def growth(lines: Sequence[Series], x: str, y: str) -> Figure:
+    """Lines, each called by its name at its end; both axes are logarithmic.
+
+    Args:
+        lines: at least one.
+        x: what grows.
+        y: what becomes of it.
+    """
+    with style():
+        figure = canvas(WIDTH, 3.7)
+        axes = figure.add_subplot()
+        for line in lines:
+            colour = COLOURS["ours" if line.ours else "rival"]
+            axes.plot(*zip(*line.points, strict=True), "o-", color=colour, markersize=4, linewidth=1.4)
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        places = sorted({place for line in lines for place, _ in line.points})
+        axes.set_xticks(places, [f"{place:.3g}" for place in places])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+        low, high = axes.get_ylim()
+        ends = [math.log(line.points[-1][1]) for line in lines]
+        for line, height in zip(lines, apart(ends, 0.06 * math.log(high / low)), strict=True):
+            end, value = line.points[-1]
+            right = places[-1] * (places[-1] / places[0]) ** 0.04
+            axes.plot([end, right], [value, math.exp(height)], color=COLOURS["muted"], linewidth=0.5)
+            label(axes, (right, math.exp(height)), short(line.label), away=2)
         bare(axes, grid="both")
     return figure
 

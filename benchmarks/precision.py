@@ -20,7 +20,8 @@ import numpy as np
 from gatedeploy.artifact import read_collapsed
 from gatedeploy.benchmarks.collapse_cost import row
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import FULL, QUICK, Latency, Plan, measure
+from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.scenarios import FULL, QUICK
 from gatedeploy.exporters.bundle import export
 from gatedeploy.exporters.precision.int8 import METHODS
 from gatedeploy.exporters.precision.reduction import PrecisionOptions
@@ -43,7 +44,7 @@ RUNTIMES: dict[str, Callable[[Path], Runner]] = {
 }
 
 
-def compare(file: Path, data: str | None, out: Path, plan: Plan = FULL) -> str:
+def compare(file: Path, data: str | None, out: Path, plan: Plan = FULL.single) -> str:
     """Export one network in every precision and measure it.
 
     Args:
@@ -120,10 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     before = load()
     for number, file in enumerate(asked.files):
-        print(
-            f"{file}\n\n{compare(file, asked.data, asked.out / str(number), QUICK if asked.quick else FULL)}\n",
-            flush=True,
-        )
+        plan = (QUICK if asked.quick else FULL).single
+        print(f"{file}\n\n{compare(file, asked.data, asked.out / str(number), plan)}\n", flush=True)
     found = environment(1, before)
     print(f"{found.cpu}; load {found.load_before} to {found.load_after}; {found.versions}")
 

@@ -2,7 +2,7 @@
 
 The JSON's keys are stable; `version` grows when one of them changes its meaning or goes.
 
-    format, version      "gatedeploy.report", 1
+    format, version      "gatedeploy.report", 2; `templates/report.schema.json` is their JSON schema
     created, command     when (UTC), and what to type to measure again
     paths                path, form and sha256 of what was measured
     tasks, input         the questions, and the picture
@@ -14,25 +14,30 @@ The JSON's keys are stable; `version` grows when one of them changes its meaning
     environment          see `Environment`
     warnings             what makes the latencies doubtful; empty when all was quiet
     notes                which rivals are missing and why
+    missing              parts that were not measured, because somebody stopped it; empty for a whole report
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gatedeploy.benchmarks.accuracy import Accuracy
 from gatedeploy.benchmarks.candidates import Candidate, title
 from gatedeploy.benchmarks.costs import NetworkCost
+from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.environment import Environment
+from gatedeploy.benchmarks.footprint import Footprint
 from gatedeploy.benchmarks.latency import Latency, Measurement, Ratio
+from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.runners import Opened
+from gatedeploy.benchmarks.scenarios import Scenarios
 from gatedeploy.graph.shares import SiteShare
 from gatedeploy.specs import InputSpec, Task, to_plain
 
 FORMAT = "gatedeploy.report"
-VERSION = 1
+VERSION = 2
 DIGITS = 5
 """Decimal places of milliseconds: below them is the clock's own noise."""
 
@@ -43,20 +48,24 @@ class CandidateReport:
 
     Args:
         name: its key.
-        kind: "stl", "mtl", "moe", "gated", "collapsed" or "bundle".
+        kind: one of `gatedeploy.benchmarks.candidates.KINDS`.
         title: what it is called in words.
         passes: how many networks one request runs.
         cost: of the request.
-        size_bytes: of its ONNX files.
+        size_bytes: of its ONNX files; None for what PyTorch runs itself.
         measurement: its times.
         ratio: its latency over the baseline's.
         cpu_ratio: its processor time over the baseline's; None where the system cannot tell.
         macs_ratio: its MACs over the baseline's; None if the baseline has none.
-        onnx_parity: per output, how far ONNX Runtime is from PyTorch, relative to the output's scale; for a bundle how
+        onnx_parity: per output, how far the runtime is from PyTorch, relative to the output's scale; for a bundle how
             far it is from what its manifest remembers.
         collapse_parity: per task, how far the collapsed network is from the gated one in float64, by the same measure;
             empty for what was not collapsed.
         flipped_gates: how many choices of gates were flipped after it was trained; the gated one's are flipped, too.
+        batches: its times by pictures in a request, where that was measured.
+        offered: what became of requests that came at random, from the least that was offered; likewise.
+        footprint: what it takes to have it ready; likewise.
+        energy: what a request uses; None also where the machine does not tell.
     """
 
     name: str
@@ -64,7 +73,7 @@ class CandidateReport:
     title: str
     passes: int
     cost: NetworkCost
-    size_bytes: int
+    size_bytes: int | None
     measurement: Measurement
     ratio: Ratio
     cpu_ratio: Ratio | None
@@ -72,11 +81,21 @@ class CandidateReport:
     onnx_parity: dict[str, float]
     collapse_parity: dict[str, float]
     flipped_gates: int
+    batches: Mapping[int, Measurement] = field(default_factory=dict)
+    offered: Sequence[Offered] = ()
+    footprint: Footprint | None = None
+    energy: Energy | None = None
 
     @property
     def realisation(self) -> float | None:
-        """Latency ratio over MAC ratio: 1 is what the count promises. None without MACs."""
-        return self.ratio.value / self.macs_ratio if self.macs_ratio else None
+        """Latency ratio over MAC ratio: 1 is what the count promises. None without MACs, or where noise hides it."""
+        return self.ratio.value / self.macs_ratio if self.macs_ratio and self.ratio.told else None
+
+    @property
+    def throughput(self) -> dict[int, float]:
+        """Pictures a second by pictures in a request, one request after the other."""
+        medians = {1: self.measurement.median_ms, **{size: each.median_ms for size, each in self.batches.items()}}
+        return {size: 1e3 * size / median for size, median in medians.items()}
 
     def plain(self) -> dict[str, Any]:
         """The candidate in JSON types."""
@@ -86,16 +105,17 @@ class CandidateReport:
             **self.cost.plain(),
             "macs_ratio": self.macs_ratio,
             "latency": {
-                "median_ms": round(measured.median_ms, DIGITS),
-                "p90_ms": round(measured.p90_ms, DIGITS),
-                "spread": measured.spread,
+                **_times(measured),
                 "drift": measured.drift,
                 "waiting": measured.waiting,
-                "ratio": asdict(self.ratio),
-                "cpu_ratio": asdict(self.cpu_ratio) if self.cpu_ratio else None,
-                "samples_ms": _rounded(measured.samples_ms),
-                "cpu_ms": _rounded(measured.cpu_ms),
+                "ratio": _told(self.ratio),
+                "cpu_ratio": _told(self.cpu_ratio) if self.cpu_ratio else None,
             },
+            "batches": {str(size): _times(each) for size, each in self.batches.items()},
+            "throughput": {str(size): round(each, DIGITS) for size, each in self.throughput.items()},
+            "offered": [_offered(each) for each in self.offered],
+            "footprint": asdict(self.footprint) if self.footprint else None,
+            "energy": asdict(self.energy) if self.energy else None,
             "realisation": self.realisation,
             "parity": {"onnx": self.onnx_parity, "collapse": self.collapse_parity},
             "flipped_gates": self.flipped_gates,
@@ -119,6 +139,7 @@ class Report:
     environment: Environment
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def compares(self) -> bool:
@@ -138,19 +159,20 @@ class Report:
             "accuracy": {row.name: _reached(row) for row in self.accuracy},
             "latency": self.latency,
             "environment": asdict(self.environment),
-            **{"warnings": list(self.warnings), "notes": list(self.notes)},
+            **{"warnings": list(self.warnings), "notes": list(self.notes), "missing": list(self.missing)},
         }
 
 
 def candidate_reports(
-    candidates: Sequence[Candidate], opened: Sequence[Opened], latency: Latency, tasks: int
+    candidates: Sequence[Candidate], opened: Sequence[Opened], latency: Latency, scenarios: Scenarios, tasks: int
 ) -> tuple[CandidateReport, ...]:
     """Put together what is known of each candidate.
 
     Args:
         candidates: in the order of the report.
         opened: the same, as they ran.
-        latency: what was measured of them.
+        latency: what was measured of their single requests.
+        scenarios: what was measured beside these.
         tasks: how many tasks there are.
     """
     baseline = next(each for each in candidates if each.name == latency.baseline).cost.macs
@@ -173,6 +195,10 @@ def candidate_reports(
                 ran.parity,
                 _collapse_parity(candidate),
                 candidate.flipped_gates,
+                {size: each.of(ran.name) for size, each in scenarios.batches.items() if each.has(ran.name)},
+                scenarios.offered.get(ran.name, ()),
+                scenarios.footprints.get(ran.name),
+                scenarios.energy.get(ran.name),
             )
         )
     return tuple(reports)
@@ -182,6 +208,28 @@ def _reached(row: Accuracy) -> dict[str, Any]:
     compared = row.compared
     beside = {name: getattr(compared, name, None) for name in ("delta_mtl", "delta_i", "eta")}
     return {"metrics": row.metrics, **beside}
+
+
+def _told(ratio: Ratio) -> dict[str, float | None]:
+    """A ratio; without a value where the interval is too wide to tell one."""
+    return {"value": ratio.value if ratio.told else None, "low": ratio.low, "high": ratio.high}
+
+
+def _times(measured: Measurement) -> dict[str, Any]:
+    percentiles = {f"p{percent}_ms": measured.percentile_ms(percent) for percent in (90, 99)}
+    return {
+        "median_ms": round(measured.median_ms, DIGITS),
+        **{name: None if value is None else round(value, DIGITS) for name, value in percentiles.items()},
+        "spread": measured.spread,
+        "samples_ms": _rounded(measured.samples_ms),
+        "cpu_ms": _rounded(measured.cpu_ms),
+    }
+
+
+def _offered(each: Offered) -> dict[str, Any]:
+    percentiles = {f"p{percent}_ms": each.percentile_ms(percent) for percent in (50, 90, 99)}
+    latencies = [round(sample, DIGITS) for sample in each.latencies_ms]
+    return {"rate": each.rate, "busy": each.busy, "saturated": each.saturated, **percentiles, "latencies_ms": latencies}
 
 
 def _rounded(turns: Sequence[Sequence[float]]) -> list[list[float]]:

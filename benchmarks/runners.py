@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
+from gatedeploy.errors import check_known
 from gatedeploy.exporters.checking import verify_bundle
 from gatedeploy.exporters.reference import reference_picture
 from gatedeploy.exporters.to_onnx import OPSET, export_onnx
@@ -22,12 +24,13 @@ from gatedeploy.program import flat_predictions
 from gatedeploy.runners.base import Array, Runner
 from gatedeploy.runners.in_onnxruntime import OnnxRuntimeRunner
 from gatedeploy.runners.in_openvino import OpenVinoRunner
+from gatedeploy.runners.in_torch import TorchRunner
 from gatedeploy.specs import InputSpec
 
 SEED = 0
+RUNTIMES = ("onnxruntime", "openvino")
 ONE_THREAD: dict[str, Callable[[Path], Runner]] = {
-    "onnxruntime": lambda file: OnnxRuntimeRunner(file, threads=1),
-    "openvino": lambda file: OpenVinoRunner(file, threads=1, batch=1),
+    runtime: partial(lambda runtime, file: open_file(file, runtime, threads=1), runtime) for runtime in RUNTIMES
 }
 """By runtime, what opens an ONNX file to answer one picture at a time."""
 
@@ -39,48 +42,85 @@ class Opened:
     Args:
         name: the candidate's.
         runners: one request runs all of them, one after the other.
-        size_bytes: of their ONNX files.
-        parity: per output, how far ONNX Runtime is from PyTorch, relative to the output's scale.
+        files: their ONNX files; none where PyTorch runs the network itself.
+        any_batch: whether these take batches of any size.
+        parity: per output, how far the runtime is from PyTorch, relative to the output's scale.
     """
 
     name: str
     runners: tuple[Runner, ...]
-    size_bytes: int
+    files: tuple[Path, ...]
+    any_batch: bool
     parity: dict[str, float]
 
+    @property
+    def size_bytes(self) -> int | None:
+        """Of the files, with what lies beside them; None without files."""
+        if not self.files:
+            return None
+        beside = [file.with_name(f"{file.name}.data") for file in self.files]
+        return sum(file.stat().st_size for file in (*self.files, *beside) if file.is_file())
 
-def open_candidate(candidate: Candidate, info: ModelInfo, folder: Path, threads: int, stack: ExitStack) -> Opened:
-    """Export a candidate's networks as ONNX and open them in ONNX Runtime.
+
+def open_candidate(
+    candidate: Candidate, info: ModelInfo, folder: Path, runtime: str, threads: int, stack: ExitStack
+) -> Opened:
+    """Export a candidate's networks as ONNX and open them to answer one picture at a time.
 
     Args:
         candidate: what to run.
         info: its input and tasks.
         folder: where the files go; must live as long as the runners.
+        runtime: of `RUNTIMES`.
         threads: of every runner.
         stack: closes the runners.
 
     Raises:
         InputError: a network cannot be exported.
-        MissingExtraError: onnxruntime is not installed.
-        CheckError: ONNX Runtime computes something else than PyTorch, or than a bundle's manifest remembers.
+        MissingExtraError: the runtime is not installed.
+        CheckError: it computes something else than PyTorch, or than a bundle's manifest remembers.
     """
+    name = candidate.name
     if candidate.file is not None:
-        parity = verify_bundle(candidate.file.parent, threads=threads).parity.error
-        runner = stack.enter_context(OnnxRuntimeRunner(candidate.file, threads=threads, name=candidate.name))
-        return Opened(candidate.name, (runner,), candidate.file.stat().st_size, dict(parity))
+        parity = verify_bundle(candidate.file.parent, runtime=runtime, threads=threads).parity.error
+        runner = stack.enter_context(open_file(candidate.file, runtime, threads, name=name))
+        return Opened(name, (runner,), (candidate.file,), True, dict(parity))
+    if candidate.kind == "compiled":
+        runner = stack.enter_context(TorchRunner(candidate.networks[0], info.input, threads, name))
+        return Opened(name, (runner,), (), False, {})
     home = Path(tempfile.mkdtemp(dir=folder))
     runners: list[Runner] = []
-    parity = {}
+    files, parity = [], {}
+    any_batch = not candidate.kind.startswith("moe")
     for number, network in enumerate(candidate.networks):
-        file = home / f"{number}.onnx"
-        if candidate.kind.startswith("moe"):
-            export_at_batch_one(network, info.input, file)
+        files.append(home / f"{number}.onnx")
+        if any_batch:
+            export_onnx(network, info, files[-1])
         else:
-            export_onnx(network, info, file)
-        runners.append(stack.enter_context(OnnxRuntimeRunner(file, threads=threads, name=candidate.name)))
+            export_at_batch_one(network, info.input, files[-1])
+        runners.append(stack.enter_context(open_file(files[-1], runtime, threads, name=name)))
         parity |= _parity(network, runners[-1], info.input)
-    size = sum(file.stat().st_size for file in home.iterdir())
-    return Opened(candidate.name, tuple(runners), size, parity)
+    return Opened(name, tuple(runners), tuple(files), any_batch, parity)
+
+
+def open_file(file: Path, runtime: str, threads: int, batch: int = 1, name: str | None = None) -> Runner:
+    """Open an ONNX file.
+
+    Args:
+        file: the file.
+        runtime: of `RUNTIMES`.
+        threads: of a request.
+        batch: how many pictures a request will have; some runtimes compile for it.
+        name: what reports call it; the runtime's when None.
+
+    Raises:
+        InputError: no such runtime, or it cannot load the file.
+        MissingExtraError: the runtime is not installed.
+    """
+    check_known("the runtime", runtime, RUNTIMES)
+    if runtime == "openvino":
+        return OpenVinoRunner(file, threads=threads, batch=batch, name=name or runtime)
+    return OnnxRuntimeRunner(file, threads=threads, name=name or runtime)
 
 
 def picture(input: InputSpec) -> Array:
@@ -113,5 +153,5 @@ def _parity(network: nn.Module, runner: Runner, input: InputSpec) -> dict[str, f
     with torch.no_grad():
         expected = flat_predictions(network(torch.from_numpy(image).to(dtype)))
     parity = compare(expected, runner.infer({input.name: image}), FLOAT32)
-    parity.check(f"{runner.name} in ONNX Runtime")
+    parity.check(f"{runner.name}, exported,")
     return parity.error

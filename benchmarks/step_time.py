@@ -36,7 +36,7 @@ from torch.utils import _pytree as pytree
 
 from gatedeploy.benchmarks.environment import environment, load
 from gatedeploy.benchmarks.random_gates import Trunk, as_if_trained, random_gates
-from gatedeploy.benchmarks.sections import markdown
+from gatedeploy.benchmarks.words import markdown
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.models.registry import build_backbone

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gatedeploy.assembly import build_parts
-from gatedeploy.benchmarks.bench import bench
+from gatedeploy.benchmarks.bench import BenchOptions, bench
 from gatedeploy.cli.export import export
 from gatedeploy.cli.inspect import inspect
 from gatedeploy.cli.measure import show_report
@@ -47,7 +47,7 @@ def demo(
     _step("verify", out / "bundle")
     verify(out / "bundle")
     _step("bench", out, collapsed, "--quick", "--out", out / "report")
-    show_report(bench([out, collapsed], out / "report", quick=True, say=note), out / "report")
+    show_report(bench([out, collapsed], out / "report", BenchOptions(quick=True), say=note), out / "report")
     say("Open the report in a browser; every number in it was measured just now.")
 
 

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from gatedeploy.benchmarks.bench import BASELINE
+from gatedeploy.benchmarks.bench import BASELINE, BenchOptions
 from gatedeploy.benchmarks.bench import bench as measure
 from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
+from gatedeploy.benchmarks.latency_sections import baseline_title
 from gatedeploy.benchmarks.report import CandidateReport, Report
-from gatedeploy.benchmarks.sections import baseline_title, three_digits
+from gatedeploy.benchmarks.runners import RUNTIMES
+from gatedeploy.benchmarks.words import three_digits
 from gatedeploy.cli.screen import Json, count, note, note_bundled, print_json, say, table
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
 
@@ -76,6 +78,10 @@ def bench(
     threads: Annotated[
         int, typer.Option(help="Threads for one request, at most one per core.", min=1, metavar="NUMBER")
     ] = 1,
+    runtime: Annotated[str, typer.Option(help=f"What runs the networks: {' or '.join(RUNTIMES)}.")] = RUNTIMES[0],
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Measure the gated network in torch.compile, too: a minute more.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The report's folder; a report there is replaced.")] = Path("report"),
     json: Json = False,
 ) -> None:
@@ -91,7 +97,7 @@ def bench(
     "to shared" is the ratio to the one shared encoder: with 1.50 it takes half as much again. Writes report.html,
     report.md and report.json.
     """
-    report = measure(paths, out, quick, threads, say=note)
+    report = measure(paths, out, BenchOptions(quick, threads, runtime, compiled), say=note)
     if json:
         print_json(report.plain())
         return
@@ -103,6 +109,8 @@ def show_report(report: Report, out: Path) -> None:
     beside = "to shared" if report.baseline == BASELINE else f"to {baseline_title(report)}"
     ratio = [beside] if report.compares else []
     table(["one request", "MACs", *ratio, "milliseconds", *ratio], [_row(report, each) for each in report.candidates])
+    if report.missing:
+        say(f"Not complete: {', '.join(report.missing)} is missing.")
     for text in report.notes:
         say(f"Note: {text}")
     for warning in report.warnings:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gatedeploy.benchmarks.sections import NBSP, human
+from gatedeploy.benchmarks.words import NBSP, human
 from gatedeploy.specs import finite
 from gatedeploy.training.recipe_file import bundled_recipes
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatedeploy.benchmarks.plots import write_picture
-from gatedeploy.benchmarks.sections import human, markdown, spread
+from gatedeploy.benchmarks.words import human, markdown, spread
 from gatedeploy.files import write_text
 from gatedeploy.specs import Task
 from gatedeploy.sweep.grid import TARGET, shown

@@ -7,20 +7,25 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from jsonschema import validate
 
 import gatedeploy as gd
-from gatedeploy.benchmarks.bench import bench
+from gatedeploy.benchmarks.bench import BenchOptions, bench
 from gatedeploy.benchmarks.candidates import mixture_candidates
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
 from gatedeploy.benchmarks.latency import Plan, measure
+from gatedeploy.benchmarks.page import TEMPLATES
 from gatedeploy.benchmarks.rivals import mixture_of_recipe
 from gatedeploy.benchmarks.runners import open_candidate, picture
+from gatedeploy.benchmarks.scenarios import Effort
 from gatedeploy.exporters import export
 from gatedeploy.graph.cost import cost
 from gatedeploy.training.recipe_file import load_recipe
 from tests.benchmarks.tiny import BACKBONE_MACS, EXAMPLE, HEAD_MACS, RECIPE_INFO, save_gated
 
+SCHEMA = json.loads((TEMPLATES / "report.schema.json").read_text(encoding="utf-8"))
 PLAN = Plan(seconds=0, min_rounds=3, max_rounds=3, block_ms=1, warm_up_ms=1)
+EFFORT = Effort(single=PLAN, batches=(2, 8), batch=PLAN, loads=(0.2, 0.8), seconds=0.05, energy_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +43,13 @@ def collapsed(checkpoint: Path) -> Path:
 @pytest.mark.slow
 def test_from_a_checkpoint_to_a_report(checkpoint: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    report = bench([checkpoint], tmp_path / "report", quick=True, plan=PLAN, say=said.append)
-    assert [each.name for each in report.candidates] == ["stl", "mtl", "gated", "collapsed"]
+    report = bench([checkpoint], tmp_path / "report", BenchOptions(quick=True, effort=EFFORT), say=said.append)
+    assert [each.name for each in report.candidates] == ["stl", "mtl", "gated", "naive", "collapsed"]
     assert report.baseline == "mtl"
     plain = json.loads((tmp_path / "report" / "report.json").read_text())
     assert plain == json.loads(json.dumps(report.plain()))
+    validate(plain, SCHEMA)
+    assert plain["missing"] == []
     candidates = plain["candidates"]
     assert candidates["mtl"]["macs"] == BACKBONE_MACS + 2 * HEAD_MACS
     assert candidates["stl"]["macs"] == 2 * (BACKBONE_MACS + HEAD_MACS)
@@ -53,11 +60,56 @@ def test_from_a_checkpoint_to_a_report(checkpoint: Path, tmp_path: Path) -> None
         assert len(each["latency"]["samples_ms"]) == 3
         assert each["latency"]["median_ms"] > 0
         assert each["size_bytes"] > 0
+        assert set(each["throughput"]) == {"1", "2", "8"}
+        assert each["offered"][0]["rate"] == pytest.approx(200 / candidates["mtl"]["latency"]["median_ms"], rel=1e-3)
+        assert each["footprint"]["load_ms"] > 0
+        assert each["footprint"]["memory_bytes"] > 0
     assert set(candidates["collapsed"]["parity"]["collapse"]) == {"task0", "task1"}
     assert plain["command"] == f"gatedeploy bench {checkpoint} --quick --out {tmp_path / 'report'}"
     assert len(plain["sharing"][checkpoint.parent.name]) == 2
     assert "plot-ratios" in (tmp_path / "report" / "report.html").read_text()
     assert said[0].startswith(f"collapsing and counting: {checkpoint.parent.name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        ("measure_footprint", ["loading and memory", "batches", "offered load", "energy"]),
+        ("offer_loads", ["offered load", "energy"]),
+    ],
+)
+def test_stopped_in_the_middle_it_leaves_what_was_measured(
+    stage: str, missing: list[str], collapsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"gatedeploy.benchmarks.bench.{stage}", stop)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        bench([collapsed], tmp_path / "report", BenchOptions(effort=EFFORT), say=said.append)
+    assert said[-1] == f"stopped; what was measured is in {tmp_path / 'report'}, and the report says what is missing"
+    plain = json.loads((tmp_path / "report" / "report.json").read_text())
+    validate(plain, SCHEMA)
+    assert plain["missing"] == missing
+    assert plain["candidates"]["collapsed"]["latency"]["median_ms"] > 0
+    assert "This report is not complete" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(gd.InputError, match=r"the runtime 'openvin' is unknown|openvin"):
+        bench([tmp_path / "nowhere.pt"], tmp_path / "report", BenchOptions(runtime="openvin"))
+
+
+@pytest.mark.slow
+def test_it_measures_in_openvino(collapsed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs openvino: pip install 'gatedeploy[openvino]'")
+    report = bench([collapsed], tmp_path / "report", BenchOptions(runtime="openvino", effort=EFFORT))
+    assert report.latency["runtime"] == "openvino"
+    assert max(report.candidates[0].onnx_parity.values()) < 1e-4
+    assert set(report.candidates[0].throughput) == {1, 2, 8}
+    assert "--runtime openvino" in report.command
 
 
 @pytest.mark.parametrize("threads", [0, 3, 1000])
@@ -67,7 +119,7 @@ def test_more_threads_than_cores_are_refused(
     monkeypatch.setattr("gatedeploy.benchmarks.bench.cores", lambda: 2)
     message = f"threads: {threads} for one request; expected 1 to 2, the cores this process may use"
     with pytest.raises(gd.InputError, match=message):
-        bench([checkpoint], tmp_path / "report", threads=threads, plan=PLAN)
+        bench([checkpoint], tmp_path / "report", BenchOptions(threads=threads))
 
 
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(tmp_path: Path) -> None:
@@ -88,7 +140,7 @@ def test_a_bundle_and_a_collapsed_file_are_measured_as_they_are(
 ) -> None:
     monkeypatch.setattr("gatedeploy.benchmarks.bench.cores", lambda: 2)
     export(collapsed, tmp_path / "bundle")
-    report = bench([collapsed, tmp_path / "bundle"], tmp_path / "report", plan=PLAN, threads=2)
+    report = bench([collapsed, tmp_path / "bundle"], tmp_path / "report", BenchOptions(threads=2, effort=EFFORT))
     assert [each.name for each in report.candidates] == ["collapsed", "bundle"]
     assert report.baseline == "collapsed"
     assert report.candidates[0].cost.macs == report.candidates[1].cost.macs
@@ -138,7 +190,7 @@ def test_experts_are_asked_once_per_task_and_own_one_trunk(tmp_path: Path) -> No
     moe, batch = mixture_candidates(mixture, RECIPE_INFO.input)
     assert moe.cost.params == batch.cost.params == sum(parameter.numel() for parameter in mixture.parameters())
     with ExitStack() as stack:
-        ran = open_candidate(moe, RECIPE_INFO, tmp_path, 1, stack)
+        ran = open_candidate(moe, RECIPE_INFO, tmp_path, "onnxruntime", 1, stack)
         assert [output.name for output in ran.runners[0].outputs] == ["kind", "depth"]
         assert ran.runners[0].inputs[0].shape == (1, 1, 16, 16)
         assert max(ran.parity.values()) < 1e-4

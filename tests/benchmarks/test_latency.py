@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatedeploy.benchmarks.latency import Latency, Measurement, Plan, measure
+from gatedeploy.benchmarks.latency import Latency, Measurement, Plan, Stopped, measure, request_of
 from gatedeploy.errors import InputError
-from gatedeploy.runners.base import Runner
+from gatedeploy.runners.base import Array, Runner, TensorSpec
 from tests.benchmarks.tiny import Clock, Sleeper, image
 
 PLAN = Plan(seconds=60, min_rounds=5, max_rounds=9, block_ms=0.001, warm_up_ms=0)
@@ -33,7 +35,6 @@ def test_medians_percentiles_and_ratios_of_known_times() -> None:
     measured = run({"mtl": [rounds(2, 4, 2, 2, 2)], "thin": [rounds(3, 6, 3, 3, 30)]}, plan)
     assert measured.of("mtl").rounds_ms.tolist() == pytest.approx([2, 4, 2, 2, 2])
     assert measured.of("thin").median_ms == pytest.approx(3)
-    assert measured.of("thin").p90_ms == pytest.approx(6 + 0.6 * 24)
     ratio = measured.ratio("thin")
     # The second round was slow for both, and the ratio does not mind.
     assert ratio.value == pytest.approx(1.5)
@@ -41,6 +42,69 @@ def test_medians_percentiles_and_ratios_of_known_times() -> None:
     assert ratio.high == pytest.approx(15)
     assert measured.ratio("mtl").value == measured.ratio("mtl").high == 1
     assert measured.ratio("mtl", "thin").value == pytest.approx(1 / 1.5)
+
+
+def test_a_percentile_takes_ten_samples_beyond_it() -> None:
+    times = [float(number) for number in range(1, 1001)]
+    for count, ninetieth, ninety_ninth in (
+        (99, None, None),
+        (100, 90.1, None),
+        (999, 899.2, None),
+        (1000, 900.1, 990.01),
+    ):
+        measured = of_rounds(*times[:count])
+        assert measured.percentile_ms(90) == (None if ninetieth is None else pytest.approx(ninetieth))
+        assert measured.percentile_ms(99) == (None if ninety_ninth is None else pytest.approx(ninety_ninth))
+
+
+def test_where_noise_hides_a_ratio_it_says_so() -> None:
+    rows = [[1.0, 1.0], [1.0, 1.04], [1.0, 0.98], [1.0, 1.02], [1.0, 1.0], [1.0, 1.01]]
+    quiet = Latency((of("mtl", [a for a, _ in rows]), of("thin", [b for _, b in rows])), "mtl", 0)
+    assert quiet.ratio("thin").told
+    rows = [[1.0, 1.0], [1.0, 2.0], [1.0, 0.7], [1.0, 1.9], [1.0, 0.8], [1.0, 2.1]]
+    noisy = Latency((of("mtl", [a for a, _ in rows]), of("thin", [b for _, b in rows])), "mtl", 0)
+    assert not noisy.ratio("thin").told
+
+
+def test_a_runner_that_takes_one_picture_is_asked_picture_by_picture() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class One(Sleeper):
+        def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+            seen.append(feed["image"].shape)
+            return super().infer(feed)
+
+    one = One(Clock(), [1.0])
+    one.inputs = (TensorSpec("image", (1, 3, 8, 8), "float32"),)
+    request_of([one], np.repeat(image(), 3, axis=0))()
+    assert seen == [(1, 3, 8, 8)] * 3
+
+
+def test_stopped_it_hands_on_the_rounds_that_were_whole() -> None:
+    clock = Clock()
+
+    class Stops(Sleeper):
+        def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+            if self.calls == self.last:
+                raise KeyboardInterrupt
+            return super().infer(feed)
+
+        last = 0
+
+    plan = Plan(seconds=60, min_rounds=5, max_rounds=9, block_ms=0.001, warm_up_ms=0)
+    candidates: dict[str, list[Runner]] = {"mtl": [Sleeper(clock, [2.0])], "thin": [Stops(clock, [3.0])]}
+    stops = candidates["thin"][0]
+    assert isinstance(stops, Stops)
+    stops.last = 1 + 2 * 3 + 1  # in the fourth round
+    with pytest.raises(Stopped) as stopped:
+        measure(candidates, image(), "mtl", plan, clock=clock, cpu_clock=clock)
+    latency = stopped.value.latency
+    assert [len(each.samples_ms) for each in latency.measurements] == [3, 3]
+    assert latency.ratio("thin").value == pytest.approx(1.5)
+    stops.calls, stops.last = 0, 2  # in the first one: there is nothing to hand on
+    with pytest.raises(KeyboardInterrupt) as nothing:
+        measure(candidates, image(), "mtl", plan, clock=clock, cpu_clock=clock)
+    assert not isinstance(nothing.value, Stopped)
 
 
 def test_several_passes_are_one_request() -> None:
@@ -80,8 +144,12 @@ def test_measuring_ends_when_the_time_is_up_but_not_before_the_least_rounds() ->
 
 
 def of_rounds(*times: float) -> Measurement:
+    return of("thin", times)
+
+
+def of(name: str, times: Sequence[float]) -> Measurement:
     turns = tuple((time,) for time in times)
-    return Measurement("thin", turns, turns)
+    return Measurement(name, turns, turns)
 
 
 def test_a_quiet_measurement_does_not_complain() -> None:

@@ -12,21 +12,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator, ValidationError, validate
 
 from gatedeploy.benchmarks import page
+from gatedeploy.benchmarks.latency import Ratio
 from gatedeploy.benchmarks.page import render_json, render_markdown, render_page, write_report
-from gatedeploy.benchmarks.sections import human, sections, three_digits, tiles
+from gatedeploy.benchmarks.sections import sections, tiles
+from gatedeploy.benchmarks.words import human, three_digits
 from gatedeploy.errors import GatedeployError
 from tests.benchmarks.tiny import EVIL, some_candidate, some_report
 
 KEYS = {
     *("format", "version", "created", "command", "paths", "tasks", "input", "baseline", "candidates", "sharing"),
-    *("accuracy", "latency", "environment", "warnings", "notes"),
+    *("accuracy", "latency", "environment", "warnings", "notes", "missing"),
 }
-CANDIDATE_KEYS = {
-    *("kind", "title", "passes", "macs", "params", "per_operator", "products", "unsupported", "size_bytes"),
-    *("macs_ratio", "latency", "realisation", "parity", "flipped_gates"),
-}
+SCHEMA = json.loads((page.TEMPLATES / "report.schema.json").read_text(encoding="utf-8"))
 
 
 class Page(HTMLParser):
@@ -60,23 +60,23 @@ def test_flipped_gates_are_told() -> None:
     assert "that is another network, and nobody measured it" in told
 
 
-def test_the_keys_of_the_json_are_those_that_are_documented() -> None:
+def test_the_json_is_of_its_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
     plain = json.loads(render_json(some_report(("noisy",))))
-    assert set(plain) == KEYS
-    assert (plain["format"], plain["version"]) == ("gatedeploy.report", 1)
-    for candidate in plain["candidates"].values():
-        assert set(candidate) == CANDIDATE_KEYS
-        assert set(candidate["latency"]) == {
-            *("median_ms", "p90_ms", "spread", "drift", "waiting", "ratio", "cpu_ratio", "samples_ms", "cpu_ms")
-        }
-        assert set(candidate["latency"]["ratio"]) == {"value", "low", "high"}
+    validate(plain, SCHEMA)
+    assert set(SCHEMA["properties"]) == KEYS
+    with pytest.raises(ValidationError, match="'unheard' was unexpected"):
+        validate({**plain, "unheard": 1}, SCHEMA)
+    full = plain["candidates"]["mtl"]
+    assert full["batches"].keys() == {"8"}
+    assert full["throughput"] == {"1": 1000, "8": 2000}
+    assert [each["saturated"] for each in full["offered"]] == [False, False, True]
+    assert full["footprint"] == {"load_ms": 12.0, "first_ms": 3.0, "memory_bytes": 5000000}
+    assert full["energy"] == {"joules": 0.02, "watts": 20.0, "requests": 100}
     thin = plain["candidates"]["collapsed"]
     assert thin["realisation"] == pytest.approx(1.5 / 1.3)
     assert thin["latency"]["samples_ms"] == [[1.5, 1.515], [1.485, 1.5]]
     assert thin["parity"] == {"onnx": {"depth": 1e-6}, "collapse": {"depth": 1e-12}}
-    assert set(plain["environment"]) == {
-        *("cpu", "cores", "threads", "system", "versions", "load_before", "load_after")
-    }
 
 
 def test_every_key_of_the_json_is_described() -> None:
@@ -89,8 +89,9 @@ def test_every_key_of_the_json_is_described() -> None:
 def test_the_page_holds_every_picture_and_table_and_nothing_from_elsewhere() -> None:
     text = render_page(some_report())
     parsed = Page(text)
-    assert parsed.tags.count("svg") == 4
-    for name in ("plot-ratios", "plot-realisation", "plot-specific-0", "plot-mix-0"):
+    assert parsed.tags.count("svg") == 6
+    pictures = ("ratios", "realisation", "throughput", "offered", "specific-0", "mix-0")
+    for name in (f"plot-{picture}" for picture in pictures):
         assert name in parsed.ids
     assert len(parsed.ids) == len(set(parsed.ids))
     assert all(link.startswith("#") for link in parsed.links)
@@ -139,6 +140,31 @@ def test_the_noise_warning_is_there_when_there_is_noise_and_only_then() -> None:
     assert "**Noisy:** collapsed: rounds differ by 50%" in render_markdown(noisy)
 
 
+def test_what_is_missing_is_told_first() -> None:
+    assert "incomplete" not in Page(render_page(some_report())).ids
+    stopped = replace(some_report(), missing=("batches", "offered load"))
+    parsed = Page(render_page(stopped))
+    assert "incomplete" in parsed.ids
+    assert "The measurement was stopped. What is missing: batches, offered load." in parsed.text
+    assert "**Not complete:** the measurement was stopped. What is missing: batches, offered load" in render_markdown(
+        stopped
+    )
+
+
+def test_where_noise_hides_a_ratio_no_number_is_given() -> None:
+    report = some_report()
+    unsure = [
+        replace(each, ratio=Ratio(1.5, 0.9, 2.2)) if each.kind == "collapsed" else each for each in report.candidates
+    ]
+    noisy = replace(report, candidates=tuple(unsure))
+    thin = json.loads(render_json(noisy))["candidates"]["collapsed"]
+    assert thin["latency"]["ratio"] == {"value": None, "low": 0.9, "high": 2.2}
+    assert thin["realisation"] is None
+    assert "| too noisy to tell | 0.90 to 2.20 |" in render_markdown(noisy)
+    assert [tile.value for tile in tiles(noisy)][:2] == ["1.30\u00a0×", "?"]
+    assert len(tiles(noisy)) == 2
+
+
 def test_rendering_is_deterministic() -> None:
     assert render_page(some_report()) == render_page(some_report())
 
@@ -169,14 +195,17 @@ def test_a_report_of_one_network_alone() -> None:
     assert tiles(alone) == []
     assert "Accuracy" not in [section.heading for section in sections(alone)]
     assert "# gatedeploy: depth, kind" in render_markdown(alone)
-    # Nothing is compared with itself: no picture, no ratio, no word of rivals.
+    # Nothing is compared with itself: no picture of that, no ratio, no word of rivals.
     page = Page(render_page(alone))
-    assert page.tags.count("svg") == 0
+    assert [name for name in page.ids if name.startswith("plot-") and name.count("-") == 1] == [
+        "plot-throughput",
+        "plot-offered",
+    ]
     assert "no experts <here>" in page.text
     cost = sections(alone)[0]
-    assert cost.table.columns == ("", "MACs", "parameters", "file", "median", "p90", "spread")
+    assert cost.table.columns == ("", "MACs", "parameters", "file", "median", "p90", "p99", "spread")
     assert len(cost.table.rows[0]) == len(cost.table.columns)
-    assert cost.text.endswith("2 rounds.")
+    assert "2 rounds. A percentile is told where at least 10 requests lie beyond it." in cost.text
 
 
 def test_without_rivals_ratios_are_named_by_what_they_refer_to() -> None:
@@ -184,7 +213,8 @@ def test_without_rivals_ratios_are_named_by_what_they_refer_to() -> None:
     ours = (some_candidate("collapsed", "Collapsed", 1300, 1.5), some_candidate("bundle", "Bundle", 1300, 1.2))
     cost = sections(replace(whole, baseline="collapsed", candidates=ours))[0]
     assert cost.table.columns[1:3] == ("MACs ÷ collapsed", "latency ÷ collapsed")
-    assert cost.text.endswith("Ratios are taken within a round.")
+    assert "Ratios are taken within a round." in cost.text
+    assert "same compiler" not in cost.text  # nobody else is there
     assert "shared encoder" not in cost.text
     assert "Single-task networks and the shared encoder went through the same compiler" in sections(whole)[0].text
 

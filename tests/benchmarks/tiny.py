@@ -13,8 +13,11 @@ import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.accuracy import Accuracy
 from gatedeploy.benchmarks.costs import NetworkCost
+from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.environment import Environment
+from gatedeploy.benchmarks.footprint import Footprint
 from gatedeploy.benchmarks.latency import Measurement, Ratio
+from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.graph.shares import SiteShare
 from gatedeploy.runners.base import Array, Runner, TensorSpec
@@ -119,6 +122,8 @@ class Sleeper(Runner):
 
 def some_candidate(name: str, title: str, macs: int, latency: float) -> CandidateReport:
     samples = ((latency, latency * 1.01), (latency * 0.99, latency))
+    eight = tuple(tuple(4 * time for time in turn) for turn in samples)
+    offered = [Offered(rate, (latency, latency * rate / 100) * 60, rate / 400) for rate in (100.0, 200.0, 400.0)]
     return CandidateReport(
         name,
         name,
@@ -133,6 +138,10 @@ def some_candidate(name: str, title: str, macs: int, latency: float) -> Candidat
         {"depth": 1e-6},
         {"depth": 1e-12} if name == "collapsed" else {},
         flipped_gates=0,
+        batches={8: Measurement(name, eight, eight)} if name != "stl" else {},
+        offered=offered,
+        footprint=Footprint(12.0, 3.0, 5_000_000),
+        energy=Energy(0.02, 20.0, 100) if name == "mtl" else None,
     )
 
 
@@ -156,7 +165,7 @@ def some_report(warnings: tuple[str, ...] = (), site: str = EVIL) -> Report:
             Accuracy(f"{EVIL}.pt", {"depth": {"rmse": 0.4}, "kind": {"accuracy": 0.9}}, Comparison(16.25, 0.1625, 100)),
         ),
         latency={"runtime": "onnxruntime", "threads": 1, "batch": 1, "seed": 0, "rounds": 2},
-        environment=Environment("some <cpu>", 2, 1, "Linux", {"python": "3"}, 0.1, None),
+        environment=Environment("some <cpu>", 2, 1, "2600 MHz", "Linux", {"python": "3"}, 0.1, None),
         warnings=warnings,
         notes=("no experts <here>",),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from torch import nn
 
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
+from gatedeploy.benchmarks import scenarios
+from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.cli.app import run
 from tests.backbones import ConvNormAct
 
@@ -17,6 +20,13 @@ TASKS = (
     gd.Task("kind", kind="classification", classes=("cat", "dog", "cow")),
     gd.Task("depth", kind="depth"),
 )
+
+
+@pytest.fixture(autouse=True)
+def _measuring_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `bench --quick` writes is looked at, not how long things take."""
+    plan = Plan(seconds=0.2, min_rounds=3, max_rounds=3, block_ms=1, warm_up_ms=1)
+    monkeypatch.setattr(scenarios, "QUICK", replace(scenarios.QUICK, single=plan, batch=plan, seconds=0.05))
 
 
 def gated_network() -> gd.GatedNetwork:

@@ -289,5 +289,5 @@ def test_the_demo_walks_the_whole_road(
     assert [step[0] for step in steps] == ["train", "inspect", "prune", "export", "verify", "bench"]
     assert steps[-1] == ["bench", "my demo", "my demo/collapsed.safetensors", "--quick", "--out", "my demo/report"]
     report = json.loads((tmp_path / "my demo" / "report" / "report.json").read_text())
-    assert set(report["candidates"]) == {"stl", "mtl", "moe", "moe-batch", "gated", "collapsed"}
+    assert set(report["candidates"]) == {"stl", "mtl", "moe", "moe-batch", "gated", "naive", "collapsed"}
     assert run(["verify", "my demo/bundle"]) == 0

@@ -1,0 +1,77 @@
+"""What it takes to have a network ready: time to load it, its first request, and memory.
+
+Each is measured in a process of its own that has the library loaded, and nothing else of what a benchmark needs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from gatedeploy.benchmarks.latency import request_of
+from gatedeploy.benchmarks.memory import PeakMemory
+from gatedeploy.benchmarks.runners import open_file
+from gatedeploy.runners.base import Array
+
+REQUESTS = 5
+"""How many are made before the peak is read: libraries allocate in the first ones, and keep it."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What it takes to have a network ready.
+
+    Args:
+        load_ms: from its files to readiness.
+        first_ms: the first request.
+        memory_bytes: of the process at the peak, beyond the library's own; None where the system does not tell.
+    """
+
+    load_ms: float
+    first_ms: float
+    memory_bytes: int | None
+
+
+def measure_footprint(files: Sequence[Path], runtime: str, threads: int, image: Array) -> Footprint:
+    """Load ONNX files in a fresh process and make some requests.
+
+    Args:
+        files: what a request runs, one after the other.
+        runtime: as for `open_file`.
+        threads: of a request.
+        image: what is asked about, `(1, channels, height, width)`.
+    """
+    # A process that is forked off one which has done nothing but import: sooner ready than one that starts anew.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context) as fresh:
+        return fresh.submit(_measure, tuple(files), runtime, threads, image).result()
+
+
+def _measure(files: Sequence[Path], runtime: str, threads: int, image: Array) -> Footprint:
+    _import(runtime)
+    with ExitStack() as stack, PeakMemory() as memory:
+        start = time.perf_counter()
+        runners = [stack.enter_context(open_file(file, runtime, threads)) for file in files]
+        ready = time.perf_counter()
+        request = request_of(runners, image)
+        request()
+        first = time.perf_counter()
+        for _ in range(REQUESTS):
+            request()
+    return Footprint(1e3 * (ready - start), 1e3 * (first - ready), memory.more)
+
+
+def _import(runtime: str) -> None:
+    """Load the library, which is not what is measured."""
+    if runtime == "openvino":
+        import openvino
+
+        openvino.Core()
+    else:
+        import onnxruntime  # noqa: F401

@@ -1,0 +1,163 @@
+"""The parts of a report that tell what networks cost and how they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gatedeploy.benchmarks.latency import BEYOND
+from gatedeploy.benchmarks.offered_load import Offered
+from gatedeploy.benchmarks.report import CandidateReport, Report
+from gatedeploy.benchmarks.scenarios import MULTI_STREAM, STYLE
+from gatedeploy.benchmarks.sharing import Table
+from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, told
+
+OURS = ("collapsed", "bundle")
+"""Kinds of candidates that the report is about; the others are what they are compared with."""
+
+COUNTED = (
+    "1 MAC is one multiply-add. Convolutions and linear layers count, as in the papers (whose tables print MACs for "
+    "HRNet and 2 × MACs for the ResNets, both as FLOPs)."
+)
+COMPARED = (
+    "Single-task networks and the shared encoder went through the same compiler as the collapsed network, which folds "
+    "their norms; the experts' norms are folded too. Networks that are run one after the other are timed as one "
+    "request."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Args:
+        heading: what it is about.
+        text: what to know before reading the table; may be empty.
+        table: the figures.
+    """
+
+    heading: str
+    text: str
+    table: Table
+
+
+def baseline_title(report: Report) -> str:
+    """What ratios refer to, as it stands in the middle of a sentence."""
+    return lower(next(each.title for each in report.candidates if each.name == report.baseline))
+
+
+def cost_and_latency(report: Report) -> Section:
+    """What each candidate costs, and how long one request takes it."""
+    latency = report.latency
+    text = (
+        f"{COUNTED} Latency: {latency['runtime']}, batch {latency['batch']}, threads per request: "
+        f"{latency['threads']}, {latency['rounds']} rounds"
+    )
+    columns: tuple[str, ...] = ("MACs", "parameters", "file", "median", "p90", "p99", "spread")
+    if report.compares:
+        beside = baseline_title(report)
+        ratios = (f"MACs ÷ {beside}", f"latency ÷ {beside}", "95 % interval", "realisation")
+        columns = (*ratios, f"processor time ÷ {beside}", *columns)
+        text += " in which all candidates took turns in random order. Ratios are taken within a round"
+    text += f". A percentile is told where at least {BEYOND} requests lie beyond it"
+    text += f". {COMPARED}" if any(each.kind not in OURS for each in report.candidates) else "."
+    rows = [(each.title, *(_ratios(each) if report.compares else ()), *_figures(each)) for each in report.candidates]
+    return Section("Cost and latency", text, Table(("", *columns), tuple(rows)))
+
+
+def _ratios(each: CandidateReport) -> tuple[str, ...]:
+    ratio = each.ratio
+    return (
+        *(figure(each.macs_ratio, ".2f"), told(ratio)),
+        *(f"{ratio.low:.2f}{NBSP}to{NBSP}{ratio.high:.2f}", figure(each.realisation, ".2f")),
+        told(each.cpu_ratio) if each.cpu_ratio else "–",
+    )
+
+
+def _figures(each: CandidateReport) -> tuple[str, ...]:
+    measured = each.measurement
+    return (
+        *(human(each.cost.macs), human(each.cost.params), in_bytes(each.size_bytes)),
+        *(ms(time) for time in (measured.median_ms, measured.percentile_ms(90), measured.percentile_ms(99))),
+        f"{measured.spread:.1%}",
+    )
+
+
+def batches(report: Report) -> Section:
+    """How many pictures each does in a second."""
+    sizes = sorted({size for each in report.candidates for size in each.batches})
+    rows = []
+    for each in report.candidates:
+        if each.batches:
+            streams = each.batches.get(MULTI_STREAM)
+            done = [figure(each.throughput.get(size), ".4g") for size in (1, *sizes)]
+            rows.append(
+                (each.title, *done, *((ms(streams.median_ms), ms(streams.percentile_ms(99))) if streams else ()))
+            )
+    columns = ["", *(f"{size} at once" if size > 1 else "1" for size in (1, *sizes))]
+    columns += [f"{MULTI_STREAM} at once, median", "p99"] if MULTI_STREAM in sizes else []
+    text = (
+        f"Pictures a second by how many a request has, one request after the other. {MULTI_STREAM} at once is MLPerf's "
+        f"multi-stream, the largest figure of a line its offline scenario ({STYLE}). Experts take pictures one by one."
+    )
+    return Section("Throughput", text, Table(tuple(columns), tuple(rows)))
+
+
+def offered_load(report: Report) -> Section:
+    """How long requests wait and are computed, when they come as they like."""
+    rates = sorted({each.rate for candidate in report.candidates for each in candidate.offered})
+    rows = []
+    for candidate in report.candidates:
+        by_rate = {each.rate: each for each in candidate.offered}
+        if by_rate:
+            rows.append((candidate.title, *(_waits(by_rate.get(rate)) for rate in rates)))
+    text = (
+        "Requests that come at random moments (a Poisson process), so many a second, and are answered one after the "
+        f"other: the time from arrival to answer, median, p90 and p99; MLPerf's server scenario ({STYLE}). “More than "
+        "it answers” is told where it computed all the time, and waiting would grow without end."
+    )
+    return Section("Offered load", text, Table(("", *(f"{human(rate)}/s" for rate in rates)), tuple(rows)))
+
+
+def _waits(offered: Offered | None) -> str:
+    if offered is None or offered.saturated:
+        return "more than it answers"
+    return ", ".join(ms(offered.percentile_ms(percent)) for percent in (50, 90, 99))
+
+
+def readiness(report: Report) -> Section:
+    """What it takes to have each ready, and to run it."""
+    energy = any(each.energy for each in report.candidates)
+    rows = []
+    for each in report.candidates:
+        if each.footprint is None:
+            continue
+        found = each.footprint
+        used = [f"{each.energy.joules:.3g}{NBSP}J", f"{each.energy.watts:.3g}{NBSP}W"] if each.energy else []
+        rows.append((each.title, ms(found.load_ms), ms(found.first_ms), in_bytes(found.memory_bytes), *used))
+    columns = ["", "loading", "first request", "memory at the peak"]
+    columns += ["energy of a request", "power meanwhile"] if energy else []
+    text = "Each in a fresh process, beyond what the library itself takes. "
+    text += "Energy is that of the whole processor." if energy else "This machine does not tell what energy it uses."
+    return Section("Loading, memory and energy", text, Table(tuple(columns), tuple(rows)))
+
+
+def operators(report: Report) -> Section:
+    """Which operators the multiply-adds are of."""
+    counted = [each for each in report.candidates if each.cost.per_operator]
+    layers = _keys(each.cost.per_operator for each in counted)
+    products = _keys(each.cost.products for each in counted)
+    rows = []
+    for each in counted:
+        cost = each.cost
+        macs = [human(cost.per_operator.get(name, 0)) for name in layers]
+        beside = [human(cost.products.get(name, 0)) for name in products]
+        named = ", ".join(f"{name.removeprefix('aten::')}{NBSP}{calls}×" for name, calls in cost.unsupported.items())
+        rows.append((each.title, *macs, *beside, named))
+    columns = ("", *layers, *(f"{name} (not in MACs)" for name in products), "unsupported operators")
+    text = "MACs of one request by operator (fvcore). Of the operators at the end nothing is counted, as in the papers."
+    return Section("MACs by operator", text, Table(columns, tuple(rows)))
+
+
+def _keys(mappings: Iterator[dict[str, int]] | Sequence[dict[str, int]]) -> list[str]:
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
