@@ -13,13 +13,14 @@ from pathlib import Path
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks import scenarios
 from gatedeploy.benchmarks.accuracy import accuracies
+from gatedeploy.benchmarks.against import Earlier, changes, read_earlier
 from gatedeploy.benchmarks.candidates import Candidate, assemble
 from gatedeploy.benchmarks.energy import measure_energy
 from gatedeploy.benchmarks.environment import cores, environment, load
 from gatedeploy.benchmarks.footprint import measure_footprint
 from gatedeploy.benchmarks.latency import Latency, Stopped, measure, request_of
 from gatedeploy.benchmarks.page import report_files, write_report
-from gatedeploy.benchmarks.report import Report, candidate_reports
+from gatedeploy.benchmarks.report import Against, Report, candidate_reports
 from gatedeploy.benchmarks.runners import RUNTIMES, Opened, open_candidate, open_file, picture
 from gatedeploy.benchmarks.scenarios import Effort, Runners, Scenarios, offer_loads, sweep_batches
 from gatedeploy.benchmarks.sharing import sites_from_plain
@@ -44,6 +45,7 @@ class BenchOptions:
         runtime: what runs exported networks, of `RUNTIMES`.
         compiled: whether the gated network is measured in `torch.compile`, too.
         effort: how much to measure; decided by `quick` when None.
+        against: the `report.json` of an earlier benchmark, to tell what got slower.
     """
 
     quick: bool = False
@@ -51,6 +53,7 @@ class BenchOptions:
     runtime: str = RUNTIMES[0]
     compiled: bool = False
     effort: Effort | None = None
+    against: Path | None = None
 
     def check(self) -> None:
         """Raise `InputError` for what cannot be measured."""
@@ -65,7 +68,8 @@ class BenchOptions:
         words = ["--quick"] if self.quick else []
         words += ["--threads", str(self.threads)] if self.threads != 1 else []
         words += ["--runtime", self.runtime] if self.runtime != RUNTIMES[0] else []
-        return words + (["--compile"] if self.compiled else [])
+        words += ["--compile"] if self.compiled else []
+        return words + (["--against", str(self.against)] if self.against else [])
 
 
 def bench(
@@ -97,13 +101,14 @@ def bench(
     options.check()
     for file in report_files(out).values():  # measuring takes minutes; a wrong place is told before
         check_writable(file)
+    earlier = read_earlier(options.against) if options.against else None
     subjects = read_subjects(paths)
     say(f"collapsing and counting: {', '.join(subject.label for subject in subjects)}")
     candidates, notes = assemble(subjects, compiled=options.compiled)
     command = shlex.join(["gatedeploy", "bench", *map(str, paths), *options.words, "--out", str(out)])
     before = load()
     with tempfile.TemporaryDirectory(prefix="gatedeploy-bench-") as folder, ExitStack() as stack:
-        measured = _Measured(options, command, subjects, candidates, notes, before)
+        measured = _Measured(options, command, subjects, candidates, notes, earlier, before)
         measured.open(Path(folder), stack, say)
         try:
             for _ in measured.stages(say):
@@ -130,6 +135,7 @@ class _Measured:
     subjects: Sequence[Subject]
     candidates: Sequence[Candidate]
     notes: Sequence[str]
+    earlier: Earlier | None
     load_before: float | None
     opened: list[Opened] = field(default_factory=list)
     latency: Latency | None = None
@@ -214,6 +220,11 @@ class _Measured:
         """What there is so far."""
         options, latency = self.options, self.latency
         assert latency is not None
+        where = environment(options.threads, self.load_before)
+        against = None
+        if self.earlier is not None:
+            changed = changes(self.earlier, latency, (where.cpu, options.threads, options.runtime))
+            against = Against(str(options.against), self.earlier.created, changed)
         return Report(
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             command=self.command,
@@ -228,9 +239,10 @@ class _Measured:
                 **{"runtime": options.runtime, "threads": options.threads, "batch": 1, "seed": latency.seed},
                 "rounds": len(latency.measurements[0].samples_ms),
             },
-            environment=environment(options.threads, self.load_before),
+            environment=where,
             warnings=tuple(latency.complaints),
             notes=tuple(self.notes),
+            against=against,
             missing=tuple(stage for stage in STAGES if stage not in self.done),
         )
 

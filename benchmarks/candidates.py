@@ -124,7 +124,7 @@ def title(kind: str, tasks: int) -> str:
         "stl": f"{tasks} single-task networks",
         "mtl": "One shared encoder",
         "moe": f"Mixture of experts, {tasks} passes",
-        "moe-batch": f"Mixture of experts, a batch of {tasks}",
+        "moe-batch": "Mixture of experts, batched",
         "gated": "Gated, as trained",
         "compiled": "Gated, torch.compile",
         "naive": "Collapsed, naive layout",

@@ -176,14 +176,15 @@ class Latency:
 
     def ratio(self, candidate: str, baseline: str | None = None) -> Ratio:
         """The median of `ratios`, and how sure it is."""
-        return self._ratio(self.ratios(candidate, baseline))
+        return self.sure(self.ratios(candidate, baseline))
 
     def cpu_ratio(self, candidate: str) -> Ratio | None:
         """A candidate's processor time over the baseline's; None where the system's clock for it is too coarse."""
         ours, theirs = _medians(self.of(candidate).cpu_ms), _medians(self.of(self.baseline).cpu_ms)
-        return self._ratio(ours / theirs) if ours.min() > 0 and theirs.min() > 0 else None
+        return self.sure(ours / theirs) if ours.min() > 0 and theirs.min() > 0 else None
 
-    def _ratio(self, paired: npt.NDArray[np.float64]) -> Ratio:
+    def sure(self, paired: npt.NDArray[np.float64]) -> Ratio:
+        """The median of `(rounds,)` numbers, with its bootstrap interval."""
         drawn = np.random.default_rng(self.seed).integers(len(paired), size=(RESAMPLES, len(paired)))
         tails = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
         low, high = np.percentile(np.median(paired[drawn], axis=1), tails)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from gatedeploy.benchmarks.against import LEAST
 from gatedeploy.benchmarks.latency import BEYOND
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.scenarios import MULTI_STREAM, STYLE
 from gatedeploy.benchmarks.sharing import Table
-from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, told
+from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, times, told
 
 OURS = ("collapsed", "bundle")
 """Kinds of candidates that the report is about; the others are what they are compared with."""
@@ -63,6 +64,24 @@ def cost_and_latency(report: Report) -> Section:
     text += f". {COMPARED}" if any(each.kind not in OURS for each in report.candidates) else "."
     rows = [(each.title, *(_ratios(each) if report.compares else ()), *_figures(each)) for each in report.candidates]
     return Section("Cost and latency", text, Table(("", *columns), tuple(rows)))
+
+
+def changes(report: Report) -> Section:
+    """What got slower or faster since an earlier report."""
+    if report.against is None:
+        return Section("", "", Table((), ()))
+    titles = {each.name: each.title for each in report.candidates}
+    rows = []
+    for each in report.against.changes:
+        form = ms if each.candidate == report.baseline else times
+        by = f" by {abs(each.factor - 1):.0%}" if each.verdict in ("slower", "faster") else ""
+        rows.append((titles[each.candidate], form(each.before.value), form(each.now.value), f"{each.verdict}{by}"))
+    text = (
+        f"Beside {report.against.path}, measured {report.against.created}: the latency over that of "
+        f"{baseline_title(report)} in the same run; of that itself milliseconds, where the processor is the same. A "
+        f"change is told where intervals do not overlap and it is larger than {LEAST:.0%}."
+    )
+    return Section("Since the earlier report", text, Table(("", "then", "now", ""), tuple(rows)))
 
 
 def _ratios(each: CandidateReport) -> tuple[str, ...]:

@@ -140,10 +140,14 @@ def growth(lines: Sequence[Series], x: str, y: str) -> Figure:
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         places = sorted({place for line in lines for place, _ in line.points})
-        axes.set_xticks(places, [f"{place:.3g}" for place in places])
+        axes.set_xticks(places, [f"{float(f'{place:.3g}'):,g}" for place in places])
         axes.minorticks_off()
-        axes.yaxis.set_major_formatter("{x:g}")
         low, high = axes.get_ylim()
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        steps = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+        axes.set_yticks(steps, [f"{step:,g}" for step in steps])
+        axes.minorticks_off()
+        axes.set_ylim(low, high)
         ends = [math.log(line.points[-1][1]) for line in lines]
         for line, height in zip(lines, apart(ends, 0.06 * math.log(high / low)), strict=True):
             end, value = line.points[-1]

@@ -14,6 +14,7 @@ The JSON's keys are stable; `version` grows when one of them changes its meaning
     environment          see `Environment`
     warnings             what makes the latencies doubtful; empty when all was quiet
     notes                which rivals are missing and why
+    against              see `gatedeploy.benchmarks.against.Change`; null unless an earlier report was named
     missing              parts that were not measured, because somebody stopped it; empty for a whole report
 """
 
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gatedeploy.benchmarks.accuracy import Accuracy
+from gatedeploy.benchmarks.against import FORMAT, VERSION, Change
 from gatedeploy.benchmarks.candidates import Candidate, title
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.energy import Energy
@@ -36,8 +38,6 @@ from gatedeploy.benchmarks.scenarios import Scenarios
 from gatedeploy.graph.shares import SiteShare
 from gatedeploy.specs import InputSpec, Task, to_plain
 
-FORMAT = "gatedeploy.report"
-VERSION = 2
 DIGITS = 5
 """Decimal places of milliseconds: below them is the clock's own noise."""
 
@@ -123,6 +123,34 @@ class CandidateReport:
 
 
 @dataclass(frozen=True)
+class Against:
+    """What became of the candidates of an earlier report.
+
+    Args:
+        path: of the earlier report.
+        created: when it was.
+        changes: candidate by candidate.
+    """
+
+    path: str
+    created: str
+    changes: tuple[Change, ...]
+
+    @property
+    def slower(self) -> list[Change]:
+        """Those that got slower."""
+        return [each for each in self.changes if each.verdict == "slower"]
+
+    def plain(self) -> dict[str, Any]:
+        """In JSON types."""
+        told = {
+            each.candidate: {"before": asdict(each.before), "now": asdict(each.now), "verdict": each.verdict}
+            for each in self.changes
+        }
+        return {"path": self.path, "created": self.created, "changes": told}
+
+
+@dataclass(frozen=True)
 class Report:
     """What a benchmark found; the fields are the JSON's keys."""
 
@@ -140,6 +168,7 @@ class Report:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    against: Against | None = None
 
     @property
     def compares(self) -> bool:
@@ -160,6 +189,7 @@ class Report:
             "latency": self.latency,
             "environment": asdict(self.environment),
             **{"warnings": list(self.warnings), "notes": list(self.notes), "missing": list(self.missing)},
+            "against": self.against.plain() if self.against else None,
         }
 
 

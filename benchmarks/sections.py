@@ -10,6 +10,7 @@ from gatedeploy.benchmarks.latency_sections import (
     Section,
     baseline_title,
     batches,
+    changes,
     cost_and_latency,
     offered_load,
     operators,
@@ -57,6 +58,7 @@ def tiles(report: Report) -> list[Tile]:
 def sections(report: Report) -> list[Section]:
     """All tables of the report, in order; those without rows are left out."""
     parts = [
+        changes(report),
         cost_and_latency(report),
         batches(report),
         offered_load(report),

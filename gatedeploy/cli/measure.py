@@ -15,6 +15,7 @@ from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.runners import RUNTIMES
 from gatedeploy.benchmarks.words import three_digits
 from gatedeploy.cli.screen import Json, count, note, note_bundled, print_json, say, table
+from gatedeploy.errors import CheckError
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
 
 FORMS = {
@@ -82,6 +83,12 @@ def bench(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Measure the gated network in torch.compile, too: a minute more.")
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="An earlier report.json: tell what got slower, and exit with 1 if anything did.", show_default=""
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The report's folder; a report there is replaced.")] = Path("report"),
     json: Json = False,
 ) -> None:
@@ -97,11 +104,14 @@ def bench(
     "to shared" is the ratio to the one shared encoder: with 1.50 it takes half as much again. Writes report.html,
     report.md and report.json.
     """
-    report = measure(paths, out, BenchOptions(quick, threads, runtime, compiled), say=note)
+    report = measure(paths, out, BenchOptions(quick, threads, runtime, compiled, against=against), say=note)
     if json:
         print_json(report.plain())
-        return
-    show_report(report, out)
+    else:
+        show_report(report, out)
+    if report.against is not None and report.against.slower:
+        told = [f"{each.candidate} by {each.factor - 1:.0%}" for each in report.against.slower]
+        raise CheckError(f"slower than in {against}: {', '.join(told)}")
 
 
 def show_report(report: Report, out: Path) -> None:

@@ -24,7 +24,7 @@ from tests.benchmarks.tiny import EVIL, some_candidate, some_report
 
 KEYS = {
     *("format", "version", "created", "command", "paths", "tasks", "input", "baseline", "candidates", "sharing"),
-    *("accuracy", "latency", "environment", "warnings", "notes", "missing"),
+    *("accuracy", "latency", "environment", "warnings", "notes", "missing", "against"),
 }
 SCHEMA = json.loads((page.TEMPLATES / "report.schema.json").read_text(encoding="utf-8"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 import gatedeploy as gd
 from gatedeploy import __version__
 from gatedeploy.artifact import ModelInfo
+from gatedeploy.benchmarks import latency
 from gatedeploy.cli.app import run
 from gatedeploy.cli.train import show_training
 from gatedeploy.training.metrics import headline
@@ -261,6 +263,22 @@ def test_bench(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert {"stl", "mtl", "gated", "collapsed"} <= {candidate["kind"] for candidate in report["candidates"].values()}
     for name in ("report.html", "report.md", "report.json"):
         assert (tmp_path / "report" / name).stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_bench_against_an_earlier_report(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "UNSURE", 1e9)  # so short a measurement tells nothing, and here it need not
+    asked = ["bench", str(folder / "checkpoint.pt"), "--quick", "--out", str(tmp_path / "report")]
+    earlier = document(capsys, *asked)
+    for candidate in earlier["candidates"].values():
+        candidate["latency"]["samples_ms"] = [[1e-3 if candidate["kind"] == "collapsed" else 1.0]] * 3
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    assert run([*asked, "--against", str(tmp_path / "earlier.json")]) == 1
+    said = capsys.readouterr()
+    assert re.search(r"error: slower than in .*earlier\.json: .*collapsed by \d+%", said.err)
+    assert "Since the earlier report" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

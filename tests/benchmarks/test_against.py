@@ -1,0 +1,115 @@
+"""What got slower since an earlier report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatedeploy.benchmarks.against import Change, changes, read_earlier
+from gatedeploy.benchmarks.latency import Latency, Measurement
+from gatedeploy.benchmarks.page import render_json, render_markdown
+from gatedeploy.benchmarks.report import Against
+from gatedeploy.errors import InputError
+from tests.benchmarks.tiny import some_report
+
+HERE = ("some <cpu>", 1, "onnxruntime")
+
+
+def latency(mtl: Sequence[float], thin: Sequence[float], baseline: str = "mtl") -> Latency:
+    """Rounds of one request each."""
+    turns = {"mtl": tuple((time,) for time in mtl), "collapsed": tuple((time,) for time in thin)}
+    return Latency(tuple(Measurement(name, each, each) for name, each in turns.items()), baseline, 0)
+
+
+def written(path: Path, now: Latency) -> Path:
+    """A report of these, as `bench` writes it."""
+    report = some_report()
+    chosen = [each for each in report.candidates if now.has(each.name)]
+    candidates = [replace(each, measurement=now.of(each.name), ratio=now.ratio(each.name)) for each in chosen]
+    path.write_text(render_json(replace(report, candidates=tuple(candidates))))
+    return path
+
+
+STEADY = latency([1.0, 1.01, 0.99, 1.0, 1.0, 1.02], [1.5, 1.52, 1.49, 1.5, 1.51, 1.53])
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    return written(tmp_path / "report.json", STEADY)
+
+
+def verdicts(earlier: Path, now: Latency, where: tuple[str, int, str] = HERE) -> dict[str, str]:
+    return {each.candidate: each.verdict for each in changes(read_earlier(earlier), now, where)}
+
+
+@pytest.mark.parametrize(
+    ("mtl", "thin", "expected"),
+    [
+        ([1.0] * 6, [1.5] * 6, ("as before", "as before")),
+        ([1.0] * 6, [1.8, 1.81, 1.8, 1.79, 1.8, 1.8], ("as before", "slower")),
+        ([1.0] * 6, [1.2, 1.21, 1.2, 1.19, 1.2, 1.2], ("as before", "faster")),
+        # A machine that is slower today hurts both: the ratio stays.
+        ([2.0] * 6, [3.0] * 6, ("slower", "as before")),
+        # Intervals do not overlap, but so little is no change.
+        ([1.0] * 6, [1.55] * 6, ("as before", "as before")),
+        ([1.0] * 6, [1.0, 3.0, 1.0, 3.0, 2.0, 2.9], ("as before", "too noisy to tell")),
+    ],
+)
+def test_what_became_of_each(mtl: list[float], thin: list[float], expected: tuple[str, str], earlier: Path) -> None:
+    assert verdicts(earlier, latency(mtl, thin)) == dict(zip(("mtl", "collapsed"), expected, strict=True))
+
+
+def test_milliseconds_of_another_machine_are_not_compared(earlier: Path) -> None:
+    now = latency([9.0] * 6, [13.5] * 6)
+    assert verdicts(earlier, now, ("another", 1, "onnxruntime")) == {"collapsed": "as before"}
+
+
+def test_the_report_tells_it(earlier: Path) -> None:
+    found = changes(read_earlier(earlier), latency([1.0] * 6, [1.8] * 6), HERE)
+    assert isinstance(found[0], Change)
+    against = Against("old/report.json", "2030-01-01 00:00 UTC", found)
+    assert [each.candidate for each in against.slower] == ["collapsed"]
+    report = replace(some_report(), against=against)
+    text = render_markdown(report)
+    assert "Beside old/report.json, measured 2030-01-01 00:00 UTC" in text
+    assert "| 1.50 × | 1.80 × | slower by 20% |" in text
+    told = json.loads(render_json(report))["against"]["changes"]["collapsed"]
+    assert told["verdict"] == "slower"
+
+
+def damaged(change: dict[str, Any]) -> dict[str, Any]:
+    return {**json.loads(render_json(some_report())), **change}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"nowhere\.json: no such file; expected the report\.json of an earlier benchmark"),
+        ("{", "is no report.json"),
+        ("[]", "is no report of gatedeploy bench"),
+        (json.dumps({"format": "gatedeploy.report", "version": 1}), r"is of version 1; expected 2: measure it again"),
+        (json.dumps(damaged({"candidates": {}})), "is damaged"),
+        (json.dumps(damaged({"baseline": "nobody"})), "its candidates were not measured together"),
+        (json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [[-1]]}}}})), "at least 0"),
+        (json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [["x"]]}}}})), "is damaged"),
+    ],
+)
+def test_other_files_are_refused(text: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "nowhere.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_earlier(file)
+
+
+def test_what_cannot_be_compared_is_explained(earlier: Path) -> None:
+    with pytest.raises(InputError, match="compares with mtl, this one with collapsed; measure the same files"):
+        verdicts(earlier, latency([1.0] * 6, [1.5] * 6, baseline="collapsed"))
+    other = Latency((replace(STEADY.measurements[0], candidate="mtl"),), "mtl", 0)
+    with pytest.raises(InputError, match="nothing that was measured in the earlier report was measured again"):
+        verdicts(earlier, other, ("another", 1, "onnxruntime"))
