@@ -25,7 +25,8 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 LINES = "\n".join(blocks("sh")).splitlines()
-OTHERS = [line for page in ("deployment", "sweeps") for line in "\n".join(blocks("sh", f"docs/{page}.md")).splitlines()]
+PAGES = ("deployment", "measuring", "sweeps")
+OTHERS = [line for page in PAGES for line in "\n".join(blocks("sh", f"docs/{page}.md")).splitlines()]
 COMMANDS = [line.partition("#")[0].split()[1:] for line in LINES + OTHERS if line.startswith("gatedeploy ")]
 
 
