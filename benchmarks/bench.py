@@ -19,6 +19,7 @@ from gatedeploy.benchmarks.energy import measure_energy
 from gatedeploy.benchmarks.environment import cores, environment, load
 from gatedeploy.benchmarks.footprint import measure_footprint
 from gatedeploy.benchmarks.latency import Latency, Stopped, measure, request_of
+from gatedeploy.benchmarks.layers import profile
 from gatedeploy.benchmarks.page import report_files, write_report
 from gatedeploy.benchmarks.report import Against, Report, candidate_reports
 from gatedeploy.benchmarks.runners import RUNTIMES, Opened, open_candidate, open_file, picture
@@ -123,7 +124,7 @@ def bench(
     return report
 
 
-STAGES = ("single requests", "loading and memory", "batches", "offered load", "energy")
+STAGES = ("single requests", "loading and memory", "layers", "batches", "offered load", "energy")
 
 
 @dataclass
@@ -183,6 +184,13 @@ class _Measured:
         self.done.append(STAGES[1])
         yield
 
+        for ran in exported if options.runtime == "onnxruntime" else ():
+            if len(ran.files) == 1:
+                layers = profile(ran.files[0], image, options.threads)
+                self.scenarios = replace(self.scenarios, layers={**self.scenarios.layers, ran.name: layers})
+        self.done.append(STAGES[2])
+        yield
+
         say(f"measuring batches of {', '.join(map(str, effort.batches))}")
 
         def open_at(size: int, stack: ExitStack) -> Runners:
@@ -198,7 +206,7 @@ class _Measured:
 
         for size, each in sweep_batches(open_at, image, baseline, effort, SEED):
             self.scenarios = replace(self.scenarios, batches={**self.scenarios.batches, size: each})
-        self.done.append(STAGES[2])
+        self.done.append(STAGES[3])
         yield
 
         say("measuring requests that come at random")
@@ -206,14 +214,14 @@ class _Measured:
         among = {ran.name: ran.runners for ran in exported}
         for name, offered in offer_loads(among, image, capacity, effort, SEED):
             self.scenarios = replace(self.scenarios, offered={**self.scenarios.offered, name: offered})
-        self.done.append(STAGES[3])
+        self.done.append(STAGES[4])
         yield
 
         for name, each_runners in runners.items():
             energy = measure_energy(request_of(each_runners, image), effort.energy_seconds)
             if energy is not None:
                 self.scenarios = replace(self.scenarios, energy={**self.scenarios.energy, name: energy})
-        self.done.append(STAGES[4])
+        self.done.append(STAGES[5])
         yield
 
     def report(self) -> Report:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatedeploy.benchmarks.against import LEAST
 from gatedeploy.benchmarks.latency import BEYOND
+from gatedeploy.benchmarks.layers import shares
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.scenarios import MULTI_STREAM, STYLE
@@ -15,6 +16,9 @@ from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms
 
 OURS = ("collapsed", "bundle")
 """Kinds of candidates that the report is about; the others are what they are compared with."""
+
+LONGEST = 15
+"""How many layers are told one by one."""
 
 COUNTED = (
     "1 MAC is one multiply-add. Convolutions and linear layers count, as in the papers (whose tables print MACs for "
@@ -159,6 +163,34 @@ def readiness(report: Report) -> Section:
     text = "Each in a fresh process, beyond what the library itself takes. "
     text += "Energy is that of the whole processor." if energy else "This machine does not tell what energy it uses."
     return Section("Loading, memory and energy", text, Table(tuple(columns), tuple(rows)))
+
+
+def layers(report: Report) -> Section:
+    """Where the time and the multiply-adds of the first of ours go."""
+    ours = profiled(report)
+    if ours is None:
+        return Section("", "", Table((), ()))
+    known = list(zip(ours.layers, shares(ours.layers), strict=True))
+    longest = sorted(known, key=lambda each: -each[0].milliseconds)
+    rows = [
+        (each.name, ms(each.milliseconds), f"{time:.1%}", human(each.macs), f"{macs:.1%}")
+        for each, (time, macs) in longest[:LONGEST]
+    ]
+    if rest := longest[LONGEST:]:
+        time, macs = (sum(share[which] for _, share in rest) for which in (0, 1))
+        spent, counted = sum(each.milliseconds for each, _ in rest), sum(each.macs for each, _ in rest)
+        rows.append((f"{len(rest)} others", ms(spent), f"{time:.1%}", human(counted), f"{macs:.1%}"))
+    moving = sum(each.moving for each in ours.layers) / max(sum(each.milliseconds for each in ours.layers), 1e-9)
+    text = (
+        f"Of “{ours.title}”, as ONNX Runtime's profiler tells, each with what follows it until the next layer; the "
+        f"longest first. {moving:.1%} of the time goes into operators that only move data."
+    )
+    return Section("Where the time goes", text, Table(("layer", "time", "of all", "MACs", "of all"), tuple(rows)))
+
+
+def profiled(report: Report) -> CandidateReport | None:
+    """The first of ours whose layers are known."""
+    return next((each for each in report.candidates if each.kind in OURS and each.layers), None)
 
 
 def operators(report: Report) -> Section:

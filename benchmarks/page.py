@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from html import escape
@@ -20,8 +20,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gatedeploy.benchmarks.latency_sections import OURS
-from gatedeploy.benchmarks.plots import Point, Series, growth, inline_svg, latency_against_macs, ratio_bars
+from gatedeploy.benchmarks.latency_sections import LONGEST, OURS, profiled
+from gatedeploy.benchmarks.layers import Layer, shares
+from gatedeploy.benchmarks.plots import Point, Series, growth, inline_svg, latency_against_macs, ratio_bars, share_bars
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.sections import sections, tiles
 from gatedeploy.benchmarks.sharing import MIX, SPECIFIC, sharing_figure
@@ -135,6 +136,14 @@ def _pictures(report: Report) -> Iterator[Picture]:
         lines = [Series(each.title, each.kind in OURS, grown) for each, grown in found if len(grown) > 1]
         if lines:
             yield _picture(f"plot-{name}", title, text, growth(lines, x, y))
+    ours = profiled(report)
+    if ours is not None:
+        yield _picture(
+            "plot-layers",
+            "Where the time goes",
+            f"Pale: MACs; solid: time. The longest layers of “{ours.title}”, in the order in which they run.",
+            share_bars(_longest(ours.layers)),
+        )
     for number, (label, sites) in enumerate(report.sharing.items()):
         where = f" ({label})" if len(report.sharing) > 1 else ""
         for name, panel, text in (
@@ -152,6 +161,13 @@ def _pictures(report: Report) -> Iterator[Picture]:
             if sites:
                 figure = sharing_figure(sites, [panel])
                 yield _picture(f"plot-{name}-{number}", f"{panel.capitalize()}{where}", text, figure)
+
+
+def _longest(layers: Sequence[Layer]) -> list[tuple[str, float, float]]:
+    """Of the longest layers, the share of the multiply-adds and of the time, in the order in which they run."""
+    known = list(zip(layers, shares(layers), strict=True))
+    least = sorted((time for _, (time, _) in known), reverse=True)[:LONGEST][-1]
+    return [(each.name, macs, time) for each, (time, macs) in known if time >= least]
 
 
 def _throughputs(each: CandidateReport) -> list[tuple[float, float]]:

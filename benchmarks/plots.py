@@ -107,6 +107,21 @@ def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
     return figure
 
 
+def share_bars(rows: Sequence[tuple[str, float, float]]) -> Figure:
+    """Two bars for each row, shares in [0, 1] of two wholes: the first pale, the second solid."""
+    with style():
+        figure = canvas(WIDTH, 0.6 + 0.3 * len(rows))
+        axes = figure.add_subplot()
+        for row, (_, pale, solid) in enumerate(rows):
+            axes.barh(row - 0.19, 100 * pale, 0.34, color=COLOURS["ours"], alpha=0.45)
+            axes.barh(row + 0.19, 100 * solid, 0.34, color=COLOURS["ours"])
+        axes.set(ylim=(len(rows) - 0.5, -0.5))
+        axes.set_yticks(range(len(rows)), [short(name) for name, _, _ in rows], size=8)
+        axes.set_xlabel("% of all")
+        bare(axes, grid="x")
+    return figure
+
+
 @dataclass(frozen=True)
 class Series:
     """One candidate in a picture of what becomes of it as something grows.

@@ -32,6 +32,7 @@ from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.environment import Environment
 from gatedeploy.benchmarks.footprint import Footprint
 from gatedeploy.benchmarks.latency import Latency, Measurement, Ratio
+from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.runners import Opened
 from gatedeploy.benchmarks.scenarios import Scenarios
@@ -66,6 +67,7 @@ class CandidateReport:
         offered: what became of requests that came at random, from the least that was offered; likewise.
         footprint: what it takes to have it ready; likewise.
         energy: what a request uses; None also where the machine does not tell.
+        layers: where time and multiply-adds go, in the order in which they run; likewise.
     """
 
     name: str
@@ -85,6 +87,7 @@ class CandidateReport:
     offered: Sequence[Offered] = ()
     footprint: Footprint | None = None
     energy: Energy | None = None
+    layers: Sequence[Layer] = ()
 
     @property
     def realisation(self) -> float | None:
@@ -116,6 +119,7 @@ class CandidateReport:
             "offered": [_offered(each) for each in self.offered],
             "footprint": asdict(self.footprint) if self.footprint else None,
             "energy": asdict(self.energy) if self.energy else None,
+            "layers": [asdict(each) for each in self.layers],
             "realisation": self.realisation,
             "parity": {"onnx": self.onnx_parity, "collapse": self.collapse_parity},
             "flipped_gates": self.flipped_gates,
@@ -229,6 +233,7 @@ def candidate_reports(
                 scenarios.offered.get(ran.name, ()),
                 scenarios.footprints.get(ran.name),
                 scenarios.energy.get(ran.name),
+                scenarios.layers.get(ran.name, ()),
             )
         )
     return tuple(reports)

@@ -19,6 +19,7 @@ import numpy as np
 from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.footprint import Footprint
 from gatedeploy.benchmarks.latency import Latency, Plan, measure, request_of
+from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import Offered, offer
 from gatedeploy.runners.base import Array, Runner
 
@@ -78,12 +79,14 @@ class Scenarios:
         offered: by candidate, from the least that was offered.
         footprints: by candidate.
         energy: by candidate; empty where the machine does not tell.
+        layers: by candidate, where its time and multiply-adds go; empty but in ONNX Runtime.
     """
 
     batches: Mapping[int, Latency] = field(default_factory=dict)
     offered: Mapping[str, Sequence[Offered]] = field(default_factory=dict)
     footprints: Mapping[str, Footprint] = field(default_factory=dict)
     energy: Mapping[str, Energy] = field(default_factory=dict)
+    layers: Mapping[str, Sequence[Layer]] = field(default_factory=dict)
 
 
 def sweep_batches(

@@ -75,7 +75,7 @@ def test_from_a_checkpoint_to_a_report(checkpoint: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("stage", "missing"),
     [
-        ("measure_footprint", ["loading and memory", "batches", "offered load", "energy"]),
+        ("measure_footprint", ["loading and memory", "layers", "batches", "offered load", "energy"]),
         ("offer_loads", ["offered load", "energy"]),
     ],
 )

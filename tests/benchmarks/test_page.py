@@ -89,8 +89,8 @@ def test_every_key_of_the_json_is_described() -> None:
 def test_the_page_holds_every_picture_and_table_and_nothing_from_elsewhere() -> None:
     text = render_page(some_report())
     parsed = Page(text)
-    assert parsed.tags.count("svg") == 6
-    pictures = ("ratios", "realisation", "throughput", "offered", "specific-0", "mix-0")
+    assert parsed.tags.count("svg") == 7
+    pictures = ("ratios", "realisation", "throughput", "offered", "layers", "specific-0", "mix-0")
     for name in (f"plot-{picture}" for picture in pictures):
         assert name in parsed.ids
     assert len(parsed.ids) == len(set(parsed.ids))
@@ -198,8 +198,7 @@ def test_a_report_of_one_network_alone() -> None:
     # Nothing is compared with itself: no picture of that, no ratio, no word of rivals.
     page = Page(render_page(alone))
     assert [name for name in page.ids if name.startswith("plot-") and name.count("-") == 1] == [
-        "plot-throughput",
-        "plot-offered",
+        *("plot-throughput", "plot-offered", "plot-layers"),
     ]
     assert "no experts <here>" in page.text
     cost = sections(alone)[0]

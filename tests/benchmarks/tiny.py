@@ -17,6 +17,7 @@ from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.environment import Environment
 from gatedeploy.benchmarks.footprint import Footprint
 from gatedeploy.benchmarks.latency import Measurement, Ratio
+from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.graph.shares import SiteShare
@@ -142,6 +143,7 @@ def some_candidate(name: str, title: str, macs: int, latency: float) -> Candidat
         offered=offered,
         footprint=Footprint(12.0, 3.0, 5_000_000),
         energy=Energy(0.02, 20.0, 100) if name == "mtl" else None,
+        layers=[Layer(EVIL, macs - 7, 0.75 * latency, 0.1), Layer("head", 7, 0.25 * latency, 0.0)],
     )
 
 
