@@ -81,25 +81,24 @@ def render_json(report: Report) -> str:
 
 def render_markdown(report: Report) -> str:
     """The report as Markdown, without pictures."""
-    template = _environment(autoescape=False).get_template("report.md")
+    template = environment(autoescape=False).get_template("report.md")
     return template.render(report=report, tiles=tiles(report), sections=sections(report))
 
 
 def render_page(report: Report) -> str:
     """The report as one page of HTML."""
     css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    template = _environment(autoescape=True).get_template("report.html")
+    template = environment(autoescape=True).get_template("report.html")
     shown = {"tiles": tiles(report), "sections": sections(report), "pictures": list(_pictures(report))}
     return template.render(report=report, css=css, **shown)
 
 
-def _environment(autoescape: bool) -> Environment:
+def environment(autoescape: bool) -> Environment:
+    """What renders templates; with `autoescape` all that is put into them is text."""
     loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(
-        loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters.update(md=_markdown, oneline=_one_line)
-    return environment
+    made = Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True)
+    made.filters.update(md=_markdown, oneline=_one_line)
+    return made
 
 
 def _markdown(text: Any) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gatedeploy.artifact import ModelInfo, is_checkpoint, read_checkpoint, read_collapsed
+from gatedeploy.benchmarks.anatomy import anatomy_page
 from gatedeploy.benchmarks.sharing import sharing_table, sites_from_plain, write_sharing
-from gatedeploy.cli.screen import Json, count, print_json, say, table
-from gatedeploy.errors import located
+from gatedeploy.cli.screen import Json, count, note, print_json, say, table
+from gatedeploy.compiler import collapse
+from gatedeploy.errors import InputError, located
 from gatedeploy.exporters.reading import read_bundle
+from gatedeploy.files import check_writable, write_text
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.cost import Cost, cost
 from gatedeploy.graph.shares import SiteShare, site_shares
@@ -24,12 +27,22 @@ def inspect(
     picture: Annotated[
         Path | None, typer.Option(help="Draw how the tasks share, as an .svg or .png file.", show_default="none")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the collapsed network as a page: which branches live where, how wide, by which kernels. A "
+            "checkpoint is collapsed for that, as prune does.",
+            show_default="none",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what a file holds: tasks, costs, and how much each task shares at each site.
 
     Per site: how many channels each task keeps for itself, and its share in the mix that feeds the shared branch.
     """
+    if html is not None:
+        _draw(file, html)
     if file.is_dir():
         _bundle(file, json)
         return
@@ -52,6 +65,26 @@ def inspect(
         _show(file, info, counted, barriers, sites)
         if picture is not None:
             say(f"Wrote {picture}")
+
+
+def _draw(file: Path, page: Path) -> None:
+    if file.is_dir():
+        raise InputError(
+            f"{file}: a bundle holds ONNX, which does not tell what was laid out how; name the collapsed.safetensors "
+            "that it was made of"
+        )
+    check_writable(page)
+    if is_checkpoint(file):
+        read = read_checkpoint(file)
+        with located(str(file)):
+            thin = collapse(read.program)
+        assert thin.report is not None
+        program, info = thin.program, replace(read.info, report=asdict(thin.report))
+    else:
+        program, info = read_collapsed(file)
+    with located(str(file)):
+        write_text(page, anatomy_page(program, info, file.name))
+    note(f"Wrote {page}")
 
 
 def _document(

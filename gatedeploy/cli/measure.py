@@ -13,7 +13,7 @@ from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
 from gatedeploy.benchmarks.latency_sections import baseline_title
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.runners import RUNTIMES
-from gatedeploy.benchmarks.words import three_digits
+from gatedeploy.benchmarks.words import three_digits, told
 from gatedeploy.cli.screen import Json, count, note, note_bundled, print_json, say, table
 from gatedeploy.errors import CheckError
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
@@ -133,5 +133,5 @@ def _row(report: Report, candidate: CandidateReport) -> list[str]:
     return [
         *(candidate.title, count(candidate.cost.macs), *([macs] if report.compares else [])),
         three_digits(candidate.measurement.median_ms),
-        *([f"{candidate.ratio.value:.2f}"] if report.compares else []),
+        *([told(candidate.ratio)] if report.compares else []),
     ]

@@ -182,6 +182,20 @@ def test_inspect(folder: Path, file: str, capsys: pytest.CaptureFixture[str]) ->
     assert "kind" in output(capsys, "inspect", str(folder / file))
 
 
+@pytest.mark.parametrize("file", ["checkpoint.pt", "collapsed.safetensors"])
+def test_inspect_draws_a_page(folder: Path, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document(capsys, "inspect", str(folder / file), "--html", str(tmp_path / "network.html"))
+    page = (tmp_path / "network.html").read_text(encoding="utf-8")
+    assert page.count('<g class="box">') > 6
+    assert "channels of kind" in page
+
+
+def test_of_a_bundle_no_page_can_be_drawn(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(folder / "bundle"), "--html", str(tmp_path / "network.html")]) == 2
+    assert "a bundle holds ONNX, which does not tell what was laid out how; name the" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_inspect_draws(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "sharing.svg"
     assert f"Wrote {picture}" in output(capsys, "inspect", str(folder / "checkpoint.pt"), "--picture", str(picture))
