@@ -19,8 +19,10 @@ from gatedeploy.benchmarks.energy import measure_energy
 from gatedeploy.benchmarks.environment import cores, environment, load
 from gatedeploy.benchmarks.footprint import measure_footprint
 from gatedeploy.benchmarks.latency import Latency, Stopped, measure, request_of
+from gatedeploy.benchmarks.latency_sections import OURS
 from gatedeploy.benchmarks.layers import profile
 from gatedeploy.benchmarks.page import report_files, write_report
+from gatedeploy.benchmarks.predictions import Example, examples
 from gatedeploy.benchmarks.report import Against, Report, candidate_reports
 from gatedeploy.benchmarks.runners import RUNTIMES, Opened, open_candidate, open_file, picture
 from gatedeploy.benchmarks.scenarios import Effort, Runners, Scenarios, offer_loads, sweep_batches
@@ -46,6 +48,7 @@ class BenchOptions:
         runtime: what runs exported networks, of `RUNTIMES`.
         compiled: whether the gated network is measured in `torch.compile`, too.
         effort: how much to measure; decided by `quick` when None.
+        data: a recipe whose pictures are shown with what is predicted for them; the network's own when None.
         against: the `report.json` of an earlier benchmark, to tell what got slower.
     """
 
@@ -54,6 +57,7 @@ class BenchOptions:
     runtime: str = RUNTIMES[0]
     compiled: bool = False
     effort: Effort | None = None
+    data: str | None = None
     against: Path | None = None
 
     def check(self) -> None:
@@ -70,6 +74,7 @@ class BenchOptions:
         words += ["--threads", str(self.threads)] if self.threads != 1 else []
         words += ["--runtime", self.runtime] if self.runtime != RUNTIMES[0] else []
         words += ["--compile"] if self.compiled else []
+        words += ["--data", self.data] if self.data else []
         return words + (["--against", str(self.against)] if self.against else [])
 
 
@@ -111,6 +116,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="gatedeploy-bench-") as folder, ExitStack() as stack:
         measured = _Measured(options, command, subjects, candidates, notes, earlier, before)
         measured.open(Path(folder), stack, say)
+        measured.look(say)
         try:
             for _ in measured.stages(say):
                 report = measured.report()
@@ -135,12 +141,13 @@ class _Measured:
     command: str
     subjects: Sequence[Subject]
     candidates: Sequence[Candidate]
-    notes: Sequence[str]
+    notes: list[str]
     earlier: Earlier | None
     load_before: float | None
     opened: list[Opened] = field(default_factory=list)
     latency: Latency | None = None
     scenarios: Scenarios = field(default_factory=Scenarios)
+    examples: list[Example] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
 
     @property
@@ -159,6 +166,21 @@ class _Measured:
             say(f"exporting: {candidate.name}")
             how = folder, self.options.runtime, self.options.threads, stack
             self.opened.append(open_candidate(candidate, info, *how))
+
+    def look(self, say: Say) -> None:
+        """See what the first network of ours predicts, where there are pictures."""
+        ours = next((name for name, kind in ((each.name, each.kind) for each in self.candidates) if kind in OURS), None)
+        if ours is None:
+            return
+        say(f"predicting: {ours}")
+        (runner,) = next(ran.runners for ran in self.opened if ran.name == ours)
+        known = next((subject for subject in self.subjects if subject.info.recipe), self.subjects[0])
+        self.examples, reason = examples(
+            *(known.info.recipe, str(known.path), self.options.data, self.tasks, known.info.input),
+            lambda image: runner.infer({runner.inputs[0].name: image}),
+        )
+        if reason:
+            self.notes.append(f"There are no pictures of predictions: {reason}.")
 
     def stages(self, say: Say) -> Iterator[None]:
         """Measure part by part; what is there after each makes a report."""
@@ -251,6 +273,7 @@ class _Measured:
             warnings=tuple(latency.complaints),
             notes=tuple(self.notes),
             against=against,
+            examples=tuple(self.examples),
             missing=tuple(stage for stage in STAGES if stage not in self.done),
         )
 

@@ -7,6 +7,7 @@ scripts and everything from the net besides.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -97,13 +98,21 @@ def environment(autoescape: bool) -> Environment:
     """What renders templates; with `autoescape` all that is put into them is text."""
     loader = FileSystemLoader(TEMPLATES)
     made = Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True)
-    made.filters.update(md=_markdown, oneline=_one_line)
+    made.filters.update(md=_markdown, oneline=_one_line, image=_image)
     return made
 
 
 def _markdown(text: Any) -> str:
     """Text in which nothing is taken for Markdown or HTML, nor for the end of a table's cell."""
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", escape(_one_line(text), quote=False))
+
+
+def _image(shown: bytes | str, words: str) -> str | Markup:
+    """A PNG file as a picture of the page, words as they are."""
+    if isinstance(shown, str):
+        return shown
+    data = base64.b64encode(shown).decode("ascii")
+    return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(words, data)
 
 
 def _one_line(text: Any) -> str:

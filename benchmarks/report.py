@@ -34,6 +34,7 @@ from gatedeploy.benchmarks.footprint import Footprint
 from gatedeploy.benchmarks.latency import Latency, Measurement, Ratio
 from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import Offered
+from gatedeploy.benchmarks.predictions import Example
 from gatedeploy.benchmarks.runners import Opened
 from gatedeploy.benchmarks.scenarios import Scenarios
 from gatedeploy.graph.shares import SiteShare
@@ -156,7 +157,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Report:
-    """What a benchmark found; the fields are the JSON's keys."""
+    """What a benchmark found; the fields are the JSON's keys, but for `examples`, which only the page shows."""
 
     created: str
     command: str
@@ -173,6 +174,7 @@ class Report:
     notes: tuple[str, ...]
     missing: tuple[str, ...] = ()
     against: Against | None = None
+    examples: tuple[Example, ...] = ()
 
     @property
     def compares(self) -> bool:

@@ -83,6 +83,12 @@ def bench(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Measure the gated network in torch.compile, too: a minute more.")
     ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE", help="Whose pictures to show predictions for.", show_default="the network's own recipe"
+        ),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +110,7 @@ def bench(
     "to shared" is the ratio to the one shared encoder: with 1.50 it takes half as much again. Writes report.html,
     report.md and report.json.
     """
-    report = measure(paths, out, BenchOptions(quick, threads, runtime, compiled, against=against), say=note)
+    report = measure(paths, out, BenchOptions(quick, threads, runtime, compiled, data=data, against=against), say=note)
     if json:
         print_json(report.plain())
     else:

@@ -37,6 +37,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.images: list[str] = []
         self.text = ""
         self.feed(text)
 
@@ -44,6 +45,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         values = dict(attrs)
         self.ids += [values["id"] or ""] if "id" in values else []
+        self.images += [values["src"] or ""] if tag == "img" else []
         self.links += [values[key] or "" for key in ("href", "src", "xlink:href", "action") if key in values]
 
     def handle_data(self, data: str) -> None:
@@ -94,11 +96,13 @@ def test_the_page_holds_every_picture_and_table_and_nothing_from_elsewhere() -> 
     for name in (f"plot-{picture}" for picture in pictures):
         assert name in parsed.ids
     assert len(parsed.ids) == len(set(parsed.ids))
-    assert all(link.startswith("#") for link in parsed.links)
+    assert [link for link in parsed.links if not link.startswith("#")] == parsed.images
+    assert len(parsed.images) == 2
+    assert all(link.startswith("data:image/png;base64,") for link in parsed.images)
     assert "://" not in text
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    assert not {"script", "img", "iframe", "link", "object"} & set(parsed.tags)
+    assert not {"script", "iframe", "link", "object"} & set(parsed.tags)
     headings = ("Cost and latency", "MACs by operator", "Accuracy", "Sharing by site", "Parity", "Tasks", "Environment")
     for heading in (*headings, "1 MAC is one multiply-add", "gatedeploy bench 'a <b>.pt'", "Δ_MTL"):
         assert heading in parsed.text

@@ -19,6 +19,7 @@ from gatedeploy.benchmarks.footprint import Footprint
 from gatedeploy.benchmarks.latency import Measurement, Ratio
 from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import Offered
+from gatedeploy.benchmarks.predictions import Example, Shown, png
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.graph.shares import SiteShare
 from gatedeploy.runners.base import Array, Runner, TensorSpec
@@ -170,6 +171,7 @@ def some_report(warnings: tuple[str, ...] = (), site: str = EVIL) -> Report:
         environment=Environment("some <cpu>", 2, 1, "2600 MHz", "Linux", {"python": "3"}, 0.1, None),
         warnings=warnings,
         notes=("no experts <here>",),
+        examples=(Example(png(np.zeros((2, 2, 3))), (Shown(EVIL, png(np.ones((2, 2, 3))), f"is {EVIL}"),)),),
     )
 
 
