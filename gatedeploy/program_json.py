@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -195,6 +195,7 @@ class _Reader:
         args = [self._decode(arg) for arg in item["args"]]
         kwargs = {str(key): self._decode(value) for key, value in item.get("kwargs", {}).items()}
         _by_position(target, args, kwargs)
+        _check_settings(target, args, kwargs)
         return self.graph.create_node("call_function", target, tuple(args), kwargs, name=name)
 
     def _decode(self, item: Any) -> Any:
@@ -224,6 +225,20 @@ class _Reader:
                 raise ValueError("a key that is no text")
             return {key: self._decode(part) for key, part in value.items()}
         raise ValueError(f"an argument of unknown kind {kind!r}")
+
+
+SETTINGS = {"ScalarType": torch.dtype, "MemoryFormat": torch.memory_format, "Layout": torch.layout}
+"""Kinds of arguments for which operators take whole numbers, too; one that stands for nothing crashes them."""
+
+
+def _check_settings(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    arguments = getattr(getattr(target, "_schema", None), "arguments", ())
+    given = {**{argument.name: value for argument, value in zip(arguments, args, strict=False)}, **kwargs}
+    for argument in arguments:
+        value = given.get(argument.name)
+        for kind, expected in SETTINGS.items():
+            if kind in str(argument.real_type) and value is not None and not isinstance(value, expected):
+                raise InputError(f"its graph calls {target} with {argument.name} {value!r:.50}; expected a {kind}")
 
 
 def _encode(item: Any) -> Any:

@@ -157,6 +157,17 @@ def places(item: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, part in parts for place in places(part, (*path, key)))]
 
 
+@pytest.mark.parametrize("number", [-1, -3, 99, 6, True, {"node": "mix"}], ids=str)
+def test_a_kind_of_numbers_is_no_number(number: Any) -> None:
+    """PyTorch looks a number up where its kinds of numbers stand, and crashes where nothing stands there."""
+    plain = document()
+    softmax = next(node for node in plain["nodes"] if node["name"] == "softmax")
+    assert softmax["args"][2] == {"dtype": "float64"}
+    softmax["args"][2] = number
+    with pytest.raises(gd.InputError, match=r"its graph calls aten\.softmax\.int with dtype .*; expected a ScalarType"):
+        read(plain)
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_change_is_refused_or_read(data: st.DataObject) -> None:
