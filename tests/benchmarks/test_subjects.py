@@ -44,7 +44,7 @@ def test_a_training_folder_stands_for_its_checkpoints(training: Path) -> None:
 @pytest.mark.slow
 def test_trained_rivals_are_taken_where_they_exist(training: Path) -> None:
     found, notes = assemble(read_subjects([training]))
-    assert [each.name for each in found] == ["stl", "mtl", "gated", "collapsed"]
+    assert [each.name for each in found] == ["stl", "mtl", "gated", "naive", "collapsed"]
     assert notes == [
         "There is no mixture of experts to compare with: the file names no recipe, so its backbone is not known."
     ]
@@ -60,7 +60,7 @@ def test_trained_rivals_are_taken_where_they_exist(training: Path) -> None:
 def test_trained_rivals_are_completed_by_made_ones(training: Path) -> None:
     trained = training / "single" / "task1" / "checkpoint.pt"
     found, _ = assemble(read_subjects([training / "checkpoint.pt", trained]))
-    assert [each.name for each in found] == ["stl", "mtl", "gated", "collapsed"]
+    assert [each.name for each in found] == ["stl", "mtl", "gated", "naive", "collapsed"]
     picture = torch.randn(1, 3, 8, 8)
     program = read_subjects([trained])[0].program
     assert program is not None
@@ -88,7 +88,7 @@ def test_a_collapsed_file_and_its_checkpoint_are_one_candidate(training: Path, t
     other.gate(other.sites[0], "task0").choose([True] * 4)
     gd.save(gd.collapse(other, example_input=EXAMPLE), tmp_path / "other.safetensors")
     one, _ = assemble(read_subjects([training / "checkpoint.pt", tmp_path / "thin.safetensors"]), experts=False)
-    assert [each.name for each in one] == ["stl", "mtl", "gated", "collapsed"]
+    assert [each.name for each in one] == ["stl", "mtl", "gated", "naive", "collapsed"]
     two, notes = assemble(read_subjects([tmp_path / "thin.safetensors", tmp_path / "other.safetensors"]))
     assert [each.name for each in two] == ["collapsed thin.safetensors", "collapsed other.safetensors"]
     assert notes[0].startswith(
