@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -122,9 +125,26 @@ def diagnose() -> Diagnosis:
     )
 
 
+_LEVEL = "SUBMITIT_LOG_LEVEL"
+
+
+@contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """Importing submitit sets logging up, which closes all handlers of this process, and absl's their streams, too."""
+    level = os.environ.get(_LEVEL)
+    os.environ[_LEVEL] = "NOCONFIG"
+    try:
+        yield
+    finally:
+        del os.environ[_LEVEL]
+        if level is not None:
+            os.environ[_LEVEL] = level
+
+
 def _library(name: str) -> Library:
     try:
-        module = importlib.import_module(name)
+        with logging_left_alone():
+            module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
             return Library(name, None)

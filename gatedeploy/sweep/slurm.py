@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatedeploy.doctor import logging_left_alone
 from gatedeploy.errors import InputError, MissingExtraError, first_line
 from gatedeploy.training.recipe_file import parse_yaml
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:  # submitit is optional
 
 SHARED = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
 """Parameters that submitit knows for every cluster; others are Slurm's own."""
-
-_LEVEL = "SUBMITIT_LOG_LEVEL"
 
 HOURS = 24
 """How long a worker may run unless `--slurm-set timeout_min=…` says otherwise; submitit's own default is 5 minutes."""
@@ -42,7 +39,7 @@ def read_settings(asked: Sequence[str]) -> dict[str, Any]:
 def check_slurm() -> None:
     """Raise `InputError` where no job can be submitted: submitit is not installed, or there is no Slurm."""
     try:
-        with _logging_left_alone():
+        with logging_left_alone():
             import submitit
     except ModuleNotFoundError as error:
         if error.name != "submitit":
@@ -68,7 +65,7 @@ def submit(
     Raises:
         InputError: a parameter is wrong, or the jobs are refused.
     """
-    with _logging_left_alone():
+    with logging_left_alone():
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
     executor = submitit.AutoExecutor(folder, cluster=cluster)
@@ -84,16 +81,3 @@ def submit(
     except (OSError, FailedJobError, FailedSubmissionError) as error:
         raise InputError(f"--slurm: the jobs were not taken: {first_line(error)}") from error
     return jobs
-
-
-@contextmanager
-def _logging_left_alone() -> Iterator[None]:
-    """Importing submitit sets logging up, which closes all handlers of this process, and absl's their streams, too."""
-    level = os.environ.get(_LEVEL)
-    os.environ[_LEVEL] = "NOCONFIG"
-    try:
-        yield
-    finally:
-        del os.environ[_LEVEL]
-        if level is not None:
-            os.environ[_LEVEL] = level
