@@ -8,7 +8,7 @@ as many threads.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,8 @@ from gatedeploy.errors import InputError, located
 FORMAT, VERSION = "gatedeploy.report", 2
 LEAST = 0.05
 """A smaller change is none: the same code measured twice differs by as much."""
+
+NOTHING = "nothing that was measured in the earlier report was measured again"
 
 Verdict = Literal["slower", "faster", "as before", "too noisy to tell"]
 
@@ -85,6 +87,23 @@ def read_earlier(path: Path) -> Earlier:
             raise InputError(f"is damaged ({type(error).__name__}: {error}); measure it again") from None
 
 
+def check_comparable(earlier: Earlier, baseline: str, names: Sequence[str]) -> None:
+    """Raise `InputError` unless ratios refer to the same baseline, and something is measured both times.
+
+    Args:
+        earlier: what was.
+        baseline: the candidate that all are compared with now.
+        names: what is measured now.
+    """
+    then = earlier.latency
+    if then.baseline != baseline:
+        raise InputError(
+            f"the earlier report compares with {then.baseline}, this one with {baseline}; measure the same files"
+        )
+    if not any(then.has(name) for name in names):
+        raise InputError(NOTHING)
+
+
 def changes(earlier: Earlier, now: Latency, where: tuple[str, int, str]) -> tuple[Change, ...]:
     """What became of each candidate that both have.
 
@@ -96,11 +115,8 @@ def changes(earlier: Earlier, now: Latency, where: tuple[str, int, str]) -> tupl
     Raises:
         InputError: ratios refer to different baselines, or nothing was measured both times.
     """
+    check_comparable(earlier, now.baseline, [each.candidate for each in now.measurements])
     then = earlier.latency
-    if then.baseline != now.baseline:
-        raise InputError(
-            f"the earlier report compares with {then.baseline}, this one with {now.baseline}; measure the same files"
-        )
     found = []
     for each in now.measurements:
         name = each.candidate
@@ -114,7 +130,7 @@ def changes(earlier: Earlier, now: Latency, where: tuple[str, int, str]) -> tupl
             pair = then.ratio(name), now.ratio(name)
         found.append(Change(name, *pair, _verdict(*pair)))
     if not found:
-        raise InputError("nothing that was measured in the earlier report was measured again")
+        raise InputError(NOTHING)
     return tuple(found)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks import scenarios
 from gatedeploy.benchmarks.accuracy import accuracies
-from gatedeploy.benchmarks.against import Earlier, changes, read_earlier
+from gatedeploy.benchmarks.against import Earlier, changes, check_comparable, read_earlier
 from gatedeploy.benchmarks.candidates import Candidate, assemble
 from gatedeploy.benchmarks.energy import measure_energy
 from gatedeploy.benchmarks.environment import cores, environment, load
@@ -31,6 +31,7 @@ from gatedeploy.benchmarks.subjects import Subject, read_subjects
 from gatedeploy.errors import InputError, check_known, located
 from gatedeploy.files import check_writable
 from gatedeploy.graph.shares import SiteShare, site_shares
+from gatedeploy.runners.base import Array, Runner
 from gatedeploy.specs import Task
 
 SEED = 0
@@ -115,6 +116,8 @@ def bench(
     before = load()
     with tempfile.TemporaryDirectory(prefix="gatedeploy-bench-") as folder, ExitStack() as stack:
         measured = _Measured(options, command, subjects, candidates, notes, earlier, before)
+        if earlier is not None:  # else it would be told after minutes
+            check_comparable(earlier, measured.baseline, [candidate.name for candidate in candidates])
         measured.open(Path(folder), stack, say)
         measured.look(say)
         try:
@@ -128,9 +131,6 @@ def bench(
             raise
     say(f"wrote {', '.join(str(file) for file in report_files(out).values())}")
     return report
-
-
-STAGES = ("single requests", "loading and memory", "layers", "batches", "offered load", "energy")
 
 
 @dataclass
@@ -169,7 +169,7 @@ class _Measured:
 
     def look(self, say: Say) -> None:
         """See what the first network of ours predicts, where there are pictures."""
-        ours = next((name for name, kind in ((each.name, each.kind) for each in self.candidates) if kind in OURS), None)
+        ours = next((each.name for each in self.candidates if each.kind in OURS), None)
         if ours is None:
             return
         say(f"predicting: {ours}")
@@ -182,69 +182,82 @@ class _Measured:
         if reason:
             self.notes.append(f"There are no pictures of predictions: {reason}.")
 
+    @property
+    def baseline(self) -> str:
+        """The candidate that all are compared with."""
+        names = [candidate.name for candidate in self.candidates]
+        return BASELINE if BASELINE in names else names[0]
+
+    @property
+    def image(self) -> Array:
+        return picture(self.subjects[0].info.input)
+
+    @property
+    def effort(self) -> Effort:
+        return self.options.effort or (scenarios.QUICK if self.options.quick else scenarios.FULL)
+
+    @property
+    def exported(self) -> list[Opened]:
+        """All but what PyTorch runs itself."""
+        return [ran for ran in self.opened if ran.files]
+
     def stages(self, say: Say) -> Iterator[None]:
         """Measure part by part; what is there after each makes a report."""
-        options, image = self.options, picture(self.subjects[0].info.input)
-        effort = options.effort or (scenarios.QUICK if options.quick else scenarios.FULL)
-        runners: Runners = {ran.name: ran.runners for ran in self.opened}
-        exported = [ran for ran in self.opened if ran.files]
-        baseline = BASELINE if BASELINE in runners else next(iter(runners))
+        for name, stage in STAGES.items():
+            stage(self, say)
+            self.done.append(name)
+            yield
 
-        say(f"measuring single requests for about {effort.single.seconds:.0f} s, in turns: {', '.join(runners)}")
+    def single(self, say: Say) -> None:
+        runners: Runners = {ran.name: ran.runners for ran in self.opened}
+        plan = self.effort.single
+        say(f"measuring single requests for about {plan.seconds:.0f} s, in turns: {', '.join(runners)}")
         try:
-            self.latency = latency = measure(runners, image, baseline, effort.single, seed=SEED)
+            self.latency = measure(runners, self.image, self.baseline, plan, seed=SEED)
         except Stopped as stop:
             self.latency = stop.latency
             raise
-        self.done.append(STAGES[0])
-        yield
 
+    def footprints(self, say: Say) -> None:
         say("measuring loading and memory, each in a process of its own")
-        for ran in exported:
-            found = measure_footprint(ran.files, options.runtime, options.threads, image)
-            self.scenarios = replace(self.scenarios, footprints={**self.scenarios.footprints, ran.name: found})
-        self.done.append(STAGES[1])
-        yield
+        how = self.options.runtime, self.options.threads, self.image
+        for ran in self.exported:
+            self.scenarios.footprints[ran.name] = measure_footprint(ran.files, *how)
 
-        for ran in exported if options.runtime == "onnxruntime" else ():
+    def layers(self, say: Say) -> None:
+        for ran in self.exported if self.options.runtime == "onnxruntime" else ():
             if len(ran.files) == 1:
-                layers = profile(ran.files[0], image, options.threads)
-                self.scenarios = replace(self.scenarios, layers={**self.scenarios.layers, ran.name: layers})
-        self.done.append(STAGES[2])
-        yield
+                self.scenarios.layers[ran.name] = profile(ran.files[0], self.image, self.options.threads)
 
-        say(f"measuring batches of {', '.join(map(str, effort.batches))}")
+    def batches(self, say: Say) -> None:
+        say(f"measuring batches of {', '.join(map(str, self.effort.batches))}")
+        how = self.options.runtime, self.options.threads
 
         def open_at(size: int, stack: ExitStack) -> Runners:
-            return {
-                ran.name: [
-                    stack.enter_context(
-                        open_file(file, options.runtime, options.threads, size if ran.any_batch else 1, ran.name)
-                    )
-                    for file in ran.files
+            found: dict[str, list[Runner]] = {}
+            for ran in self.exported:
+                taken = size if ran.any_batch else 1
+                found[ran.name] = [
+                    stack.enter_context(open_file(file, *how, batch=taken, name=ran.name)) for file in ran.files
                 ]
-                for ran in exported
-            }
+            return found
 
-        for size, each in sweep_batches(open_at, image, baseline, effort, SEED):
-            self.scenarios = replace(self.scenarios, batches={**self.scenarios.batches, size: each})
-        self.done.append(STAGES[3])
-        yield
+        for size, each in sweep_batches(open_at, self.image, self.baseline, self.effort, SEED):
+            self.scenarios.batches[size] = each
 
+    def offered(self, say: Say) -> None:
         say("measuring requests that come at random")
-        capacity = 1e3 / latency.of(baseline).median_ms
-        among = {ran.name: ran.runners for ran in exported}
-        for name, offered in offer_loads(among, image, capacity, effort, SEED):
-            self.scenarios = replace(self.scenarios, offered={**self.scenarios.offered, name: offered})
-        self.done.append(STAGES[4])
-        yield
+        assert self.latency is not None
+        capacity = 1e3 / self.latency.of(self.baseline).median_ms
+        among = {ran.name: ran.runners for ran in self.exported}
+        for name, each in offer_loads(among, self.image, capacity, self.effort, SEED):
+            self.scenarios.offered[name] = each
 
-        for name, each_runners in runners.items():
-            energy = measure_energy(request_of(each_runners, image), effort.energy_seconds)
-            if energy is not None:
-                self.scenarios = replace(self.scenarios, energy={**self.scenarios.energy, name: energy})
-        self.done.append(STAGES[5])
-        yield
+    def energy(self, say: Say) -> None:
+        for ran in self.opened:
+            used = measure_energy(request_of(ran.runners, self.image), self.effort.energy_seconds)
+            if used is not None:
+                self.scenarios.energy[ran.name] = used
 
     def report(self) -> Report:
         """What there is so far."""
@@ -276,6 +289,17 @@ class _Measured:
             examples=tuple(self.examples),
             missing=tuple(stage for stage in STAGES if stage not in self.done),
         )
+
+
+STAGES: Mapping[str, Callable[[_Measured, Say], None]] = {
+    "single requests": _Measured.single,
+    "loading and memory": _Measured.footprints,
+    "layers": _Measured.layers,
+    "batches": _Measured.batches,
+    "offered load": _Measured.offered,
+    "energy": _Measured.energy,
+}
+"""What is measured, part by part."""
 
 
 def _sharing(subjects: Sequence[Subject]) -> dict[str, list[SiteShare]]:

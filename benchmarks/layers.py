@@ -46,8 +46,9 @@ MOVING = tuple("ReorderInput ReorderOutput Concat Slice Gather Transpose Reshape
 
 def shares(layers: Sequence[Layer]) -> list[tuple[float, float]]:
     """Of each layer, its share in [0, 1] of all time and of all multiply-adds."""
-    times, macs = ([float(getattr(each, name)) for each in layers] for name in ("milliseconds", "macs"))
-    return [(time / max(sum(times), 1e-9), count / max(sum(macs), 1)) for time, count in zip(times, macs, strict=True)]
+    time = max(sum(each.milliseconds for each in layers), 1e-9)
+    macs = max(sum(each.macs for each in layers), 1)
+    return [(each.milliseconds / time, each.macs / macs) for each in layers]
 
 
 def profile(file: Path, image: Array, threads: int) -> list[Layer]:

@@ -29,10 +29,6 @@ from gatedeploy.specs import InputSpec
 
 SEED = 0
 RUNTIMES = ("onnxruntime", "openvino")
-ONE_THREAD: dict[str, Callable[[Path], Runner]] = {
-    runtime: partial(lambda runtime, file: open_file(file, runtime, threads=1), runtime) for runtime in RUNTIMES
-}
-"""By runtime, what opens an ONNX file to answer one picture at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +117,12 @@ def open_file(file: Path, runtime: str, threads: int, batch: int = 1, name: str 
     if runtime == "openvino":
         return OpenVinoRunner(file, threads=threads, batch=batch, name=name or runtime)
     return OnnxRuntimeRunner(file, threads=threads, name=name or runtime)
+
+
+ONE_THREAD: dict[str, Callable[[Path], Runner]] = {
+    runtime: partial(open_file, runtime=runtime, threads=1) for runtime in RUNTIMES
+}
+"""By runtime, what opens an ONNX file to answer one picture at a time."""
 
 
 def picture(input: InputSpec) -> Array:

@@ -70,9 +70,9 @@ FULL = Effort(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scenarios:
-    """What was measured beside single requests; what was not is empty.
+    """What was measured beside single requests; what was not, or not yet, is empty.
 
     Args:
         batches: by batch size.
@@ -82,11 +82,11 @@ class Scenarios:
         layers: by candidate, where its time and multiply-adds go; empty but in ONNX Runtime.
     """
 
-    batches: Mapping[int, Latency] = field(default_factory=dict)
-    offered: Mapping[str, Sequence[Offered]] = field(default_factory=dict)
-    footprints: Mapping[str, Footprint] = field(default_factory=dict)
-    energy: Mapping[str, Energy] = field(default_factory=dict)
-    layers: Mapping[str, Sequence[Layer]] = field(default_factory=dict)
+    batches: dict[int, Latency] = field(default_factory=dict)
+    offered: dict[str, Sequence[Offered]] = field(default_factory=dict)
+    footprints: dict[str, Footprint] = field(default_factory=dict)
+    energy: dict[str, Energy] = field(default_factory=dict)
+    layers: dict[str, Sequence[Layer]] = field(default_factory=dict)
 
 
 def sweep_batches(

@@ -14,14 +14,14 @@ from gatedeploy.benchmarks.bench import BenchOptions, bench
 from gatedeploy.benchmarks.candidates import mixture_candidates
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
 from gatedeploy.benchmarks.latency import Plan, measure
-from gatedeploy.benchmarks.page import TEMPLATES
+from gatedeploy.benchmarks.page import TEMPLATES, render_json
 from gatedeploy.benchmarks.rivals import mixture_of_recipe
 from gatedeploy.benchmarks.runners import open_candidate, picture
 from gatedeploy.benchmarks.scenarios import Effort
 from gatedeploy.exporters import export
 from gatedeploy.graph.cost import cost
 from gatedeploy.training.recipe_file import load_recipe
-from tests.benchmarks.tiny import BACKBONE_MACS, EXAMPLE, HEAD_MACS, RECIPE_INFO, save_gated
+from tests.benchmarks.tiny import BACKBONE_MACS, EXAMPLE, HEAD_MACS, RECIPE_INFO, save_gated, some_report
 
 SCHEMA = json.loads((TEMPLATES / "report.schema.json").read_text(encoding="utf-8"))
 PLAN = Plan(seconds=0, min_rounds=3, max_rounds=3, block_ms=1, warm_up_ms=1)
@@ -95,6 +95,15 @@ def test_stopped_in_the_middle_it_leaves_what_was_measured(
     assert plain["missing"] == missing
     assert plain["candidates"]["collapsed"]["latency"]["median_ms"] > 0
     assert "This report is not complete" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_an_earlier_report_of_others_is_refused_before_anything_is_exported(collapsed: Path, tmp_path: Path) -> None:
+    (tmp_path / "earlier.json").write_text(render_json(some_report()))  # beside uniform MTL, which is not here
+    said: list[str] = []
+    with pytest.raises(gd.InputError, match="compares with mtl, this one with collapsed"):
+        bench([collapsed], tmp_path / "report", BenchOptions(against=tmp_path / "earlier.json"), say=said.append)
+    assert not any(line.startswith("exporting") for line in said)
+    assert not (tmp_path / "report").exists()
 
 
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
