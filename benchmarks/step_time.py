@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import json
 import random
 import time
@@ -231,6 +232,8 @@ def main() -> None:
             for tasks in TASKS:
                 more = rows(name, trunk, batch, tasks, device, compiles=asked.compile)
                 found += more
+                torch.compiler.reset()  # which else keeps the compiled networks in memory
+                gc.collect()
                 if not asked.json:
                     print(page(more), flush=True)
     where = asdict(environment(1, before))

@@ -46,6 +46,10 @@ from gatedeploy.training.workers import workers
 WORTH_IT = 50
 """For how many steps gates have to stand still so that what lost is left out: to find out takes as long as a few."""
 
+MOST_LIVE = 0.5
+"""With more of the branches' multiply-adds than this share a step of what is live may take longer than one of all: its
+kernels are narrow (`python -m gatedeploy.benchmarks.step_time`, p = 0.5)."""
+
 LOOK_EVERY = 20
 """Steps between two looks at the losses. Each look waits for the device, so not every step takes one."""
 
@@ -142,6 +146,9 @@ class _Trainer:
         share, reason = None, "another process found that they have to"
         try:
             share = train_live(network, images, self.compiled)
+            if share > MOST_LIVE:
+                reason = f"{share:.0%} of their multiply-adds are live, too many to gain by it"
+                share = None
         except NotLiveError as error:
             reason = str(error)
         if self.workers.agree(share is not None, self.fabric.device):

@@ -174,6 +174,15 @@ def test_a_training_leaves_out_what_lost(runs: Any) -> None:
         torch.testing.assert_close(live[name], whole[name], rtol=1e-3, atol=1e-4)
 
 
+def test_what_is_mostly_live_is_trained_whole(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = runs(1000, "whole")
+    monkeypatch.setattr(loop, "MOST_LIVE", 0)
+    kept, said = runs(1, "kept")
+    assert "all branches go on being trained, since " in said
+    assert "% of their multiply-adds are live, too many to gain by it" in said
+    assert all(torch.equal(kept[name], whole[name]) for name in whole)
+
+
 def test_it_is_woven_as_before_once_the_training_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "WORTH_IT", 1)
     run = gated_run(tmp_path, recipe(epochs=2, gates={"freeze_at": 0.5}), backbone=without_dropout)
