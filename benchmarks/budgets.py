@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from gatedeploy.artifact import read_checkpoint
-from gatedeploy.benchmarks.methods import Entry, train_seed
+from gatedeploy.benchmarks.methods import SMALL, Entry, train_seed
 from gatedeploy.benchmarks.words import markdown, spread
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
@@ -157,7 +157,7 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.report:
         for seed in asked.seeds:
-            train_seed(SOURCE, seed, ENTRIES, asked.overrides, asked.out / str(seed))
+            train_seed(SOURCE, seed, ENTRIES, (*SMALL[SOURCE], *asked.overrides), asked.out / str(seed))
     print(report(asked.seeds, asked.out))
 
 

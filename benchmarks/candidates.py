@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from gatedeploy.artifact import ModelInfo
+from gatedeploy.benchmarks.accuracy import SINGLE
 from gatedeploy.benchmarks.costs import NetworkCost, count, total
 from gatedeploy.benchmarks.naive import lower_naively
 from gatedeploy.benchmarks.rivals import PlainRivals, mixture_of_recipe, rivals_of_gates, rivals_of_recipe
@@ -43,6 +45,7 @@ class Candidate:
         file: the ONNX file of a bundle, which has no networks.
         collapse: what the collapse did, as `CollapseReport` in JSON types; empty for what was not collapsed.
         flipped_gates: how many choices of gates were flipped after it was trained.
+        measured: the label of the file that tells what it reached; "" for random weights, and where no file does.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Candidate:
     file: Path | None = None
     collapse: Mapping[str, Any] = field(default_factory=dict)
     flipped_gates: int = 0
+    measured: str = ""
 
 
 def assemble(
@@ -76,8 +80,9 @@ def assemble(
     if gated:
         program = _program(gated[0])
         trained = gated_candidate(program)
-        naive = Collapsed(lower_naively(program)).to(program.dtype)
-        found += [trained, candidate("naive", [naive], program.input), *([_compiled(trained)] if compiled else [])]
+        naive = candidate("naive", [Collapsed(lower_naively(program)).to(program.dtype)], program.input)
+        same = [trained, naive, *([_compiled(trained)] if compiled else [])]
+        found += [replace(each, measured=_measured(gated[0])) for each in same]
         notes += _other_backbones(gated)
     found += _plain(subjects, notes)
     if experts:
@@ -142,7 +147,8 @@ def _own(subject: Subject) -> list[Candidate]:
         said = subject.bundle.manifest.costs
         name = f"bundle {subject.label}"
         cost, flipped = NetworkCost(said.macs, said.params), subject.info.flipped_gates
-        return [Candidate(name, "bundle", cost, file=subject.bundle.model, flipped_gates=flipped)]
+        file, measured = subject.bundle.model, _measured(subject)
+        return [Candidate(name, "bundle", cost, file=file, flipped_gates=flipped, measured=measured)]
     if subject.form not in ("gated", "collapsed", *METHODS):
         raise InputError(f"{subject.path}: a network of form {subject.form!r}; expected one that gatedeploy wrote")
     program = _program(subject)
@@ -153,15 +159,25 @@ def _own(subject: Subject) -> list[Candidate]:
         report = asdict(thin.report) if thin.report else {}
     cost = count(thin, program.input)
     name, flipped = f"collapsed {subject.label}", subject.info.flipped_gates
-    return [Candidate(name, "collapsed", cost, (thin,), collapse=report, flipped_gates=flipped)]
+    return [Candidate(name, "collapsed", cost, (thin,), None, report, flipped, _measured(subject))]
+
+
+def _measured(subject: Subject) -> str:
+    return subject.label if subject.info.metrics else ""
 
 
 def _different(found: Sequence[Candidate]) -> list[Candidate]:
-    """Without collapsed networks that stand there already: a file, and the checkpoint that it was made of."""
+    """Without collapsed networks that stand there already: a file, and the checkpoint that it was made of.
+
+    Which of the two has the figures does not matter.
+    """
     kept: list[Candidate] = []
     for each in found:
-        if not any(_equal(each, other) for other in kept):
+        equal = next((number for number, other in enumerate(kept) if _equal(each, other)), None)
+        if equal is None:
             kept.append(each)
+        else:
+            kept[equal] = replace(kept[equal], measured=kept[equal].measured or each.measured)
     return kept
 
 
@@ -187,9 +203,13 @@ def _plain(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
     networks = {task: _collapsed(subject) for task, subject in single.items()}
     if made:
         networks = {**made.single, **networks}
-    found = [candidate("mtl", [encoder], input)] if encoder else []
+    found = []
+    if encoder:
+        measured = _measured(shared) if shared else ""
+        found.append(replace(candidate("mtl", [encoder], input), measured=measured))
     if set(networks) == set(tasks):
-        found.append(candidate("stl", [networks[task] for task in tasks], input))
+        measured = SINGLE if set(single) == set(tasks) else ""
+        found.append(replace(candidate("stl", [networks[task] for task in tasks], input), measured=measured))
     return found
 
 
@@ -218,21 +238,28 @@ def _mixture(subjects: Sequence[Subject], notes: list[str]) -> list[Candidate]:
     first = next((subject for subject in known_first if subject.form != "single"), None)
     if first is None:
         return []
-    mixture, reason = _tried(lambda: trained_mixture(first) if first.form == MOE else mixture_of_recipe(first.info))
+    mixture, reason = _tried(
+        lambda: trained_mixture(first.info, first.path) if first.form == MOE else mixture_of_recipe(first.info)
+    )
     if mixture is None:
         notes.append(f"There is no mixture of experts to compare with: {reason}.")
         return []
-    return mixture_candidates(mixture, first.info.input)
+    measured = _measured(first) if first.form == MOE else ""
+    return [replace(each, measured=measured) for each in mixture_candidates(mixture, first.info.input)]
 
 
-def trained_mixture(subject: Subject) -> MoENetwork:
+def trained_mixture(info: ModelInfo, file: Path) -> MoENetwork:
     """The mixture of experts that a checkpoint holds.
+
+    Args:
+        info: what the file says of its network.
+        file: the checkpoint.
 
     Raises:
         InputError: its backbone is not known, or it is damaged.
     """
-    mixture = mixture_of_recipe(subject.info)
-    load_network(mixture, read_snapshot(subject.path).network, subject.path)
+    mixture = mixture_of_recipe(info)
+    load_network(mixture, read_snapshot(file).network, file)
     return mixture
 
 

@@ -38,6 +38,15 @@ class Environment:
     load_before: float | None
     load_after: float | None
 
+    @property
+    def told(self) -> str:
+        """All of it in one sentence."""
+        versions = ", ".join(f"{library} {version}" for library, version in self.versions.items())
+        return (
+            f"Machine: {self.cpu}, {self.cores} cores, threads: {self.threads}, {self.system}; load {self.load_before} "
+            f"before and {self.load_after} after; {versions}."
+        )
+
 
 def environment(threads: int, load_before: float | None) -> Environment:
     """Describe this machine after a measurement.

@@ -109,19 +109,19 @@ ENTRIES: tuple[Entry, ...] = (
 ON_USGRA = ("mtl", "gated-0.2", "l-smtl")
 
 
-def recipe_of(source: str, entry: Entry | None, seed: int, overrides: Sequence[str]) -> Recipe:
-    """The small recipe of an entry; of the single-task networks where it is None."""
-    changes = [*SMALL.get(source, ()), *overrides, f"train.seed={seed}", "train.rivals=false"]
-    recipe = load_recipe(source, [*changes, *(entry.changes if entry else ())])
+def recipe_of(source: str, entry: Entry | None, seed: int, changes: Sequence[str]) -> Recipe:
+    """The recipe of an entry; of the single-task networks where it is None. All share `changes`, `key=value`."""
+    shared = [*changes, f"train.seed={seed}", "train.rivals=false"]
+    recipe = load_recipe(source, [*shared, *(entry.changes if entry else ())])
     if entry is not None and entry.from_scratch:
         whole = recipe.train.rival_epochs
         recipe = replace(recipe, train=replace(recipe.train, single_epochs=0, epochs=whole))
     return recipe
 
 
-def train_seed(source: str, seed: int, entries: Sequence[Entry], overrides: Sequence[str], out: Path) -> None:
+def train_seed(source: str, seed: int, entries: Sequence[Entry], changes: Sequence[str], out: Path) -> None:
     """Train with one seed what has not been trained yet, here or where figures were brought from."""
-    base, parts = build_parts(recipe_of(source, None, seed, overrides), source)
+    base, parts = build_parts(recipe_of(source, None, seed, changes), source)
     tasks = base.chosen_tasks(parts.data.tasks)
     road = Road(base, parts, out, Journal(), resume=True)
     elsewhere = {name for name in kept_figures(out) if not any((out / name).rglob(FILE))}
@@ -130,7 +130,7 @@ def train_seed(source: str, seed: int, entries: Sequence[Entry], overrides: Sequ
     for entry in entries:
         if entry.name in elsewhere:
             continue
-        recipe, own = build_parts(recipe_of(source, entry, seed, overrides), source)
+        recipe, own = build_parts(recipe_of(source, entry, seed, changes), source)
         train_entry(recipe, replace(own, data=parts.data), tasks, road, out / entry.name)
 
 
@@ -144,7 +144,7 @@ def train_entry(recipe: Recipe, parts: Parts, tasks: tuple[Task, ...], road: Roa
 
 def report(source: str, seeds: Sequence[int], entries: Sequence[Entry], overrides: Sequence[str], out: Path) -> str:
     """Measure what is done with every seed, write `table.md`, and return what is in it."""
-    recipe, parts = build_parts(recipe_of(source, None, seeds[0], overrides), source)
+    recipe, parts = build_parts(recipe_of(source, None, seeds[0], [*SMALL.get(source, ()), *overrides]), source)
     info = ModelInfo(recipe.chosen_tasks(parts.data.tasks), parts.data.input)
     folders = [out / str(seed) for seed in seeds]
     read = [read_lines(folder, [entry.name for entry in entries], info.tasks) for folder in folders]
@@ -177,8 +177,9 @@ def main() -> None:
     entries = [entry for entry in ENTRIES if entry.name in names]
     out = asked.out or Path("methods") / Path(asked.recipe).stem
     if not asked.report:
+        changes = (*SMALL.get(asked.recipe, ()), *asked.overrides)
         for seed in asked.seeds:
-            train_seed(asked.recipe, seed, entries, asked.overrides, out / str(seed))
+            train_seed(asked.recipe, seed, entries, changes, out / str(seed))
     print(report(asked.recipe, asked.seeds, entries, asked.overrides, out))
 
 

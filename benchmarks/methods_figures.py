@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gatedeploy.artifact import Checkpoint, read_checkpoint
-from gatedeploy.benchmarks.candidates import Candidate, candidate
+from gatedeploy.artifact import read_checkpoint
+from gatedeploy.benchmarks.candidates import Candidate, candidate, mixture_candidates, trained_mixture
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.compiler import collapse
 from gatedeploy.errors import InputError, first_line
 from gatedeploy.files import write_text
+from gatedeploy.models.moe import MOE
 from gatedeploy.specs import Task
 from gatedeploy.training.metrics import Metrics
 from gatedeploy.training.snapshots import FILE
@@ -32,7 +33,8 @@ class Line:
 
     Args:
         metrics: by task and metric.
-        candidate: its collapsed network, or all single-task networks; without networks where only figures were kept.
+        candidate: its collapsed network, all single-task networks, or the passes of a mixture of experts; without
+            networks where only figures were kept.
     """
 
     metrics: Metrics
@@ -80,12 +82,12 @@ def _read(name: str, files: Sequence[Path]) -> Line:
     """From finished checkpoints: one of all tasks, or one for each."""
     read = [read_checkpoint(file) for file in files]
     metrics = {task: figures for each in read for task, figures in each.info.metrics.items()}
-    return Line(metrics, _collapsed(name, read))
-
-
-def _collapsed(name: str, checkpoints: Sequence[Checkpoint]) -> Candidate:
-    thin = [collapse(each.program) for each in checkpoints]
-    return replace(candidate("collapsed", thin, checkpoints[0].info.input), name=name)
+    info = read[0].info
+    if info.form == MOE:
+        passes, _ = mixture_candidates(trained_mixture(info, files[0]), info.input)
+        return Line(metrics, replace(passes, name=name))
+    thin = [collapse(each.program) for each in read]
+    return Line(metrics, replace(candidate("collapsed", thin, info.input), name=name))
 
 
 def _to_plain(line: Line) -> Mapping[str, Any]:

@@ -133,7 +133,6 @@ def _facts(single: Found, recipe: Recipe, where: Environment, latency: Latency |
     train, backbone, data = recipe.train, recipe.model.backbone, recipe.data
     options = "".join(f", {name} {value}" for name, value in backbone.options.items())
     sizes = ", ".join(f"{name} {value}" for name, value in data.options.items() if isinstance(value, int))
-    versions = ", ".join(f"{library} {version}" for library, version in where.versions.items())
     seeds = len(single.metrics)
     facts = [
         f"{data.name} ({sizes}); backbone {backbone.name}{options}; "
@@ -145,7 +144,6 @@ def _facts(single: Found, recipe: Recipe, where: Environment, latency: Latency |
         "over tasks, of all lines.",
         "MACs, parameters and latency are of what is deployed, the collapsed network; latency of one seed's, "
         "over that of uniform MTL, in ONNX Runtime at batch 1 (95 % bootstrap interval).",
-        f"Machine: {where.cpu}, {where.cores} cores, threads: {where.threads}, {where.system}; load "
-        f"{where.load_before} before and {where.load_after} after; {versions}.",
+        where.told,
     ]
     return facts + (list(latency.complaints) if latency else [])

@@ -27,7 +27,8 @@ from torch import Tensor
 
 from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.assembly import build_parts
-from gatedeploy.benchmarks.bench import BenchOptions, bench
+from gatedeploy.benchmarks.bench import bench
+from gatedeploy.benchmarks.bench_options import BenchOptions
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.scenarios import FULL, Effort
 from gatedeploy.benchmarks.sharing import specific_share

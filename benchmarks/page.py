@@ -21,8 +21,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gatedeploy.benchmarks.latency_sections import LONGEST, OURS, profiled
+from gatedeploy.benchmarks.accuracy import SINGLE
+from gatedeploy.benchmarks.latency_sections import LONGEST, OURS, baseline_title, profiled
 from gatedeploy.benchmarks.layers import Layer, shares
+from gatedeploy.benchmarks.pareto import Place, accuracy_against
 from gatedeploy.benchmarks.plots import Point, Series, growth, inline_svg, latency_against_macs, ratio_bars, share_bars
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.sections import sections, tiles
@@ -139,6 +141,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
             _realisations(report),
             latency_against_macs(points, baseline.title),
         )
+    yield from _accuracies(report)
     for name, title, text, x, y, read in GROWTHS:
         found = [(each, read(each)) for each in report.candidates]
         lines = [Series(each.title, each.kind in OURS, grown) for each, grown in found if len(grown) > 1]
@@ -169,6 +172,27 @@ def _pictures(report: Report) -> Iterator[Picture]:
             if sites:
                 figure = sharing_figure(sites, [panel])
                 yield _picture(f"plot-{name}-{number}", f"{panel.capitalize()}{where}", text, figure)
+
+
+def _accuracies(report: Report) -> Iterator[Picture]:
+    """Δ_MTL against multiply-adds and against milliseconds, where both are known of several candidates."""
+    gains = {row.name: row.compared.delta_mtl for row in report.accuracy if row.compared}
+    gains = {**gains, SINGLE: 0.0}
+    known = [(each, gain) for each in report.candidates if (gain := gains.get(each.measured)) is not None]
+    if len(known) < 2:
+        return
+    beside = f"MACs, × {baseline_title(report)}"
+    in_macs = [(each, gain, each.macs_ratio) for each, gain in known if each.macs_ratio is not None]
+    in_time = [(each, gain, each.measurement.median_ms) for each, gain in known]
+    paper = [Place(each.name, "published", each.macs_ratio, each.delta_mtl) for each in report.published]
+    hollow = f"Hollow: what InterroGate's {report.published[0].source} tells of the same set-up." if paper else ""
+    for name, title, axis, found, more, told in (
+        ("macs", "Accuracy against MACs", beside, in_macs, paper, hollow),
+        ("ms", "Accuracy against milliseconds", "milliseconds, the median request", in_time, [], ""),
+    ):
+        text = f"Up and to the left is better; single-task networks lie at a gain, Δ_MTL, of 0. {told}".rstrip()
+        places = [Place(each.title, "ours" if each.kind in OURS else "rival", cost, gain) for each, gain, cost in found]
+        yield _picture(f"plot-accuracy-{name}", title, text, accuracy_against({axis: [*places, *more]}))
 
 
 def _longest(layers: Sequence[Layer]) -> list[tuple[str, float, float]]:

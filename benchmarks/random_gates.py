@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from gatedeploy.gating.network import GatedNetwork, gate
 from gatedeploy.models.registry import build_backbone, build_head
@@ -40,13 +41,19 @@ def random_gates(
     As after training, no two branches have equal weights.
     """
     torch.manual_seed(seed)
+    backbone, asked, heads = parts(trunk, tasks)
+    example = torch.zeros(1, 3, *trunk.size)
+    network = gate(backbone, asked, example_input=example, heads=heads, tie=tie, group=group)
+    return as_if_trained(network, specific)
+
+
+def parts(trunk: Trunk, tasks: int) -> tuple[nn.Module, list[Task], dict[str, nn.Module]]:
+    """The backbone, so many tasks, and their heads by name, with fresh random weights."""
     backbone = build_backbone(trunk.backbone, **trunk.options)
     kind: TaskKind = "classification" if trunk.head == "linear" else "segmentation"
     asked = [Task(f"task{number}", kind, CLASSES) for number in range(tasks)]
     heads = {task.name: build_head(trunk.head, backbone.out_channels, task, trunk.size) for task in asked}
-    example = torch.zeros(1, 3, *trunk.size)
-    network = gate(backbone, asked, example_input=example, heads=heads, tie=tie, group=group)
-    return as_if_trained(network, specific)
+    return backbone, asked, heads
 
 
 @torch.no_grad()

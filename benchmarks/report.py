@@ -10,6 +10,8 @@ The JSON's keys are stable; `version` grows when one of them changes its meaning
     candidates           by name, see `CandidateReport`
     sharing              by label: the gate sites, see `gatedeploy.graph.shares.SiteShare`
     accuracy             by label: metrics, delta_mtl, delta_i, eta
+    reductions           by bundle of reduced precision what that costs, see `gatedeploy.benchmarks.reduced.Reduced`
+    published            what a paper reached in the same set-up, see `gatedeploy.benchmarks.published.Published`
     latency              runtime, threads, rounds, seed, batch
     environment          see `Environment`
     warnings             what makes the latencies doubtful; empty when all was quiet
@@ -35,6 +37,8 @@ from gatedeploy.benchmarks.latency import Latency, Measurement, Ratio
 from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.predictions import Example
+from gatedeploy.benchmarks.published import Published
+from gatedeploy.benchmarks.reduced import Reduced
 from gatedeploy.benchmarks.runners import Opened
 from gatedeploy.benchmarks.scenarios import Scenarios
 from gatedeploy.graph.shares import SiteShare
@@ -64,6 +68,7 @@ class CandidateReport:
         collapse_parity: per task, how far the collapsed network is from the gated one in float64, by the same measure;
             empty for what was not collapsed.
         flipped_gates: how many choices of gates were flipped after it was trained; the gated one's are flipped, too.
+        measured: the label in `accuracy` of what it reached; "" where nobody measured it.
         batches: its times by pictures in a request, where that was measured.
         offered: what became of requests that came at random, from the least that was offered; likewise.
         footprint: what it takes to have it ready; likewise.
@@ -84,6 +89,7 @@ class CandidateReport:
     onnx_parity: dict[str, float]
     collapse_parity: dict[str, float]
     flipped_gates: int
+    measured: str
     batches: Mapping[int, Measurement] = field(default_factory=dict)
     offered: Sequence[Offered] = ()
     footprint: Footprint | None = None
@@ -123,7 +129,7 @@ class CandidateReport:
             "layers": [asdict(each) for each in self.layers],
             "realisation": self.realisation,
             "parity": {"onnx": self.onnx_parity, "collapse": self.collapse_parity},
-            "flipped_gates": self.flipped_gates,
+            **{"flipped_gates": self.flipped_gates, "measured": self.measured or None},
         }
 
 
@@ -168,6 +174,8 @@ class Report:
     candidates: tuple[CandidateReport, ...]
     sharing: dict[str, list[SiteShare]]
     accuracy: tuple[Accuracy, ...]
+    reductions: tuple[Reduced, ...]
+    published: tuple[Published, ...]
     latency: dict[str, Any]
     environment: Environment
     warnings: tuple[str, ...]
@@ -192,6 +200,8 @@ class Report:
             "candidates": {candidate.name: candidate.plain() for candidate in self.candidates},
             "sharing": {label: [asdict(site) for site in sites] for label, sites in self.sharing.items()},
             "accuracy": {row.name: _reached(row) for row in self.accuracy},
+            "reductions": {each.label: each.plain() for each in self.reductions},
+            "published": [asdict(each) for each in self.published],
             "latency": self.latency,
             "environment": asdict(self.environment),
             **{"warnings": list(self.warnings), "notes": list(self.notes), "missing": list(self.missing)},
@@ -231,6 +241,7 @@ def candidate_reports(
                 ran.parity,
                 _collapse_parity(candidate),
                 candidate.flipped_gates,
+                candidate.measured,
                 {size: each.of(ran.name) for size, each in scenarios.batches.items() if each.has(ran.name)},
                 scenarios.offered.get(ran.name, ()),
                 scenarios.footprints.get(ran.name),

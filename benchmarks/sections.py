@@ -21,7 +21,7 @@ from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.sharing import Table, sharing_table
 from gatedeploy.benchmarks.words import NBSP, figure, lower, times, times_told
 from gatedeploy.training.comparing import Comparison
-from gatedeploy.training.metrics import METRICS
+from gatedeploy.training.metrics import METRICS, headline
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def sections(report: Report) -> list[Section]:
         readiness(report),
         operators(report),
         _accuracy(report),
+        _precision(report),
         *_sharing(report),
         _parity(report),
         _tasks(report),
@@ -106,6 +107,21 @@ def _beside(found: Comparison | None) -> tuple[str, ...]:
         return ("", "", "")
     delta_mtl, delta_i, eta = found.percents
     return figure(delta_mtl, "+.2f"), figure(delta_i, "+.2f"), figure(eta, ".0f")
+
+
+def _precision(report: Report) -> Section:
+    kinds = {task.name: headline(task) for task in report.tasks if task.kind}
+    rows = []
+    for each in report.reductions:
+        said = each.reduction
+        for task, metric in kinds.items():
+            before, now = (figure(of.get(task, {}).get(metric.name)) for of in (said.float32, said.reduced))
+            lost = figure(said.lost.get(task), "+.2f")
+            names = each.label, each.precision, said.calibration or "–", f"{task} {metric.name} {metric.arrow}"
+            rows.append((*names, before, now, lost, str(said.layers), str(len(said.kept))))
+    text = "Judged where the bundle was written, on pictures of its recipe. Kept: layers left in float32."
+    columns = ("", "precision", "calibration", "", "float32", "reduced", f"lost,{NBSP}%", "layers reduced", "kept")
+    return Section("Precision", text, Table(columns, tuple(rows)))
 
 
 def _sharing(report: Report) -> Iterator[Section]:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from gatedeploy.assembly import build_parts
-from gatedeploy.benchmarks.bench import BenchOptions, bench
+from gatedeploy.benchmarks.bench import bench
+from gatedeploy.benchmarks.bench_options import BenchOptions
 from gatedeploy.cli.export import export
 from gatedeploy.cli.inspect import inspect
 from gatedeploy.cli.measure import show_report

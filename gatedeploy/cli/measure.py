@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from gatedeploy.benchmarks.bench import BASELINE, BenchOptions
 from gatedeploy.benchmarks.bench import bench as measure
+from gatedeploy.benchmarks.bench_options import BenchOptions
 from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
 from gatedeploy.benchmarks.latency_sections import baseline_title
+from gatedeploy.benchmarks.measured import BASELINE
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.runners import RUNTIMES
 from gatedeploy.benchmarks.words import three_digits, told

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from gatedeploy.benchmarks.pareto import front
 from gatedeploy.cli.screen import Json, note, note_bundled, print_json, say, table
 from gatedeploy.errors import CheckError, InputError
 from gatedeploy.sweep.pages import command_line
 from gatedeploy.sweep.pages import table as rows_of
 from gatedeploy.sweep.plan import make_plan
-from gatedeploy.sweep.records import Found, front
+from gatedeploy.sweep.records import Found
 from gatedeploy.sweep.slurm import check_slurm, read_settings, submit
 from gatedeploy.sweep.study import open_study
 from gatedeploy.sweep.work import work

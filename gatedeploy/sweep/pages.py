@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatedeploy.benchmarks.pareto import front
 from gatedeploy.benchmarks.plots import write_picture
 from gatedeploy.benchmarks.words import human, markdown, spread
 from gatedeploy.files import write_text
@@ -15,7 +16,7 @@ from gatedeploy.specs import Task
 from gatedeploy.sweep.grid import TARGET, shown
 from gatedeploy.sweep.pictures import pareto, targets
 from gatedeploy.sweep.plan import Plan
-from gatedeploy.sweep.records import Found, Measured, figures, front
+from gatedeploy.sweep.records import Found, Measured, figures
 from gatedeploy.training.metrics import headline
 
 GAINS = {"delta_mtl": "Δ_MTL, %", "delta_i": "Δ_I, %", "eta": "η̂, %"}

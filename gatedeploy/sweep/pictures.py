@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gatedeploy.benchmarks.pareto import front
 from gatedeploy.benchmarks.plots import COLOURS, WIDTH, apart, bare, canvas, label, short, style
 from gatedeploy.sweep.grid import TARGET, shown
-from gatedeploy.sweep.records import Found, Line, Measured, figures, front
+from gatedeploy.sweep.records import Found, Line, Measured, figures
 
 if TYPE_CHECKING:  # where something is drawn, matplotlib is imported: it takes long
     from matplotlib.figure import Figure

@@ -140,12 +140,3 @@ def _compared(found: Found, number: int) -> Callable[[int, Measured], float | No
         return None if compared is None else compared.percents[number]
 
     return gain
-
-
-def front(places: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which of some places (cost, gain) no other beats: none is as cheap and as good and in one of both better."""
-
-    def beaten(cost: float, gain: float) -> bool:
-        return any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in places)
-
-    return [not beaten(*place) for place in places]

@@ -10,7 +10,8 @@ import pytest
 from jsonschema import validate
 
 import gatedeploy as gd
-from gatedeploy.benchmarks.bench import BenchOptions, bench
+from gatedeploy.benchmarks.bench import bench
+from gatedeploy.benchmarks.bench_options import BenchOptions
 from gatedeploy.benchmarks.candidates import mixture_candidates
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
 from gatedeploy.benchmarks.latency import Plan, measure
@@ -85,7 +86,7 @@ def test_stopped_in_the_middle_it_leaves_what_was_measured(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"gatedeploy.benchmarks.bench.{stage}", stop)
+    monkeypatch.setattr(f"gatedeploy.benchmarks.measured.{stage}", stop)
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         bench([collapsed], tmp_path / "report", BenchOptions(effort=EFFORT), say=said.append)
@@ -125,7 +126,7 @@ def test_it_measures_in_openvino(collapsed: Path, tmp_path: Path) -> None:
 def test_more_threads_than_cores_are_refused(
     checkpoint: Path, tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatedeploy.benchmarks.bench.cores", lambda: 2)
+    monkeypatch.setattr("gatedeploy.benchmarks.bench_options.cores", lambda: 2)
     message = f"threads: {threads} for one request; expected 1 to 2, the cores this process may use"
     with pytest.raises(gd.InputError, match=message):
         bench([checkpoint], tmp_path / "report", BenchOptions(threads=threads))
@@ -147,7 +148,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(tmp_path
 def test_a_bundle_and_a_collapsed_file_are_measured_as_they_are(
     collapsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatedeploy.benchmarks.bench.cores", lambda: 2)
+    monkeypatch.setattr("gatedeploy.benchmarks.bench_options.cores", lambda: 2)
     export(collapsed, tmp_path / "bundle")
     report = bench([collapsed, tmp_path / "bundle"], tmp_path / "report", BenchOptions(threads=2, effort=EFFORT))
     assert [each.name for each in report.candidates] == ["collapsed", "bundle"]

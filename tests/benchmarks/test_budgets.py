@@ -7,7 +7,7 @@ import pytest
 
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.benchmarks.budgets import BUDGETS, ENTRIES, HINGE_WEIGHT, TASKS, Reached, at, page, report
-from gatedeploy.benchmarks.methods import Entry, recipe_of, train_seed
+from gatedeploy.benchmarks.methods import SMALL, Entry, recipe_of, train_seed
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -50,7 +50,7 @@ def test_budgets_stand_beside_what_penalties_reach_at_equal_multiply_adds() -> N
 
 def test_each_is_trained_as_it_says() -> None:
     for entry in ENTRIES:
-        recipe = recipe_of("scenes", entry, 1, ())
+        recipe = recipe_of("scenes", entry, 1, SMALL["scenes"])
         if entry.title == "budget":
             assert recipe.budget is not None
             assert (recipe.budget.macs, recipe.sparsity.weight) == (float(entry.name.partition("-")[2]), 0)
@@ -69,7 +69,7 @@ def test_each_is_trained_as_it_says() -> None:
 def test_what_is_done_is_told(tmp_path: Path) -> None:
     budget = next(entry for entry in ENTRIES if entry.name == f"budget-{BUDGETS[-1]:g}")
     hinge = Entry("hinge-0.48", "hinge", ("tasks={depth: {sparsity_target: 0.48}, normals: {}}",))
-    train_seed("scenes", 0, [budget, hinge], TINY, tmp_path / "0")
+    train_seed("scenes", 0, [budget, hinge], (*SMALL["scenes"], *TINY), tmp_path / "0")
     tasks = read_checkpoint(tmp_path / "0" / hinge.name / "checkpoint.pt").info.tasks
     assert [task.sparsity_target for task in tasks] == [0.48, 0], "trained with other targets than its own"
     text = report([0], tmp_path)

@@ -10,7 +10,7 @@ from gatedeploy.benchmarks import methods_table
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.latency import Plan
-from gatedeploy.benchmarks.methods import ENTRIES, recipe_of, report, train_seed
+from gatedeploy.benchmarks.methods import ENTRIES, SMALL, recipe_of, report, train_seed
 from gatedeploy.benchmarks.methods_figures import kept_figures
 from gatedeploy.benchmarks.methods_table import Found, table
 from gatedeploy.errors import InputError
@@ -26,6 +26,7 @@ TINY = (
     *("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8"),
     *("tasks={depth: {}, normals: {}}",),
 )
+SHORT = (*SMALL["scenes"], *TINY)
 
 
 def found(title: str, accuracies: list[float], rmses: list[float], macs: list[int]) -> Found:
@@ -59,7 +60,7 @@ def test_every_method_and_every_way_of_balancing_is_among_them() -> None:
     sections = [hints(section)["name"].__args__[0] for section in AnyBalance.__args__]
     assert set(sections) - {"sum"} <= balances
     for entry in ENTRIES:
-        recipe = recipe_of("scenes", entry, 1, ())
+        recipe = recipe_of("scenes", entry, 1, SMALL["scenes"])
         assert recipe.train.seed == 1
         assert recipe.train.single_epochs + recipe.train.epochs == 9  # all are trained for as long
 
@@ -68,7 +69,7 @@ def test_every_method_and_every_way_of_balancing_is_among_them() -> None:
 def test_what_is_done_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods_table, "PLAN", Plan(0.2, 3, 4, 1, 1))
     entries = [entry for entry in ENTRIES if entry.name in ("mtl", "l-smtl")]
-    train_seed("scenes", 0, entries, TINY, tmp_path / "0")
+    train_seed("scenes", 0, entries, SHORT, tmp_path / "0")
     text = report("scenes", [0], [*entries, ENTRIES[1]], TINY, tmp_path)
     rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
     assert rows[2:] == ["| single-task networks", "| uniform MTL", "| L-SMTL"]
@@ -79,13 +80,13 @@ def test_what_is_done_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.Monke
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "0").mkdir(parents=True)
     shutil.copy(tmp_path / "0" / "figures.json", elsewhere / "0")
-    train_seed("scenes", 0, entries, TINY, elsewhere / "0")
+    train_seed("scenes", 0, entries, SHORT, elsewhere / "0")
     assert [file.name for file in (elsewhere / "0").iterdir()] == ["figures.json"]
     again = report("scenes", [0], entries, TINY, elsewhere)
     without_latency = [row.rsplit(" | ", 1)[0] for row in text.splitlines() if row.startswith("| ")]
     assert [row.rsplit(" | ", 1)[0] for row in again.splitlines() if row.startswith("| ")] == without_latency
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("checkpoint.pt")}
-    train_seed("scenes", 0, entries, TINY, tmp_path / "0")
+    train_seed("scenes", 0, entries, SHORT, tmp_path / "0")
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("gated/checkpoint.pt")}.items() <= before.items()
 
 

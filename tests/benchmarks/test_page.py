@@ -24,7 +24,7 @@ from tests.benchmarks.tiny import EVIL, some_candidate, some_report
 
 KEYS = {
     *("format", "version", "created", "command", "paths", "tasks", "input", "baseline", "candidates", "sharing"),
-    *("accuracy", "latency", "environment", "warnings", "notes", "missing", "against"),
+    *("accuracy", "reductions", "published", "latency", "environment", "warnings", "notes", "missing", "against"),
 }
 SCHEMA = json.loads((page.TEMPLATES / "report.schema.json").read_text(encoding="utf-8"))
 
@@ -91,8 +91,9 @@ def test_every_key_of_the_json_is_described() -> None:
 def test_the_page_holds_every_picture_and_table_and_nothing_from_elsewhere() -> None:
     text = render_page(some_report())
     parsed = Page(text)
-    assert parsed.tags.count("svg") == 7
-    pictures = ("ratios", "realisation", "throughput", "offered", "layers", "specific-0", "mix-0")
+    assert parsed.tags.count("svg") == 9
+    costs = ("ratios", "realisation", "accuracy-macs", "accuracy-ms")
+    pictures = (*costs, "throughput", "offered", "layers", "specific-0", "mix-0")
     for name in (f"plot-{picture}" for picture in pictures):
         assert name in parsed.ids
     assert len(parsed.ids) == len(set(parsed.ids))
@@ -103,10 +104,35 @@ def test_the_page_holds_every_picture_and_table_and_nothing_from_elsewhere() -> 
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
     assert not {"script", "iframe", "link", "object"} & set(parsed.tags)
-    headings = ("Cost and latency", "MACs by operator", "Accuracy", "Sharing by site", "Parity", "Tasks", "Environment")
-    for heading in (*headings, "1 MAC is one multiply-add", "gatedeploy bench 'a <b>.pt'", "Δ_MTL"):
+    headings = ("Cost and latency", "MACs by operator", "Accuracy", "Precision", "Sharing by site", "Parity", "Tasks")
+    for heading in (*headings, "Environment", "1 MAC is one multiply-add", "gatedeploy bench 'a <b>.pt'", "Δ_MTL"):
         assert heading in parsed.text
     assert all(f"#{identifier}" in text for identifier in ("plot-",))
+
+
+def test_accuracy_stands_against_cost_where_both_are_known() -> None:
+    report = some_report()
+    text = render_page(report)
+    by_macs, by_ms = (
+        re.findall(rf'<svg id="plot-accuracy-{name}".*?</svg>', text, re.DOTALL)[0] for name in ("macs", "ms")
+    )
+    assert "InterroGate &lt;1&gt;" in by_macs
+    assert "what InterroGate's table 5 tells of the same set-up" in Page(text).text
+    assert "InterroGate" not in by_ms  # a paper's milliseconds are another machine's
+    assert "2 single-task networks" in by_macs
+    assert "2 single-task networks" in by_ms
+    assert "One shared encoder" not in by_ms  # nobody measured what it reaches
+    alone = replace(report, candidates=tuple(replace(each, measured="") for each in report.candidates))
+    assert "plot-accuracy" not in render_page(alone)
+
+
+def test_what_reduced_precision_costs_is_told() -> None:
+    report = some_report()
+    row = next(line for line in render_markdown(report).splitlines() if "min-max" in line)
+    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+    assert cells[1:] == ["int8", "min-max", "depth rmse ↓", "0.4", "0.5", "+25.00", "7", "1"]
+    (plain,) = json.loads(render_json(report))["reductions"].values()
+    assert plain["reduced"] == {"depth": {"rmse": 0.5}, "kind": {}}
 
 
 def test_references_inside_pictures_lead_somewhere() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from gatedeploy.benchmarks.latency import Measurement, Ratio
 from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.predictions import Example, Shown, png
+from gatedeploy.benchmarks.published import Published
+from gatedeploy.benchmarks.reduced import Reduced
 from gatedeploy.benchmarks.report import CandidateReport, Report
+from gatedeploy.exporters.manifest import Reduction
 from gatedeploy.graph.shares import SiteShare
 from gatedeploy.runners.base import Array, Runner, TensorSpec
 from gatedeploy.training.comparing import Comparison
@@ -140,12 +144,20 @@ def some_candidate(name: str, title: str, macs: int, latency: float) -> Candidat
         {"depth": 1e-6},
         {"depth": 1e-12} if name == "collapsed" else {},
         flipped_gates=0,
+        measured={"stl": "single-task networks", "collapsed": f"{EVIL}.pt"}.get(name, ""),
         batches={8: Measurement(name, eight, eight)} if name != "stl" else {},
         offered=offered,
         footprint=Footprint(12.0, 3.0, 5_000_000),
         energy=Energy(0.02, 20.0, 100) if name == "mtl" else None,
         layers=[Layer(EVIL, macs - 7, 0.75 * latency, 0.1), Layer("head", 7, 0.25 * latency, 0.0)],
     )
+
+
+def some_reduction() -> Reduction:
+    """From an RMSE of 0.4 to one of 0.5, and a class that was never seen."""
+    before, now = ({"depth": {"rmse": rmse}, "kind": {"accuracy": math.nan}} for rmse in (0.4, 0.5))
+    judged, lost, error = (8, 16), {"depth": 25.0}, {"depth": {"max": 0.1}}
+    return Reduction("min-max", *judged, "scenes", before, now, lost, 1.0, 7, (EVIL,), {}, "onnxruntime 1", error)
 
 
 def some_report(warnings: tuple[str, ...] = (), site: str = EVIL) -> Report:
@@ -167,6 +179,8 @@ def some_report(warnings: tuple[str, ...] = (), site: str = EVIL) -> Report:
             Accuracy("single-task networks", {"depth": {"rmse": 0.5}, "kind": {"accuracy": 0.8}}, None),
             Accuracy(f"{EVIL}.pt", {"depth": {"rmse": 0.4}, "kind": {"accuracy": 0.9}}, Comparison(16.25, 0.1625, 100)),
         ),
+        reductions=(Reduced(f"{EVIL}/int8", "int8", some_reduction()),),
+        published=(Published("InterroGate <1>", 2.0, 1.2, "table 5"), Published("uniform MTL", -4.0, 1.0, "table 5")),
         latency={"runtime": "onnxruntime", "threads": 1, "batch": 1, "seed": 0, "rounds": 2},
         environment=Environment("some <cpu>", 2, 1, "2600 MHz", "Linux", {"python": "3"}, 0.1, None),
         warnings=warnings,

@@ -10,7 +10,6 @@ import torch
 
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.benchmarks.candidates import trained_mixture
-from gatedeploy.benchmarks.subjects import read_subjects
 from gatedeploy.cli.app import run
 from gatedeploy.program import evaluate, flat_predictions
 
@@ -69,7 +68,7 @@ def test_a_mixture_of_experts_is_trained_and_measured(tmp_path: Path, capsys: py
     trained = read_checkpoint(out / "checkpoint.pt")
     image = torch.rand(1, 3, 16, 16)
     expected = flat_predictions(evaluate(trained.program, image.double()))
-    mixture = trained_mixture(read_subjects([out])[0])
+    mixture = trained_mixture(trained.info, out / "checkpoint.pt")
     for task, prediction in mixture.request(together=True).double()(image.double()).items():
         torch.testing.assert_close(prediction, expected[task])
 

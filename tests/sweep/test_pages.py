@@ -16,7 +16,7 @@ from PIL import Image
 from gatedeploy.benchmarks.plots import COLOURS, write_picture
 from gatedeploy.sweep.pages import table, trials_csv
 from gatedeploy.sweep.pictures import pareto, targets
-from gatedeploy.sweep.records import Found, Trial, front
+from gatedeploy.sweep.records import Found, Trial
 from tests.sweep.made_up import KEY, TASKS, found, measured, trial
 
 FAILED = Trial(4, "fail", {KEY: 2}, 0, error="epoch 1: a weight is no number")
@@ -25,12 +25,6 @@ FAILED = Trial(4, "fail", {KEY: 2}, 0, error="epoch 1: a weight is no number")
 def drawn(figure: Figure) -> list[Any]:
     """What is on a picture, whose parts matplotlib describes too narrowly to look at them."""
     return list(figure.axes)
-
-
-def test_the_front() -> None:
-    assert front([(1, 0.0), (2, 5.0), (3, 4.0), (3, 6.0), (4, 6.0)]) == [True, True, False, True, False]
-    assert front([(1, 1.0), (1, 1.0)]) == [True, True]
-    assert front([]) == []
 
 
 def test_the_table_of_points() -> None:

@@ -1,0 +1,51 @@
+"""How a benchmark is asked to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatedeploy.benchmarks.environment import cores
+from gatedeploy.benchmarks.runners import RUNTIMES
+from gatedeploy.benchmarks.scenarios import Effort
+from gatedeploy.errors import InputError, check_known
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How networks are measured.
+
+    Args:
+        quick: measure latencies for seconds rather than minutes.
+        threads: how many threads compute one request.
+        runtime: what runs exported networks, of `RUNTIMES`.
+        compiled: whether the gated network is measured in `torch.compile`, too.
+        effort: how much to measure; decided by `quick` when None.
+        data: a recipe whose pictures are shown with what is predicted for them; the network's own when None.
+        against: the `report.json` of an earlier benchmark, to tell what got slower.
+    """
+
+    quick: bool = False
+    threads: int = 1
+    runtime: str = RUNTIMES[0]
+    compiled: bool = False
+    effort: Effort | None = None
+    data: str | None = None
+    against: Path | None = None
+
+    def check(self) -> None:
+        """Raise `InputError` for what cannot be measured."""
+        check_known("the runtime", self.runtime, RUNTIMES)
+        if not 1 <= self.threads <= cores():
+            expected = f"expected 1 to {cores()}, the cores this process may use"
+            raise InputError(f"threads: {self.threads} for one request; {expected}")
+
+    @property
+    def words(self) -> list[str]:
+        """As they are typed."""
+        words = ["--quick"] if self.quick else []
+        words += ["--threads", str(self.threads)] if self.threads != 1 else []
+        words += ["--runtime", self.runtime] if self.runtime != RUNTIMES[0] else []
+        words += ["--compile"] if self.compiled else []
+        words += ["--data", self.data] if self.data else []
+        return words + (["--against", str(self.against)] if self.against else [])

@@ -1,0 +1,179 @@
+"""The page of `gatedeploy.benchmarks.tradeoff`: accuracy and cost of every way, and what equal accuracy costs."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gatedeploy.artifact import ModelInfo
+from gatedeploy.benchmarks.candidates import Candidate
+from gatedeploy.benchmarks.environment import environment, load
+from gatedeploy.benchmarks.latency import Latency, Plan, Ratio, measure
+from gatedeploy.benchmarks.pareto import Place, accuracy_against
+from gatedeploy.benchmarks.plots import write_picture
+from gatedeploy.benchmarks.runners import open_candidate, picture
+from gatedeploy.benchmarks.words import human, markdown, ms, spread
+from gatedeploy.files import write_text
+from gatedeploy.specs import Task
+from gatedeploy.training.comparing import compare
+from gatedeploy.training.metrics import Metrics, headline
+from gatedeploy.training.recipe import Recipe
+
+PLAN = Plan(seconds=180, min_rounds=15, max_rounds=80, block_ms=20, warm_up_ms=200)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to answer all tasks, trained with each seed; the first of a page is what all are compared with.
+
+    Args:
+        title: what it is called.
+        ours: whether it is a gated network, collapsed.
+        metrics: per seed, what it reached by task and metric.
+        candidates: per seed, what is deployed; without networks where only figures were kept.
+    """
+
+    title: str
+    ours: bool
+    metrics: tuple[Metrics, ...]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def macs(self) -> float:
+        """Multiply-adds of what is deployed, the mean over seeds."""
+        return statistics.fmean(each.cost.macs for each in self.candidates)
+
+    def named(self) -> dict[str, Candidate]:
+        """What is timed, by name: each seed's of ours; of a rival one, for a seed does not change what it costs."""
+        known = {f"{self.title}, seed {number}": each for number, each in enumerate(self.candidates) if each.networks}
+        return known if self.ours else dict(list(known.items())[:1])
+
+
+@dataclass(frozen=True)
+class Times:
+    """What was timed, in turns in one process."""
+
+    latency: Latency
+
+    def median_ms(self, way: Way) -> float:
+        """The median request, the mean over seeds."""
+        return statistics.fmean(self.latency.of(name).median_ms for name in way.named())
+
+    def ratio(self, way: Way, other: Way) -> Ratio:
+        """How long one way takes over another: within a round, the mean over seeds; then the median over rounds."""
+        (beside,) = other.named()
+        each = [self.latency.ratios(name, beside) for name in way.named()]
+        return self.latency.sure(np.mean(each, axis=0))
+
+
+def tradeoff_page(ways: Sequence[Way], info: ModelInfo, recipe: Recipe, command: str, out: Path) -> str:
+    """Measure latencies, write `tradeoff.md` and `tradeoff.svg`, and return what is in the former.
+
+    Args:
+        ways: the first is what all are compared with.
+        info: the tasks and the picture.
+        recipe: what they were trained by, but for the width.
+        command: what to type to train and measure again.
+        out: the folder.
+    """
+    before = load()
+    times = _time(ways, info)
+    where = environment(1, before)
+    deltas = {way.title: _deltas(way, ways[0], info.tasks) for way in ways}
+    train, backbone = recipe.train, recipe.model.backbone
+    sizes = ", ".join(f"{name} {value}" for name, value in recipe.data.options.items() if isinstance(value, int))
+    facts = [
+        f"{recipe.data.name} ({sizes}), {backbone.name}; seeds: {len(ways[0].metrics)}, mean ± standard deviation, "
+        f"figures of the last epoch on the validation split. All are trained for {train.rival_epochs} epochs, gated "
+        f"networks for {train.epochs} of them, from single-task networks of {train.single_epochs}.",
+        f"Δ_MTL is over “{ways[0].title}” of the same seed. MACs and latency are of what is deployed, collapsed "
+        "networks laid out for ONNX Runtime; latency at batch 1 on one thread, in turns in one process, with its 95 % "
+        "bootstrap interval, of ours the mean over the seeds' networks.",
+        where.told,
+        *(times.latency.complaints if times else ()),
+    ]
+    told = "".join(f"* {fact}\n" for fact in facts)
+    equal = f"### At equal accuracy\n\n{equal_accuracy(ways, deltas, times)}\n" if times else ""
+    text = f"`{command}`\n\n{costs(ways, deltas, info.tasks, times)}\n{equal}{told}"
+    write_picture(accuracy_against(_panels(ways, deltas, times)), out / "tradeoff.svg")
+    write_text(out / "tradeoff.md", text)
+    return text
+
+
+def costs(ways: Sequence[Way], deltas: dict[str, list[float]], tasks: Sequence[Task], times: Times | None) -> str:
+    """Markdown: what every way reaches and costs."""
+    first = ways[0]
+    heads = [f"{task.name}, {headline(task).name} {headline(task).arrow}" for task in tasks]
+    rows = [["", *heads, "Δ_MTL, %", "MACs", "÷ first", "median", "latency ÷ first"]]
+    for way in ways:
+        figures = [
+            spread([metrics[task.name][headline(task).name] for metrics in way.metrics], ".3f") for task in tasks
+        ]
+        reached = spread(deltas[way.title], "+.1f") if way is not first else ""
+        taken = [ms(times.median_ms(way)), _interval(times.ratio(way, first))] if times else ["–", "–"]
+        rows.append([way.title, *figures, reached, human(way.macs), f"{way.macs / first.macs:.2f}", *taken])
+    return markdown(rows)
+
+
+def equal_accuracy(ways: Sequence[Way], deltas: dict[str, list[float]], times: Times) -> str:
+    """Markdown: beside each rival the fastest network of ours whose Δ_MTL, the mean over seeds, is no less."""
+    ours = sorted((way for way in ways if way.ours), key=times.median_ms)
+    rows = [["rival", "Δ_MTL, %", "the fastest no worse", "Δ_MTL, % more", "MACs ÷ rival", "latency ÷ rival"]]
+    for rival in (way for way in ways if not way.ours):
+        reached = deltas[rival.title]
+        told = spread(reached, "+.1f") if rival is not ways[0] else "0"
+        more = {way.title: [a - b for a, b in zip(deltas[way.title], reached, strict=True)] for way in ours}
+        enough = next((way for way in ours if statistics.fmean(more[way.title]) >= 0), None)
+        if enough is None:
+            best = max(ours, key=lambda way: statistics.fmean(more[way.title]))
+            rows.append([rival.title, told, f"none; nearest: {best.title}", spread(more[best.title], "+.1f"), "–", "–"])
+            continue
+        ratios = [f"{enough.macs / rival.macs:.2f}", _interval(times.ratio(enough, rival))]
+        rows.append([rival.title, told, enough.title, spread(more[enough.title], "+.1f"), *ratios])
+    return markdown(rows)
+
+
+def _interval(ratio: Ratio) -> str:
+    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def _deltas(way: Way, first: Way, tasks: Sequence[Task]) -> list[float]:
+    """Δ_MTL per seed; a network that was not measured, or one beside a 0, is a fault of this benchmark."""
+    found = [compare(tasks, ours, theirs) for ours, theirs in zip(way.metrics, first.metrics, strict=True)]
+    known = [each.delta_mtl for each in found if each is not None and each.delta_mtl is not None]
+    assert len(known) == len(way.metrics), way.title
+    return known
+
+
+def _time(ways: Sequence[Way], info: ModelInfo) -> Times | None:
+    """All in turns in ONNX Runtime; None where of one only figures were kept."""
+    if not all(way.named() for way in ways):
+        return None
+    named = {name: candidate for way in ways for name, candidate in way.named().items()}
+    with tempfile.TemporaryDirectory(prefix="gatedeploy-tradeoff-") as folder, ExitStack() as stack:
+        where = Path(folder), "onnxruntime", 1, stack
+        opened = [open_candidate(replace(each, name=name), info, *where) for name, each in named.items()]
+        runners = {ran.name: ran.runners for ran in opened}
+        return Times(measure(runners, picture(info.input), next(iter(named)), PLAN))
+
+
+def _panels(ways: Sequence[Way], deltas: dict[str, list[float]], times: Times | None) -> dict[str, list[Place]]:
+    def places(cost: dict[str, float]) -> list[Place]:
+        found = []
+        for way in ways:
+            gains = deltas[way.title]
+            deviation = statistics.stdev(gains) if len(gains) > 1 else 0.0
+            kind = "ours" if way.ours else "rival"
+            found.append(Place(way.title, kind, cost[way.title], statistics.fmean(gains), deviation))
+        return found
+
+    panels = {"multiply-adds, millions": places({way.title: way.macs / 1e6 for way in ways})}
+    if times:
+        panels["milliseconds in ONNX Runtime, one thread"] = places({way.title: times.median_ms(way) for way in ways})
+    return panels

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from gatedeploy.artifact import read_checkpoint
+from gatedeploy.benchmarks import tradeoff, tradeoff_page
+from gatedeploy.benchmarks.candidates import Candidate
+from gatedeploy.benchmarks.costs import NetworkCost
+from gatedeploy.benchmarks.latency import Latency, Measurement, Plan
+from gatedeploy.benchmarks.methods import Entry, recipe_of
+from gatedeploy.benchmarks.tradeoff import FULL, HALF, STRENGTHS, Width, report, train
+from gatedeploy.benchmarks.tradeoff_page import Times, Way, costs, equal_accuracy
+from gatedeploy.models.moe import MOE
+from gatedeploy.specs import Task
+
+TINY = (
+    *("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8"),
+    "tasks={depth: {}, normals: {}}",
+)
+DEPTH = (Task("depth", "depth"),)
+
+
+def way(title: str, ours: bool, rmses: list[float], macs: int) -> Way:
+    """Networks with these errors, one for each seed; that they are the same network does not matter."""
+    candidate = Candidate(title, "collapsed", NetworkCost(macs, 7), (nn.Identity(),))
+    return Way(title, ours, tuple({"depth": {"rmse": rmse}} for rmse in rmses), (candidate,) * len(rmses))
+
+
+def timed(**each: list[float]) -> Times:
+    """Times of one request a round."""
+    found = [
+        Measurement(name, tuple((ms,) for ms in times), tuple((ms,) for ms in times)) for name, times in each.items()
+    ]
+    return Times(Latency(tuple(found), found[0].candidate, 0))
+
+
+@pytest.fixture
+def found() -> tuple[list[Way], dict[str, list[float]], Times]:
+    """Two seeds: networks of full width, one that is as accurate and one that is not, and experts between them."""
+    ways = [
+        way("full", False, [1.0, 2.0], 1000),
+        way("experts", False, [1.2, 2.4], 700),
+        way("small", True, [1.1, 2.2], 200),
+        way("large", True, [0.9, 2.1], 500),
+    ]
+    deltas = {each.title: tradeoff_page._deltas(each, ways[0], DEPTH) for each in ways}
+    times = timed(
+        **{"full, seed 0": [8.0, 10.0], "experts, seed 0": [16.0, 20.0], "small, seed 0": [2.0, 2.5]},
+        **{"small, seed 1": [2.0, 2.5], "large, seed 0": [4.0, 5.0], "large, seed 1": [6.0, 7.5]},
+    )
+    return ways, deltas, times
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip().replace("\u00a0", " ") for cell in row.strip("|").split("|")]
+
+
+def test_the_table_of_costs(found: tuple[list[Way], dict[str, list[float]], Times]) -> None:
+    ways, deltas, times = found
+    _, _, full, _, small, large = costs(ways, deltas, DEPTH, times).splitlines()
+    assert cells(full)[2:] == ["", "1.00 k", "1.00", "9.00 ms", "1.00 (1.00 to 1.00)"]
+    assert cells(small) == [
+        *("small", "1.650 ± 0.778", "-10.0 ± 0.0", "200", "0.20", "2.25 ms", "0.25 (0.25 to 0.25)"),
+    ]
+    # Two seeds' networks, of half and of three quarters the time.
+    assert cells(large)[2:] == ["+2.5 ± 10.6", "500", "0.50", "5.62 ms", "0.62 (0.62 to 0.62)"]
+
+
+def test_the_fastest_network_that_is_no_worse(found: tuple[list[Way], dict[str, list[float]], Times]) -> None:
+    ways, deltas, times = found
+    _, _, full, experts = equal_accuracy(ways, deltas, times).splitlines()
+    assert cells(full) == ["full", "0", "large", "+2.5 ± 10.6", "0.50", "0.62 (0.62 to 0.62)"]
+    assert cells(experts) == ["experts", "-20.0 ± 0.0", "small", "+10.0 ± 0.0", "0.29", "0.12 (0.12 to 0.12)"]
+    ways = [each for each in ways if each.title != "large"]
+    _, _, full, _ = equal_accuracy(ways, deltas, times).splitlines()
+    assert cells(full) == ["full", "0", "none; nearest: small", "-10.0 ± 0.0", "–", "–"]
+
+
+def test_all_differ_in_what_they_say_alone() -> None:
+    for width in (FULL, HALF):
+        for entry in width.entries:
+            recipe = recipe_of("scenes", entry, 1, width.changes("scenes", ()))
+            assert recipe.model.backbone.options["width"] == {"full": 1.0, "half": 0.5}[width.name]
+            assert recipe.train.rival_epochs == 12
+            assert (recipe.method.name if recipe.method else "gated") == entry.name.partition("-")[0]
+    weights = [recipe_of("scenes", entry, 1, HALF.changes("scenes", ())).sparsity.weight for entry in HALF.entries[2:]]
+    assert weights == list(STRENGTHS)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shallow")
+def test_the_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tradeoff_page, "PLAN", Plan(0.2, 3, 4, 1, 1))
+    few = Entry(MOE, "experts", ("method={name: moe, experts: 2, top_k: 1}",))
+    monkeypatch.setattr(tradeoff, "FULL", Width("full", FULL.entries[:1]))
+    monkeypatch.setattr(tradeoff, "HALF", Width("half", (HALF.entries[0], few, HALF.entries[2])))
+    train("scenes", 0, TINY, tmp_path)
+    assert read_checkpoint(tmp_path / "0" / "half" / MOE / "checkpoint.pt").info.form == MOE
+    text = report("scenes", [0], TINY, tmp_path)
+    assert (tmp_path / "tradeoff.md").read_text(encoding="utf-8") == text
+    titles = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
+    assert titles[2:9] == [
+        *("| single-task, full width", "| uniform MTL, full width", "| single-task, half width"),
+        *("| uniform MTL, half width", "| experts, half width, 2 passes", "| experts, half width, batched"),
+        "| gated, λ_s = 0.01",
+    ]
+    assert "### At equal accuracy" in text
+    assert "milliseconds in ONNX Runtime" in (tmp_path / "tradeoff.svg").read_text(encoding="utf-8")
