@@ -211,7 +211,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
         name: unique on the page; begins every id.
         description: what it shows, for those who cannot see it.
     """
-    text = _svg(figure, name)
+    text = _svg(figure, name, transparent=True)
     text = text[text.index("<svg") :]  # without the declaration, which names a file on the net
     # Its description, and a rule that would hold for the whole page.
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
@@ -229,15 +229,15 @@ def write_picture(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     with replacing_file(path) as temporary, style():
         if kind == "svg":
-            temporary.write_text(_svg(figure, path.stem), encoding="utf-8")
+            temporary.write_text(_svg(figure, path.stem, facecolor=COLOURS["surface"]), encoding="utf-8")
         else:
             figure.savefig(temporary, format=kind, dpi=200, facecolor=COLOURS["surface"], metadata={"Software": None})
 
 
-def _svg(figure: Figure, name: str) -> str:
+def _svg(figure: Figure, name: str, **ground: Any) -> str:
     buffer = io.StringIO()
     with style(**{"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, **ground)
     return buffer.getvalue()
 
 

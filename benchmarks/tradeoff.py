@@ -41,7 +41,7 @@ SETTINGS: Mapping[str, Sequence[str]] = {
 }
 """What makes the recipes small enough to be trained on a processor: by recipe, `key=value`."""
 
-GATES = ("gates.learning_rate=5", "gates.group=4")
+GATES = ("gates.learning_rate=5", "gates.tie=residual", "gates.group=4")
 """The paper's λ_s are for some hundred thousand steps. Here gates have a few hundred to turn in, so both are larger."""
 
 WIDTHS = {"full": 1.0, "half": 0.5}
