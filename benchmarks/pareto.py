@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ if TYPE_CHECKING:  # where something is drawn, matplotlib is imported: it takes 
     from matplotlib.figure import Figure
 
 HEIGHT = 3.7
+AWAY = 1.12
+"""How many times as far as a mark its name begins, along the axis of costs."""
+
 MARKS = {"ours": "o", "rival": "s", "published": "D"}
 
 
@@ -44,7 +48,7 @@ def front(places: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def accuracy_against(panels: Mapping[str, Sequence[Place]]) -> Figure:
-    """Δ_MTL against each cost, side by side; a line joins those of ours that no other of ours beats.
+    """Δ_MTL against each cost, logarithmic, side by side; a line joins those of ours that no other of ours beats.
 
     Args:
         panels: by the words at the cost's axis, at least one place each.
@@ -73,14 +77,29 @@ def _draw(axes: Any, places: Sequence[Place]) -> None:
         filled = COLOURS["surface"] if place.kind == "published" else colour
         mark = MARKS[place.kind]
         axes.plot(place.cost, place.gain, mark, color=colour, markerfacecolor=filled, markersize=6, zorder=3)
-    axes.margins(x=0.15, y=0.12)
-    axes.set_xlim(left=0)
+    axes.set_xscale("log")
+    axes.margins(x=0.35, y=0.12)
+    _ticks(axes)
     low, high = axes.get_ylim()
-    middle = sum(axes.get_xlim()) / 2
-    heights = apart([place.gain for place in places], 0.05 * (high - low))
-    for place, height in zip(places, heights, strict=True):
-        label(axes, (place.cost, height), short(place.label), leftwards=place.cost > middle, away=7)
+    for leftwards in (True, False):  # ours lie to the left of what costs more, and so do their names
+        side = [place for place in places if (place.kind == "ours") == leftwards]
+        heights = apart([place.gain for place in side], 0.05 * (high - low))
+        for place, height in zip(side, heights, strict=True):
+            aside = place.cost * AWAY ** (-1 if leftwards else 1)
+            axes.plot([place.cost, aside], [place.gain, height], color=COLOURS["muted"], linewidth=0.5, zorder=1)
+            label(axes, (aside, height), short(place.label), leftwards=leftwards, away=2)
     bare(axes, grid="both")
+
+
+def _ticks(axes: Any) -> None:
+    """At 1, 2 and 5 of each power of ten that the axis holds, in plain figures."""
+    left, right = axes.get_xlim()
+    powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
+    steps = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    shown = [step for step in steps if left <= step <= right]
+    axes.set_xticks(shown, [f"{step:,g}" for step in shown])
+    axes.minorticks_off()
+    axes.set_xlim(left, right)
 
 
 def _colour(kind: str) -> str:

@@ -287,10 +287,19 @@ def label(axes: Any, place: tuple[float, float], text: str, leftwards: bool = Fa
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights, moved apart upwards where they are closer than `gap`."""
-    moved = list(heights)
-    for before, after in zip(np.argsort(heights), np.argsort(heights)[1:], strict=False):
-        moved[after] = max(moved[after], moved[before] + gap)
+    """The heights, moved as little as it takes (least squares) so that none is closer to another than `gap`."""
+    order = np.argsort(heights, kind="stable")
+    # Without the gaps that lie below it each height has to be no less than the one before: where it is, both take their
+    # mean, and so on with those that were put together before (pool adjacent violators).
+    pools: list[list[float]] = []
+    for place, number in enumerate(order):
+        pools.append([heights[number] - place * gap])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    moved = [0.0] * len(heights)
+    lowest = [float(np.mean(pool)) for pool in pools for _ in pool]
+    for place, number in enumerate(order):
+        moved[number] = lowest[place] + place * gap
     return moved
 
 

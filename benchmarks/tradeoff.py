@@ -42,7 +42,8 @@ SETTINGS: Mapping[str, Sequence[str]] = {
 """What makes the recipes small enough to be trained on a processor: by recipe, `key=value`."""
 
 GATES = ("gates.learning_rate=5", "gates.tie=residual", "gates.group=4")
-"""The paper's λ_s are for some hundred thousand steps. Here gates have a few hundred to turn in, so both are larger."""
+"""The paper's λ_s are for some hundred thousand steps. Here gates have a few hundred to turn in, so their learning rate
+is larger; and they turn together, as runtimes like it."""
 
 WIDTHS = {"full": 1.0, "half": 0.5}
 STRENGTHS = (0.01, 0.03, 0.05, 0.07, 0.1)
@@ -97,11 +98,11 @@ def ways(width: Width, seeds: Sequence[int], info: ModelInfo, out: Path) -> list
         lines = [seed[name] for seed in read]
         ours = name.startswith("gated")
         if name != MOE:
-            found.append(_way(title if ours else f"{title}, {width.name} width", ours, lines))
+            found.append(_way(title if ours else f"{title}, {width.name}", ours, lines))
             continue
-        found.append(_way(f"experts, {width.name} width, {len(info.tasks)} passes", False, lines))
+        found.append(_way(f"{title}, {width.name}, {len(info.tasks)} passes", False, lines))
         batched = [_batched(line, folder / MOE / FILE) for line, folder in zip(lines, folders, strict=True)]
-        found.append(_way(f"experts, {width.name} width, batched", False, batched))
+        found.append(_way(f"{title}, {width.name}, batched", False, batched))
     return found
 
 

@@ -89,9 +89,10 @@ def tradeoff_page(ways: Sequence[Way], info: ModelInfo, recipe: Recipe, command:
     train, backbone = recipe.train, recipe.model.backbone
     sizes = ", ".join(f"{name} {value}" for name, value in recipe.data.options.items() if isinstance(value, int))
     facts = [
-        f"{recipe.data.name} ({sizes}), {backbone.name}; seeds: {len(ways[0].metrics)}, mean ± standard deviation, "
-        f"figures of the last epoch on the validation split. All are trained for {train.rival_epochs} epochs, gated "
-        f"networks for {train.epochs} of them, from single-task networks of {train.single_epochs}.",
+        f"{recipe.data.name} ({sizes}), {backbone.name} of full and of half width, gated ones of half; seeds: "
+        f"{len(ways[0].metrics)}, mean ± standard deviation, figures of the last epoch on the validation split. All "
+        f"are trained for {train.rival_epochs} epochs, gated networks for {train.epochs} of them, from single-task "
+        f"networks of {train.single_epochs}.",
         f"Δ_MTL is over “{ways[0].title}” of the same seed. MACs and latency are of what is deployed, collapsed "
         "networks laid out for ONNX Runtime; latency at batch 1 on one thread, in turns in one process, with its 95 % "
         "bootstrap interval, of ours the mean over the seeds' networks.",

@@ -6,13 +6,21 @@ from pathlib import Path
 import numpy as np
 
 from gatedeploy.benchmarks.pareto import Place, accuracy_against, front
-from gatedeploy.benchmarks.plots import COLOURS, inline_svg, write_picture
+from gatedeploy.benchmarks.plots import COLOURS, apart, inline_svg, write_picture
 
 
 def test_the_front() -> None:
     assert front([(1, 0.0), (2, 5.0), (3, 4.0), (3, 6.0), (4, 6.0)]) == [True, True, False, True, False]
     assert front([(1, 1.0), (1, 1.0)]) == [True, True]
     assert front([]) == []
+
+
+def test_names_are_moved_as_little_as_it_takes() -> None:
+    assert apart([0, 5, 2], 1) == [0, 5, 2]
+    assert apart([1, 1, 1], 1) == [0, 1, 2]
+    assert apart([0, 0, 10, 10.5], 1) == [-0.5, 0.5, 9.75, 10.75]
+    assert apart([2, 0.5, 0], 1) == [2, 0.75, -0.25]
+    assert apart([], 1) == []
 
 
 def test_every_network_is_drawn_and_called_by_its_name(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def test_the_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "tradeoff.md").read_text(encoding="utf-8") == text
     titles = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
     assert titles[2:9] == [
-        *("| single-task, full width", "| uniform MTL, full width", "| single-task, half width"),
-        *("| uniform MTL, half width", "| experts, half width, 2 passes", "| experts, half width, batched"),
+        *("| single-task, full", "| uniform MTL, full", "| single-task, half", "| uniform MTL, half"),
+        *("| experts, half, 2 passes", "| experts, half, batched"),
         "| gated, λ_s = 0.01",
     ]
     assert "### At equal accuracy" in text
