@@ -1,8 +1,8 @@
 """What got slower since an earlier report.
 
 Two runs never find a machine in the same state, so what is compared first is each candidate's latency over that of the
-baseline in the same run. The baseline itself can only be compared in milliseconds, and only on the same processor with
-as many threads.
+baseline in the same run. The baseline itself can only be compared in milliseconds, and only on the same processor. What
+ran in another runtime or with another number of threads is something else.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from gatedeploy.benchmarks.latency import Latency, Measurement, Ratio
 from gatedeploy.errors import InputError, located
 
 FORMAT, VERSION = "gatedeploy.report", 2
-LEAST = 0.05
-"""A smaller change is none: the same code measured twice differs by as much."""
+LEAST = 0.1
+"""A smaller change is none: the same networks measured twice differ by as much, whatever one run's intervals say."""
 
 NOTHING = "nothing that was measured in the earlier report was measured again"
 
 Verdict = Literal["slower", "faster", "as before", "too noisy to tell"]
+Where = tuple[str, int, str]
+"""Processor, threads and runtime."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ class Earlier:
     Args:
         created: when.
         latency: of its single requests.
-        where: processor, threads and runtime.
+        where: it was measured.
+        files: hashes of what was measured.
     """
 
     created: str
     latency: Latency
-    where: tuple[str, int, str]
+    where: Where
+    files: frozenset[str]
 
 
 def read_earlier(path: Path) -> Earlier:
@@ -87,15 +91,21 @@ def read_earlier(path: Path) -> Earlier:
             raise InputError(f"is damaged ({type(error).__name__}: {error}); measure it again") from None
 
 
-def check_comparable(earlier: Earlier, baseline: str, names: Sequence[str]) -> None:
-    """Raise `InputError` unless ratios refer to the same baseline, and something is measured both times.
+def check_comparable(earlier: Earlier, baseline: str, names: Sequence[str], where: Where) -> None:
+    """Raise `InputError` unless ratios refer to the same baseline, and something is measured both times in one way.
 
     Args:
         earlier: what was.
         baseline: the candidate that all are compared with now.
         names: what is measured now.
+        where: it is measured now.
     """
     then = earlier.latency
+    for what, before, now in zip(("threads", "runtime"), earlier.where[1:], where[1:], strict=True):
+        if before != now:
+            raise InputError(
+                f"the earlier report was measured with {what} {before}, this one with {now}; measure alike"
+            )
     if then.baseline != baseline:
         raise InputError(
             f"the earlier report compares with {then.baseline}, this one with {baseline}; measure the same files"
@@ -104,18 +114,37 @@ def check_comparable(earlier: Earlier, baseline: str, names: Sequence[str]) -> N
         raise InputError(NOTHING)
 
 
-def changes(earlier: Earlier, now: Latency, where: tuple[str, int, str]) -> tuple[Change, ...]:
+def unlike(earlier: Earlier, files: Sequence[tuple[str, str]], names: Sequence[str], where: Where) -> list[str]:
+    """What makes a comparison with an earlier report another than that of the same networks, in sentences.
+
+    Args:
+        earlier: what was.
+        files: path and hash of what is measured now.
+        names: of the candidates now.
+        where: it is measured now.
+    """
+    said = []
+    if other := [path for path, sha256 in files if sha256 not in earlier.files]:
+        said.append(f"The earlier report is not of {', '.join(other)}: what changed may be the network.")
+    if new := [name for name in names if not earlier.latency.has(name)]:
+        said.append(f"Nothing by the name of {', '.join(new)} is in the earlier report, so it is not compared.")
+    if earlier.where[0] != where[0]:
+        said.append(f"The earlier report is of another processor ({earlier.where[0]}), on which ratios differ, too.")
+    return said
+
+
+def changes(earlier: Earlier, now: Latency, where: Where) -> tuple[Change, ...]:
     """What became of each candidate that both have.
 
     Args:
         earlier: what was.
         now: what is.
-        where: processor, threads and runtime now.
+        where: it was measured now.
 
     Raises:
-        InputError: ratios refer to different baselines, or nothing was measured both times.
+        InputError: ratios refer to different baselines, or nothing was measured both times in one way.
     """
-    check_comparable(earlier, now.baseline, [each.candidate for each in now.measurements])
+    check_comparable(earlier, now.baseline, [each.candidate for each in now.measurements], where)
     then = earlier.latency
     found = []
     for each in now.measurements:
@@ -150,15 +179,17 @@ def _milliseconds(latency: Latency, name: str) -> Ratio:
 
 def _earlier(plain: Mapping[str, Any]) -> Earlier:
     measurements = []
-    for name, candidate in plain["candidates"].items():
+    for name, candidate in dict(plain["candidates"]).items():
         samples, cpu = (_turns(candidate["latency"][key]) for key in ("samples_ms", "cpu_ms"))
+        if any(not any(turn) for turn in samples):
+            raise ValueError("requests take some time")
         measurements.append(Measurement(str(name), samples, cpu))
-    latency = Latency(tuple(measurements), str(plain["baseline"]), int(plain["latency"]["seed"]))
+    latency = Latency(tuple(measurements), str(plain["baseline"]), abs(int(plain["latency"]["seed"])))
     rounds = {len(each.samples_ms) for each in measurements}
     if len(rounds) != 1 or not latency.has(latency.baseline):
         raise ValueError("its candidates were not measured together")
     where = plain["environment"]["cpu"], plain["latency"]["threads"], plain["latency"]["runtime"]
-    return Earlier(str(plain["created"]), latency, where)
+    return Earlier(str(plain["created"]), latency, where, frozenset(str(each["sha256"]) for each in plain["paths"]))
 
 
 def _turns(turns: Any) -> tuple[tuple[float, ...], ...]:

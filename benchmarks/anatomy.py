@@ -141,8 +141,10 @@ def _of_program(program: Program, tasks: Sequence[str]) -> Iterator[Row]:
 
 
 def _head(layer: str, tasks: Sequence[str]) -> str:
-    """The task whose head a layer belongs to; "" for others."""
-    return next((task for task in tasks if layer.startswith(f"heads.{task}.")), "")
+    """The only task that a layer can belong to: the one whose head it is of, or the only one; "" for others."""
+    heads = {task for task in tasks for each in layer.split(", ") if each.startswith(f"heads.{task}.")}
+    alone = heads or set(tasks)
+    return alone.pop() if len(alone) == 1 else ""
 
 
 def _channels(rows: Mapping[str, int]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from gatedeploy.benchmarks.against import check_comparable, read_earlier
+from gatedeploy.benchmarks.against import read_earlier
 from gatedeploy.benchmarks.bench_options import BenchOptions
 from gatedeploy.benchmarks.candidates import assemble
 from gatedeploy.benchmarks.environment import load
@@ -16,7 +16,7 @@ from gatedeploy.benchmarks.measured import Measured, Say
 from gatedeploy.benchmarks.page import report_files, write_report
 from gatedeploy.benchmarks.report import Report
 from gatedeploy.benchmarks.subjects import read_subjects
-from gatedeploy.files import check_writable
+from gatedeploy.files import check_writable, held_back
 
 
 def bench(
@@ -56,17 +56,18 @@ def bench(
     before = load()
     with tempfile.TemporaryDirectory(prefix="gatedeploy-bench-") as folder, ExitStack() as stack:
         measured = Measured(options, command, subjects, candidates, notes, earlier, before)
-        if earlier is not None:  # else it would be told after minutes
-            check_comparable(earlier, measured.baseline, [candidate.name for candidate in candidates])
+        measured.check()
         measured.open(Path(folder), stack, say)
         measured.look(say)
         try:
             for _ in measured.stages(say):
                 report = measured.report()
-                write_report(report, out)
+                with held_back():
+                    write_report(report, out)
         except KeyboardInterrupt:
             if measured.latency is not None:
-                write_report(measured.report(), out)
+                with held_back():
+                    write_report(measured.report(), out)
                 say(f"stopped; what was measured is in {out}, and the report says what is missing")
             raise
     say(f"wrote {', '.join(str(file) for file in report_files(out).values())}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from gatedeploy.benchmarks.environment import cores
-from gatedeploy.benchmarks.runners import RUNTIMES
+from gatedeploy.benchmarks.runners import RUNTIME, RUNTIMES
 from gatedeploy.benchmarks.scenarios import Effort
-from gatedeploy.errors import InputError, check_known
+from gatedeploy.errors import InputError, MissingExtraError, check_known
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,17 @@ class BenchOptions:
 
     quick: bool = False
     threads: int = 1
-    runtime: str = RUNTIMES[0]
+    runtime: str = RUNTIME
     compiled: bool = False
     effort: Effort | None = None
     data: str | None = None
     against: Path | None = None
 
     def check(self) -> None:
-        """Raise `InputError` for what cannot be measured."""
+        """Raise `InputError` for what cannot be measured, `MissingExtraError` where the runtime is not installed."""
         check_known("the runtime", self.runtime, RUNTIMES)
+        if find_spec(self.runtime) is None:
+            raise MissingExtraError(f"measuring in {self.runtime}", self.runtime, RUNTIMES[self.runtime])
         if not 1 <= self.threads <= cores():
             expected = f"expected 1 to {cores()}, the cores this process may use"
             raise InputError(f"threads: {self.threads} for one request; {expected}")
@@ -45,7 +48,7 @@ class BenchOptions:
         """As they are typed."""
         words = ["--quick"] if self.quick else []
         words += ["--threads", str(self.threads)] if self.threads != 1 else []
-        words += ["--runtime", self.runtime] if self.runtime != RUNTIMES[0] else []
+        words += ["--runtime", self.runtime] if self.runtime != RUNTIME else []
         words += ["--compile"] if self.compiled else []
         words += ["--data", self.data] if self.data else []
         return words + (["--against", str(self.against)] if self.against else [])

@@ -30,6 +30,9 @@ from gatedeploy.training.snapshots import load_network, read_snapshot
 KINDS = ("stl", "mtl", "moe", "moe-batch", "gated", "compiled", "naive", "collapsed", "bundle")
 """In the order of reports: rivals first."""
 
+OURS = ("collapsed", "bundle")
+"""Those that a report is about; the others are what they are compared with."""
+
 T = TypeVar("T")
 
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from gatedeploy.benchmarks.latency import request_of
 from gatedeploy.benchmarks.memory import PeakMemory
 from gatedeploy.benchmarks.runners import open_file
+from gatedeploy.errors import GatedeployError
 from gatedeploy.runners.base import Array
 
 REQUESTS = 5
@@ -45,12 +47,37 @@ def measure_footprint(files: Sequence[Path], runtime: str, threads: int, image: 
         runtime: as for `open_file`.
         threads: of a request.
         image: what is asked about, `(1, channels, height, width)`.
+
+    Raises:
+        GatedeployError: the process ended by itself.
     """
     # A process that is forked off one which has done nothing but import: sooner ready than one that starts anew.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(1, context) as fresh:
-        return fresh.submit(_measure, tuple(files), runtime, threads, image).result()
+    receiver, sender = context.Pipe(duplex=False)
+    fresh = context.Process(target=_send, args=(sender, tuple(files), runtime, threads, image), daemon=True)
+    fresh.start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        fresh.join()
+        raise GatedeployError(f"a process that loads {files[0]} ended by itself (exit code {fresh.exitcode})") from None
+    finally:  # also where somebody interrupts: nobody else would end it
+        fresh.kill()
+        fresh.join()
+        receiver.close()
+    if isinstance(found, Footprint):
+        return found
+    raise found
+
+
+def _send(sender: Connection, *measured: Any) -> None:
+    """In the fresh process: what was measured, or what went wrong, to the one that asked."""
+    try:
+        sender.send(_measure(*measured))
+    except Exception as error:
+        sender.send(error)
 
 
 def _measure(files: Sequence[Path], runtime: str, threads: int, image: Array) -> Footprint:

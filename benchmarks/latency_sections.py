@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gatedeploy.benchmarks.against import LEAST
-from gatedeploy.benchmarks.latency import BEYOND
+from gatedeploy.benchmarks.candidates import OURS
+from gatedeploy.benchmarks.latency import BEYOND, Ratio
 from gatedeploy.benchmarks.layers import shares
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.scenarios import MULTI_STREAM, STYLE
 from gatedeploy.benchmarks.sharing import Table
-from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, times, told
-
-OURS = ("collapsed", "bundle")
-"""Kinds of candidates that the report is about; the others are what they are compared with."""
+from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, three_digits, times, told
+from gatedeploy.models.moe import MOE
 
 LONGEST = 15
 """How many layers are told one by one."""
@@ -66,8 +65,32 @@ def cost_and_latency(report: Report) -> Section:
         text += " in which all candidates took turns in random order. Ratios are taken within a round"
     text += f". A percentile is told where at least {BEYOND} requests lie beyond it"
     text += f". {COMPARED}" if any(each.kind not in OURS for each in report.candidates) else "."
+    text += (
+        " “Gated, torch.compile” runs in PyTorch." if any(each.kind == "compiled" for each in report.candidates) else ""
+    )
+    if latency["threads"] > 1:
+        text += " With several threads it cannot be told whether others had the processor."
     rows = [(each.title, *(_ratios(each) if report.compares else ()), *_figures(each)) for each in report.candidates]
     return Section("Cost and latency", text, Table(("", *columns), tuple(rows)))
+
+
+def beside_rivals(report: Report) -> Section:
+    """How long ours take over each rival, with intervals."""
+    rivals = [each for each in report.candidates if each.kind not in OURS]
+    rows = [
+        (each.title, *(_sure(report.beside[each.name][rival.name]) for rival in rivals))
+        for each in report.candidates
+        if each.name in report.beside
+    ]
+    text = (
+        "Latency over that of each rival, round against round, with its 95 % interval. It says how sure this run is; "
+        "measured another day, the same networks differ by some percent."
+    )
+    return Section("Beside each rival", text, Table(("", *(lower(each.title) for each in rivals)), tuple(rows)))
+
+
+def _sure(ratio: Ratio) -> str:
+    return f"{told(ratio)} ({ratio.low:.2f}{NBSP}to{NBSP}{ratio.high:.2f})"
 
 
 def changes(report: Report) -> Section:
@@ -82,8 +105,8 @@ def changes(report: Report) -> Section:
         rows.append((titles[each.candidate], form(each.before.value), form(each.now.value), f"{each.verdict}{by}"))
     text = (
         f"Beside {report.against.path}, measured {report.against.created}: the latency over that of "
-        f"{baseline_title(report)} in the same run; of that itself milliseconds, where the processor is the same. A "
-        f"change is told where intervals do not overlap and it is larger than {LEAST:.0%}."
+        f"{baseline_title(report)} in the same run; of that itself milliseconds, the median over rounds, where the "
+        f"processor is the same. A change is told where intervals do not overlap and it is larger than {LEAST:.0%}."
     )
     return Section("Since the earlier report", text, Table(("", "then", "now", ""), tuple(rows)))
 
@@ -113,7 +136,7 @@ def batches(report: Report) -> Section:
     for each in report.candidates:
         if each.batches:
             streams = each.batches.get(MULTI_STREAM)
-            done = [figure(each.throughput.get(size), ".4g") for size in (1, *sizes)]
+            done = [three_digits(each.throughput[size]) if size in each.throughput else "–" for size in (1, *sizes)]
             rows.append(
                 (each.title, *done, *((ms(streams.median_ms), ms(streams.percentile_ms(99))) if streams else ()))
             )
@@ -121,8 +144,9 @@ def batches(report: Report) -> Section:
     columns += [f"{MULTI_STREAM} at once, median", "p99"] if MULTI_STREAM in sizes else []
     text = (
         f"Pictures a second by how many a request has, one request after the other. {MULTI_STREAM} at once is MLPerf's "
-        f"multi-stream, the largest figure of a line its offline scenario ({STYLE}). Experts take pictures one by one."
+        f"multi-stream, the largest figure of a line its offline scenario ({STYLE})."
     )
+    text += " Experts take pictures one by one." if any(each.kind == MOE for each in report.candidates) else ""
     return Section("Throughput", text, Table(tuple(columns), tuple(rows)))
 
 
@@ -180,10 +204,13 @@ def layers(report: Report) -> Section:
         time, macs = (sum(share[which] for _, share in rest) for which in (0, 1))
         spent, counted = sum(each.milliseconds for each, _ in rest), sum(each.macs for each, _ in rest)
         rows.append((f"{len(rest)} others", ms(spent), f"{time:.1%}", human(counted), f"{macs:.1%}"))
-    moving = sum(each.moving for each in ours.layers) / max(sum(each.milliseconds for each in ours.layers), 1e-9)
+    spent_by_all = sum(each.milliseconds for each in ours.layers)
+    moving = sum(each.moving for each in ours.layers) / max(spent_by_all, 1e-9)
     text = (
-        f"Of “{ours.title}”, as ONNX Runtime's profiler tells, each with what follows it until the next layer; the "
-        f"longest first. {moving:.1%} of the time goes into operators that only move data."
+        f"Of “{ours.title}”, as ONNX Runtime's profiler tells in whole microseconds, which takes time itself: all "
+        f"layers together {ms(spent_by_all)}, a request without it {ms(ours.measurement.median_ms)}. Each layer with "
+        f"what follows it until the next, the longest first. {moving:.1%} of the time goes into operators that only "
+        "move data."
     )
     return Section("Where the time goes", text, Table(("layer", "time", "of all", "MACs", "of all"), tuple(rows)))
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks import scenarios
 from gatedeploy.benchmarks.accuracy import accuracies
-from gatedeploy.benchmarks.against import Earlier, changes
+from gatedeploy.benchmarks.against import Earlier, Where, changes, check_comparable, unlike
 from gatedeploy.benchmarks.bench_options import BenchOptions
-from gatedeploy.benchmarks.candidates import Candidate
+from gatedeploy.benchmarks.candidates import OURS, Candidate
 from gatedeploy.benchmarks.energy import measure_energy
-from gatedeploy.benchmarks.environment import environment
+from gatedeploy.benchmarks.environment import environment, processor
 from gatedeploy.benchmarks.footprint import measure_footprint
 from gatedeploy.benchmarks.latency import Latency, Stopped, measure, request_of
-from gatedeploy.benchmarks.latency_sections import OURS
 from gatedeploy.benchmarks.layers import profile
 from gatedeploy.benchmarks.predictions import Example, examples
 from gatedeploy.benchmarks.published import Published, published
@@ -28,7 +27,7 @@ from gatedeploy.benchmarks.runners import Opened, open_candidate, open_file, pic
 from gatedeploy.benchmarks.scenarios import Effort, Runners, Scenarios, offer_loads, sweep_batches
 from gatedeploy.benchmarks.sharing import sites_from_plain
 from gatedeploy.benchmarks.subjects import Subject
-from gatedeploy.errors import located
+from gatedeploy.errors import InputError, located
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.runners.base import Array, Runner
 from gatedeploy.specs import Task
@@ -36,6 +35,7 @@ from gatedeploy.training.recipe import Recipe
 
 SEED = 0
 BASELINE = "mtl"
+PROFILED = ("mtl", "naive", *OURS)
 Say = Callable[[str], None]
 
 
@@ -80,6 +80,21 @@ class Measured:
                 by_name.setdefault(task.name, task)
         return tuple(by_name.values())
 
+    @property
+    def where(self) -> Where:
+        """Where and how it is measured."""
+        return processor(), self.options.threads, self.options.runtime
+
+    def check(self) -> None:
+        """Raise `InputError` for what would else be told after minutes."""
+        if self.earlier is None:
+            return
+        names = [candidate.name for candidate in self.candidates]
+        with located(str(self.options.against)):
+            check_comparable(self.earlier, self.baseline, names, self.where)
+        files = [(str(each.path), each.sha256) for each in self.subjects]
+        self.notes += unlike(self.earlier, files, names, self.where)
+
     def open(self, folder: Path, stack: ExitStack, say: Say) -> None:
         """Export and open all candidates; files go into `folder`, and `stack` closes what was opened."""
         first = self.subjects[0].info
@@ -101,6 +116,8 @@ class Measured:
             *(known.info.recipe, str(known.path), self.options.data, self.tasks, known.info.input),
             lambda image: runner.infer({runner.inputs[0].name: image}),
         )
+        if reason and self.options.data is not None:
+            raise InputError(f"--data {self.options.data}: {reason}")
         if reason:
             self.notes.append(f"There are no pictures of predictions: {reason}.")
 
@@ -149,7 +166,9 @@ class Measured:
             self.scenarios.footprints[ran.name] = measure_footprint(ran.files, *how)
 
     def _layers(self, say: Say) -> None:
-        for ran in self.exported if self.options.runtime == "onnxruntime" else ():
+        # Of what the compiler made: elsewhere the runtime joins layers, and calls them by one of their names.
+        made = [ran for ran, each in zip(self.opened, self.candidates, strict=True) if each.kind in PROFILED]
+        for ran in made if self.options.runtime == "onnxruntime" else ():
             if len(ran.files) == 1:
                 self.scenarios.layers[ran.name] = profile(ran.files[0], self.image, self.options.threads)
 
@@ -183,6 +202,12 @@ class Measured:
             if used is not None:
                 self.scenarios.energy[ran.name] = used
 
+    def _missing(self) -> Iterator[str]:
+        for stage in STAGES:
+            if stage not in self.done:
+                begun = self.latency is not None and STAGES[stage] is Measured._single
+                yield f"the rest of the {stage}" if begun else stage
+
     def _published(self) -> list[Published]:
         recipe = next((subject.info.recipe for subject in self.subjects if subject.info.recipe), None)
         return published(Recipe.from_plain(recipe)) if recipe and self.baseline == BASELINE else []
@@ -194,7 +219,7 @@ class Measured:
         where = environment(options.threads, self.load_before)
         against = None
         if self.earlier is not None:
-            changed = changes(self.earlier, latency, (where.cpu, options.threads, options.runtime))
+            changed = changes(self.earlier, latency, self.where)
             against = Against(str(options.against), self.earlier.created, changed)
         return Report(
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -213,11 +238,11 @@ class Measured:
                 "rounds": len(latency.measurements[0].samples_ms),
             },
             environment=where,
-            warnings=tuple(latency.complaints),
+            warnings=(*latency.complaints, *self.scenarios.complaints(latency)),
             notes=tuple(self.notes),
             against=against,
             examples=tuple(self.examples),
-            missing=tuple(stage for stage in STAGES if stage not in self.done),
+            missing=tuple(self._missing()),
         )
 
 

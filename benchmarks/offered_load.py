@@ -21,6 +21,9 @@ from gatedeploy.benchmarks.latency import Clock, percentile
 SPIN_S = 1e-3
 """Sleeping ends late by about as much, so the last of a wait is spent asking the clock."""
 
+SLOWED = 1.5
+"""How many times as long as single requests they may take before it is told. Some is usual: the processor has slept."""
+
 SATURATED = 0.98
 """Busy for so much of the time, a network answers less than comes in: its latencies say how long it was measured."""
 
@@ -38,6 +41,10 @@ class Offered:
     rate: float
     latencies_ms: tuple[float, ...]
     busy: float
+
+    def slowed(self, single_ms: float) -> float:
+        """How many times as long as `single_ms` a request was computed, the mean."""
+        return 1e3 * self.busy / (self.rate * single_ms)
 
     @property
     def saturated(self) -> bool:

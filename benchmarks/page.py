@@ -22,7 +22,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from gatedeploy.benchmarks.accuracy import SINGLE
-from gatedeploy.benchmarks.latency_sections import LONGEST, OURS, baseline_title, profiled
+from gatedeploy.benchmarks.candidates import OURS
+from gatedeploy.benchmarks.latency_sections import LONGEST, baseline_title, profiled
 from gatedeploy.benchmarks.layers import Layer, shares
 from gatedeploy.benchmarks.pareto import Place, accuracy_against
 from gatedeploy.benchmarks.plots import Point, Series, growth, inline_svg, latency_against_macs, ratio_bars, share_bars
@@ -106,7 +107,7 @@ def environment(autoescape: bool) -> Environment:
 
 def _markdown(text: Any) -> str:
     """Text in which nothing is taken for Markdown or HTML, nor for the end of a table's cell."""
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", escape(_one_line(text), quote=False))
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", escape(_one_line(text), quote=False))
 
 
 def _image(shown: bytes | str, words: str) -> str | Markup:
@@ -174,6 +175,9 @@ def _pictures(report: Report) -> Iterator[Picture]:
                 yield _picture(f"plot-{name}-{number}", f"{panel.capitalize()}{where}", text, figure)
 
 
+LINE = "Circles are ours, squares what one would run instead; the line joins those of ours that no other of ours beats."
+
+
 def _accuracies(report: Report) -> Iterator[Picture]:
     """Δ_MTL against multiply-adds and against milliseconds, where both are known of several candidates."""
     gains = {row.name: row.compared.delta_mtl for row in report.accuracy if row.compared}
@@ -190,7 +194,7 @@ def _accuracies(report: Report) -> Iterator[Picture]:
         ("macs", "Accuracy against MACs", beside, in_macs, paper, hollow),
         ("ms", "Accuracy against milliseconds", "milliseconds, the median request", in_time, [], ""),
     ):
-        text = f"Up and to the left is better; single-task networks lie at a gain, Δ_MTL, of 0. {told}".rstrip()
+        text = f"Up and to the left is better; single-task networks lie at a gain, Δ_MTL, of 0. {LINE} {told}".rstrip()
         places = [Place(each.title, "ours" if each.kind in OURS else "rival", cost, gain) for each, gain, cost in found]
         yield _picture(f"plot-accuracy-{name}", title, text, accuracy_against({axis: [*places, *more]}))
 
@@ -198,8 +202,8 @@ def _accuracies(report: Report) -> Iterator[Picture]:
 def _longest(layers: Sequence[Layer]) -> list[tuple[str, float, float]]:
     """Of the longest layers, the share of the multiply-adds and of the time, in the order in which they run."""
     known = list(zip(layers, shares(layers), strict=True))
-    least = sorted((time for _, (time, _) in known), reverse=True)[:LONGEST][-1]
-    return [(each.name, macs, time) for each, (time, macs) in known if time >= least]
+    longest = sorted(range(len(known)), key=lambda number: -known[number][1][0])[:LONGEST]
+    return [(known[number][0].name, known[number][1][1], known[number][1][0]) for number in sorted(longest)]
 
 
 def _throughputs(each: CandidateReport) -> list[tuple[float, float]]:

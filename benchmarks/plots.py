@@ -96,7 +96,7 @@ def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
         for point in points:
             colour = COLOURS["ours" if point.ours else "rival"]
             axes.plot([point.macs] * 2, [point.low, point.high], color=colour, linewidth=1.2)
-            axes.plot(point.macs, point.latency, "o", color=colour, markersize=7)
+            axes.plot(point.macs, point.latency, "o", color=colour, markersize=7, zorder=3)
         for point, height in zip(points, apart([point.latency for point in points], 0.06 * end), strict=True):
             axes.plot([point.macs] * 2, [point.latency, height], color=COLOURS["muted"], linewidth=0.5)
             label(axes, (point.macs, height), short(point.label), leftwards=point.macs > 0.5 * end, away=7)
@@ -160,6 +160,8 @@ def growth(lines: Sequence[Series], x: str, y: str) -> Figure:
         low, high = axes.get_ylim()
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         steps = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+        if sum(low <= step <= high for step in steps) < 2:
+            steps = [float(f"{low + share * (high - low):.2g}") for share in (0.2, 0.5, 0.8)]
         axes.set_yticks(steps, [f"{step:,g}" for step in steps])
         axes.minorticks_off()
         axes.set_ylim(low, high)
@@ -282,6 +284,7 @@ def label(axes: Any, place: tuple[float, float], text: str, leftwards: bool = Fa
         xytext=(-away if leftwards else away, 0),
         textcoords="offset points",
         **{"ha": "right" if leftwards else "left", "va": "center", "size": 8},
+        zorder=2.5,  # marks lie above it
         bbox={"facecolor": COLOURS["surface"], "alpha": 0.8, "linewidth": 0, "pad": 0.8},
     )
 

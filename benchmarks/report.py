@@ -8,6 +8,7 @@ The JSON's keys are stable; `version` grows when one of them changes its meaning
     tasks, input         the questions, and the picture
     baseline             the candidate that ratios refer to: uniform MTL ("mtl") where there is one
     candidates           by name, see `CandidateReport`
+    beside               by name: latency over that of each rival, with its interval; of those that it is about
     sharing              by label: the gate sites, see `gatedeploy.graph.shares.SiteShare`
     accuracy             by label: metrics, delta_mtl, delta_i, eta
     reductions           by bundle of reduced precision what that costs, see `gatedeploy.benchmarks.reduced.Reduced`
@@ -28,7 +29,7 @@ from typing import Any
 
 from gatedeploy.benchmarks.accuracy import Accuracy
 from gatedeploy.benchmarks.against import FORMAT, VERSION, Change
-from gatedeploy.benchmarks.candidates import Candidate, title
+from gatedeploy.benchmarks.candidates import OURS, Candidate, title
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.environment import Environment
@@ -100,6 +101,11 @@ class CandidateReport:
     def realisation(self) -> float | None:
         """Latency ratio over MAC ratio: 1 is what the count promises. None without MACs, or where noise hides it."""
         return self.ratio.value / self.macs_ratio if self.macs_ratio and self.ratio.told else None
+
+    def beside(self, other: CandidateReport) -> Ratio:
+        """Its latency over another's, round against round."""
+        found = self.measurement.rounds_ms / other.measurement.rounds_ms
+        return Latency((self.measurement, other.measurement), other.name, 0).sure(found)
 
     @property
     def throughput(self) -> dict[int, float]:
@@ -185,6 +191,18 @@ class Report:
     examples: tuple[Example, ...] = ()
 
     @property
+    def ours(self) -> CandidateReport | None:
+        """The first of those that it is about."""
+        return next((each for each in self.candidates if each.kind in OURS), None)
+
+    @property
+    def beside(self) -> dict[str, dict[str, Ratio]]:
+        """Of each of ours, its latency over that of each rival, round against round."""
+        rivals = [each for each in self.candidates if each.kind not in OURS]
+        ours = [each for each in self.candidates if each.kind in OURS]
+        return {each.name: {rival.name: each.beside(rival) for rival in rivals} for each in ours if rivals}
+
+    @property
     def compares(self) -> bool:
         """Whether there is anything to compare; the ratios of one candidate alone say nothing."""
         return len(self.candidates) > 1
@@ -198,6 +216,7 @@ class Report:
             "input": to_plain(self.input),
             "baseline": self.baseline,
             "candidates": {candidate.name: candidate.plain() for candidate in self.candidates},
+            "beside": {name: {rival: _told(each) for rival, each in of.items()} for name, of in self.beside.items()},
             "sharing": {label: [asdict(site) for site in sites] for label, sites in self.sharing.items()},
             "accuracy": {row.name: _reached(row) for row in self.accuracy},
             "reductions": {each.label: each.plain() for each in self.reductions},

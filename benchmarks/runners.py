@@ -28,7 +28,9 @@ from gatedeploy.runners.in_torch import TorchRunner
 from gatedeploy.specs import InputSpec
 
 SEED = 0
-RUNTIMES = ("onnxruntime", "openvino")
+RUNTIMES = {"onnxruntime": "cpu", "openvino": "openvino"}
+"""By runtime the extra of gatedeploy that brings it; each is called as the library that is imported."""
+RUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ import numpy as np
 
 from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.footprint import Footprint
-from gatedeploy.benchmarks.latency import Latency, Plan, measure, request_of
+from gatedeploy.benchmarks.latency import NOISY_SPREAD, Latency, Plan, measure, request_of
 from gatedeploy.benchmarks.layers import Layer
-from gatedeploy.benchmarks.offered_load import Offered, offer
+from gatedeploy.benchmarks.offered_load import SLOWED, Offered, offer
 from gatedeploy.runners.base import Array, Runner
 
 STYLE = "MLPerf-style, not compliant"
@@ -87,6 +87,34 @@ class Scenarios:
     footprints: dict[str, Footprint] = field(default_factory=dict)
     energy: dict[str, Energy] = field(default_factory=dict)
     layers: dict[str, Sequence[Layer]] = field(default_factory=dict)
+
+    def complaints(self, single: Latency) -> list[str]:
+        """What makes batches and offered load doubtful, in sentences; empty when all was quiet.
+
+        Args:
+            single: what was measured of single requests.
+        """
+        said = []
+        spreads = {(size, each.candidate): each.spread for size, of in self.batches.items() for each in of.measurements}
+        size, name = max(spreads, key=lambda key: spreads[key], default=(0, ""))
+        if spreads and spreads[size, name] > NOISY_SPREAD:
+            said.append(
+                f"Throughput: rounds differ by up to {spreads[size, name]:.0%} ({name}, {size} pictures; quiet is up "
+                f"to {NOISY_SPREAD:.0%})."
+            )
+        slowed = {
+            (name, each.rate): each.slowed(single.of(name).median_ms)
+            for name, of in self.offered.items()
+            for each in of
+            if not each.saturated
+        }
+        name, rate = max(slowed, key=lambda key: slowed[key], default=("", 0.0))
+        if slowed and slowed[name, rate] > SLOWED:
+            said.append(
+                f"Offered load: requests took up to {slowed[name, rate]:.1f} times as long as single ones ({name}, "
+                f"{rate:.0f} a second; quiet is up to {SLOWED:g}), so others had the processor."
+            )
+        return said
 
 
 def sweep_batches(

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gatedeploy.benchmarks.latency_sections import (
-    OURS,
     Section,
     baseline_title,
     batches,
+    beside_rivals,
     changes,
     cost_and_latency,
     layers,
@@ -39,7 +39,7 @@ class Tile:
 
 def tiles(report: Report) -> list[Tile]:
     """What the first network of ours costs beside its rivals."""
-    ours = next((each for each in report.candidates if each.kind in OURS), None)
+    ours = report.ours
     if ours is None or ours.name == report.baseline:
         return []
     beside = baseline_title(report)
@@ -49,8 +49,9 @@ def tiles(report: Report) -> list[Tile]:
         shown.append(Tile(times_told(ours.cpu_ratio), f"the processor time of {beside}, which noise hurts less"))
     for kind in ("stl", "moe"):
         rival = next((each for each in report.candidates if each.kind == kind), None)
-        if rival is not None and ours.ratio.told and rival.ratio.told:
-            shown.append(Tile(times(ours.ratio.value / rival.ratio.value), f"the latency of {lower(rival.title)}"))
+        if rival is not None and (found := ours.beside(rival)).told:
+            sure = f"95 % interval {found.low:.2f} to {found.high:.2f}"
+            shown.append(Tile(times(found.value), f"the latency of {lower(rival.title)} ({sure})"))
     if ours.realisation:
         shown.append(Tile(f"{ours.realisation:.2f}", "realisation: latency ratio ÷ MAC ratio; 1 is what MACs promise"))
     return shown
@@ -61,6 +62,7 @@ def sections(report: Report) -> list[Section]:
     parts = [
         changes(report),
         cost_and_latency(report),
+        beside_rivals(report),
         batches(report),
         offered_load(report),
         layers(report),
@@ -135,7 +137,7 @@ def _parity(report: Report) -> Section:
     measured = [
         (each.title, what, errors)
         for each in report.candidates
-        for what, errors in ((_gated(each), each.collapse_parity), (_reference(each), each.onnx_parity))
+        for what, errors in ((_gated(each), each.collapse_parity), (_reference(each, report), each.onnx_parity))
         if errors
     ]
     outputs = list(dict.fromkeys(output for _, _, errors in measured for output in errors))
@@ -150,8 +152,8 @@ def _gated(each: CandidateReport) -> str:
     return "gated network with flipped gates, float64" if each.flipped_gates else "gated network, float64"
 
 
-def _reference(each: CandidateReport) -> str:
-    return "the manifest" if each.kind == "bundle" else "PyTorch, in ONNX Runtime"
+def _reference(each: CandidateReport, report: Report) -> str:
+    return "the manifest" if each.kind == "bundle" else f"PyTorch, in {report.latency['runtime']}"
 
 
 def _tasks(report: Report) -> Section:

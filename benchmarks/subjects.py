@@ -12,6 +12,7 @@ from gatedeploy.exporters.manifest import MANIFEST
 from gatedeploy.exporters.reading import Bundle, read_bundle
 from gatedeploy.files import sha256
 from gatedeploy.program import Program
+from gatedeploy.specs import Task
 from gatedeploy.training.snapshots import FILE
 
 
@@ -87,9 +88,10 @@ def _read(path: Path, label: str) -> Subject:
     if path.is_dir():
         bundle = read_bundle(path)
         said = bundle.manifest
+        figures = said.reduction.reduced if said.reduction else said.metrics
         metrics = {
             task: {name: value for name, value in values.items() if value is not None}
-            for task, values in said.metrics.items()
+            for task, values in figures.items()
         }
         info = ModelInfo(said.tasks, said.input, "bundle", metrics=metrics, flipped_gates=said.flipped_gates)
         return Subject(path, label, "bundle", info, sha256(path / MANIFEST), None, bundle)
@@ -104,6 +106,7 @@ def _check_fit(subjects: Sequence[Subject]) -> None:
     """Raise `InputError` unless all answer the tasks of the first that is no single-task network."""
     first = next((subject for subject in subjects if subject.form != "single"), subjects[0])
     tasks = {task.name for task in first.info.tasks}
+    kinds: dict[str, tuple[Task, Path]] = {}
     for subject in subjects:
         own = {task.name for task in subject.info.tasks}
         if subject.info.input.shape != first.info.input.shape:
@@ -116,3 +119,15 @@ def _check_fit(subjects: Sequence[Subject]) -> None:
                 f"{subject.path}: answers {', '.join(sorted(own))}, {first.path} answers {', '.join(sorted(tasks))}; "
                 "compare networks of the same tasks"
             )
+        for task in subject.info.tasks:
+            known, path = kinds.setdefault(task.name, (task, subject.path))
+            if (task.kind, len(task.classes)) != (known.kind, len(known.classes)):
+                raise InputError(
+                    f"{subject.path}: answers {task.name} by {_answer(task)}, {path} by {_answer(known)}; compare "
+                    "networks of the same tasks"
+                )
+
+
+def _answer(task: Task) -> str:
+    classes = f" of {len(task.classes)} classes" if task.classes else ""
+    return f"{task.kind or 'a tensor of no known kind'}{classes}"

@@ -7,8 +7,10 @@ import errno
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +54,28 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of text, complete or not at all; raises what `replacing_file` raises."""
     with replacing_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let Ctrl-C and the wish to end (SIGTERM) wait until the block is done.
+
+    For what would have to be done anew: some libraries answer an interruption in their midst with another error.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone is told of signals
+        yield
+        return
+    came: list[int] = []
+    usual = {number: signal.getsignal(number) for number in (int(signal.SIGINT), int(signal.SIGTERM))}
+    for number in usual:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -76,8 +76,14 @@ def data_for(recipe: Recipe, source: str, tasks: Sequence[Task], input: InputSpe
             if (theirs.kind, theirs.classes) != (task.kind, task.classes):
                 raise InputError(f"the data set's task {task.name} is of another kind or has other classes")
         if data.input.shape != input.shape or data.input.moments != input.moments:
-            raise InputError(f"the data set {data.name} makes {data.input}; the network takes {input}")
+            raise InputError(f"the data set {data.name} makes {_told(data.input)}; the network takes {_told(input)}")
     return data
+
+
+def _told(input: InputSpec) -> str:
+    size = "×".join(map(str, input.shape))
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in input.moments)
+    return f"pictures of {size}, normalised by mean {mean} and deviation {std}"
 
 
 def recipe_of(info_recipe: Mapping[str, Any], asked: str | None, file: str) -> tuple[Recipe, str]:
@@ -95,8 +101,8 @@ def recipe_of(info_recipe: Mapping[str, Any], asked: str | None, file: str) -> t
         return load_recipe(asked), asked
     if not info_recipe:
         raise InputError(
-            f"{file}: was not trained by a recipe, so there are no pictures of its own; name a recipe whose data to "
-            "take: --data RECIPE"
+            f"{file}: names no recipe, so there are no pictures of its own; name a recipe whose data to take: "
+            "--data RECIPE"
         )
     with located(file):
         return Recipe.from_plain(info_recipe), file

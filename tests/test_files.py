@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import gatedeploy as gd
-from gatedeploy.files import check_writable, replacing_file, replacing_folder, sha256
+from gatedeploy.files import check_writable, held_back, replacing_file, replacing_folder, sha256
 
 MARKER = "manifest.json"
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -324,3 +325,33 @@ def test_the_hash_of_a_file(tmp_path: Path) -> None:
     for content in (b"", b"a", bytes(range(256)) * 8192):
         (tmp_path / "file").write_bytes(content)
         assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_until_the_block_is_done(number: signal.Signals) -> None:
+    done = []
+
+    def told(*_: object) -> None:
+        raise InterruptedError
+
+    def interrupted_twice() -> None:
+        with held_back():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            done.append(1)
+
+    before = signal.signal(number, told)
+    try:
+        with pytest.raises(InterruptedError):
+            interrupted_twice()
+        assert signal.getsignal(number) is told
+    finally:
+        signal.signal(number, before)
+    assert done == [1]
+
+
+def test_an_error_in_the_block_is_told_though_nobody_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ValueError, match="wrong"), held_back():
+        raise ValueError("wrong")
+    assert signal.getsignal(signal.SIGINT) is before

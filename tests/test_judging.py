@@ -75,9 +75,7 @@ def test_a_data_set_of_another_network() -> None:
 def test_whose_pictures() -> None:
     assert recipe_of(PLAIN, None, "net")[1] == "net"
     assert recipe_of({}, "demo", "net")[1] == "demo"
-    with pytest.raises(
-        InputError, match=r"net: was not trained by a recipe, .*name a recipe whose data to take: --data"
-    ):
+    with pytest.raises(InputError, match=r"net: names no recipe, .*name a recipe whose data to take: --data"):
         recipe_of({}, None, "net")
     with pytest.raises(InputError, match="net: "):
         recipe_of({"data": 3}, None, "net")

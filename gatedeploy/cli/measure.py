@@ -13,7 +13,7 @@ from gatedeploy.benchmarks.flops import Costs, file_costs, recipe_costs
 from gatedeploy.benchmarks.latency_sections import baseline_title
 from gatedeploy.benchmarks.measured import BASELINE
 from gatedeploy.benchmarks.report import CandidateReport, Report
-from gatedeploy.benchmarks.runners import RUNTIMES
+from gatedeploy.benchmarks.runners import RUNTIME, RUNTIMES
 from gatedeploy.benchmarks.words import three_digits, told
 from gatedeploy.cli.screen import Json, count, note, note_bundled, print_json, say, table
 from gatedeploy.errors import CheckError
@@ -80,7 +80,7 @@ def bench(
     threads: Annotated[
         int, typer.Option(help="Threads for one request, at most one per core.", min=1, metavar="NUMBER")
     ] = 1,
-    runtime: Annotated[str, typer.Option(help=f"What runs the networks: {' or '.join(RUNTIMES)}.")] = RUNTIMES[0],
+    runtime: Annotated[str, typer.Option(help=f"What runs the networks: {' or '.join(RUNTIMES)}.")] = RUNTIME,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Measure the gated network in torch.compile, too: a minute more.")
     ] = False,

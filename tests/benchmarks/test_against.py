@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gatedeploy.benchmarks.against import Change, changes, read_earlier
+from gatedeploy.benchmarks.against import Change, changes, read_earlier, unlike
 from gatedeploy.benchmarks.latency import Latency, Measurement
 from gatedeploy.benchmarks.page import render_json, render_markdown
 from gatedeploy.benchmarks.report import Against
@@ -69,6 +69,36 @@ def test_milliseconds_of_another_machine_are_not_compared(earlier: Path) -> None
     assert verdicts(earlier, now, ("another", 1, "onnxruntime")) == {"collapsed": "as before"}
 
 
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (("some <cpu>", 2, "onnxruntime"), "was measured with threads 1, this one with 2; measure alike"),
+        (("some <cpu>", 1, "openvino"), "was measured with runtime onnxruntime, this one with openvino; measure alike"),
+    ],
+)
+def test_what_was_measured_in_another_way_is_not_compared(
+    where: tuple[str, int, str], message: str, earlier: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        verdicts(earlier, STEADY, where)
+
+
+def test_what_is_not_the_same_is_told(earlier: Path) -> None:
+    then = read_earlier(earlier)
+    same = [("a.pt", "0" * 64)], ["mtl", "collapsed"]
+    assert unlike(then, *same, HERE) == []
+    said = unlike(then, [*same[0], ("b.pt", "1" * 64)], ["mtl", "collapsed b"], ("another", 1, "onnxruntime"))
+    assert said[0] == "The earlier report is not of b.pt: what changed may be the network."
+    assert said[1].startswith("Nothing by the name of collapsed b is in the earlier report")
+    assert said[2].startswith("The earlier report is of another processor (some <cpu>)")
+
+
+def test_a_seed_that_is_none_does_no_harm(earlier: Path) -> None:
+    plain = json.loads(earlier.read_text())
+    earlier.write_text(json.dumps({**plain, "latency": {**plain["latency"], "seed": -5}}))
+    assert verdicts(earlier, STEADY) == {"mtl": "as before", "collapsed": "as before"}
+
+
 def test_the_report_tells_it(earlier: Path) -> None:
     found = changes(read_earlier(earlier), latency([1.0] * 6, [1.8] * 6), HERE)
     assert isinstance(found[0], Change)
@@ -80,6 +110,9 @@ def test_the_report_tells_it(earlier: Path) -> None:
     assert "| 1.50 × | 1.80 × | slower by 20% |" in text
     told = json.loads(render_json(report))["against"]["changes"]["collapsed"]
     assert told["verdict"] == "slower"
+
+
+NO_TIME = {"samples_ms": [[0.0]], "cpu_ms": [[0.0]]}
 
 
 def damaged(change: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +127,12 @@ def damaged(change: dict[str, Any]) -> dict[str, Any]:
         ("[]", "is no report of gatedeploy bench"),
         (json.dumps({"format": "gatedeploy.report", "version": 1}), r"is of version 1; expected 2: measure it again"),
         (json.dumps(damaged({"candidates": {}})), "is damaged"),
+        (json.dumps(damaged({"candidates": [{}]})), "is damaged"),
+        (
+            json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [[0]], "cpu_ms": [[0]]}}}})),
+            "some time",
+        ),
+        (json.dumps(damaged({"paths": 3})), "is damaged"),
         (json.dumps(damaged({"baseline": "nobody"})), "its candidates were not measured together"),
         (json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [[-1]]}}}})), "at least 0"),
         (json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [["x"]]}}}})), "is damaged"),

@@ -55,6 +55,24 @@ def test_every_tensor_of_the_layout_is_a_box(by_price: Collapsed) -> None:
     assert "predicted milliseconds" in page
 
 
+def test_a_layer_of_several_heads_is_nobodys(by_price: Collapsed) -> None:
+    layout = info_of(by_price).report["layout"]
+    site = {**layout[-1], "layers": ["heads.task0.fc", "heads.task1.fc"]}
+    one = {**layout[-1], "layers": ["heads.task1.fc"]}
+    for each in (site, one):
+        each["tensors"] = [{**tensor, "rows": {"": 7}} for tensor in layout[-1]["tensors"]]
+    said = titles(page_of(by_price, layout=[site, one]))
+    assert any(title.startswith("heads.task0.fc, heads.task1.fc: 7 channels; reads") for title in said)
+    assert any(title.startswith("heads.task1.fc: 7 channels of task1; reads") for title in said)
+
+
+def test_of_one_task_all_layers_are_its_own() -> None:
+    alone = gd.collapse(gated(), example_input=EXAMPLE, tasks=["task0"])
+    page = page_of(alone)
+    assert "of several" not in page
+    assert "channels of task0" in page
+
+
 def test_without_prices_it_is_drawn_from_the_network_itself(plain: Collapsed) -> None:
     page = page_of(plain)
     assert "On the right multiply-adds." in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gatedeploy.benchmarks.page import TEMPLATES, render_json
 from gatedeploy.benchmarks.rivals import mixture_of_recipe
 from gatedeploy.benchmarks.runners import open_candidate, picture
 from gatedeploy.benchmarks.scenarios import Effort
+from gatedeploy.errors import MissingExtraError
 from gatedeploy.exporters import export
 from gatedeploy.graph.cost import cost
 from gatedeploy.training.recipe_file import load_recipe
@@ -96,6 +98,21 @@ def test_stopped_in_the_middle_it_leaves_what_was_measured(
     assert plain["missing"] == missing
     assert plain["candidates"]["collapsed"]["latency"]["median_ms"] > 0
     assert "This report is not complete" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_a_recipe_without_fitting_pictures_is_refused_before_anything_is_measured(
+    collapsed: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with pytest.raises(gd.InputError, match=r"--data demo: .*the data set scenes has no labels for task task0"):
+        bench([collapsed], tmp_path / "report", BenchOptions(data="demo", effort=EFFORT), say=said.append)
+    assert not any("measuring" in line for line in said)
+
+
+def test_a_runtime_that_is_not_installed_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"measuring in openvino needs openvino, .*gatedeploy\[openvino\]"):
+        bench([tmp_path / "nowhere.pt"], tmp_path / "report", BenchOptions(runtime="openvino"))
 
 
 def test_an_earlier_report_of_others_is_refused_before_anything_is_exported(collapsed: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_examples_of_a_recipe() -> None:
     [
         (
             {},
-            "a.pt: was not trained by a recipe, so there are no pictures of its own; name a recipe whose data to take",
+            "a.pt: names no recipe, so there are no pictures of its own; name a recipe whose data to take",
         ),
         ({"data": {"name": "nowhere"}, "model": {}, "train": {"epochs": 1}}, "a.pt"),
     ],

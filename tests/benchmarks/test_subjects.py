@@ -13,10 +13,12 @@ from gatedeploy.benchmarks.accuracy import SINGLE, accuracies
 from gatedeploy.benchmarks.candidates import assemble
 from gatedeploy.benchmarks.subjects import labels, read_subjects
 from gatedeploy.errors import InputError
+from gatedeploy.exporters.manifest import MANIFEST
+from gatedeploy.exporters.manifest_json import manifest_to_json
 from gatedeploy.graph.capture import capture
 from gatedeploy.specs import Task
 from tests.backbones import PerTask
-from tests.benchmarks.tiny import EXAMPLE, SPEC, Backbone, gated, head, save_gated, tasks
+from tests.benchmarks.tiny import EXAMPLE, SPEC, Backbone, gated, head, save_gated, some_reduction, tasks
 
 
 def save_plain(path: Path, form: str, asked: tuple[Task, ...], metrics: dict[str, dict[str, float]]) -> None:
@@ -33,6 +35,26 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_plain(folder / "single" / task.name / "checkpoint.pt", "single", (task,), {task.name: {"accuracy": 0.8}})
     save_plain(folder / "shared" / "checkpoint.pt", "shared", tasks(), {})
     return folder
+
+
+def test_a_bundle_of_reduced_precision_reached_what_it_reaches_now(tmp_path: Path) -> None:
+    metrics = {task.name: {"accuracy": 0.9} for task in tasks()}
+    thin = gd.collapse(gated(), example_input=EXAMPLE, target=None)
+    bundle = gd.export(thin, tmp_path / "bundle", info=ModelInfo(tasks(), SPEC, metrics=metrics))
+    assert accuracies(read_subjects([bundle.path]))[0].metrics == metrics
+    reduced = {task.name: {"accuracy": 0.4} for task in tasks()}
+    reduction = replace(some_reduction(), float32=metrics, reduced=reduced)
+    (bundle.path / MANIFEST).write_text(manifest_to_json(replace(bundle.manifest, reduction=reduction)))
+    assert accuracies(read_subjects([bundle.path]))[0].metrics == reduced
+
+
+def test_tasks_of_one_name_and_another_kind_do_not_fit(tmp_path: Path) -> None:
+    save_plain(tmp_path / "a.pt", "shared", tasks(), {})
+    for task in (Task("task0", "depth"), Task("task0", "classification", ("x", "y", "z"))):
+        other = (task, tasks()[1])
+        save_plain(tmp_path / "b.pt", "shared", other, {})
+        with pytest.raises(InputError, match=r"b\.pt: answers task0 by .*a\.pt by classification of \d+ classes"):
+            read_subjects([tmp_path / "a.pt", tmp_path / "b.pt"])
 
 
 def test_a_training_folder_stands_for_its_checkpoints(training: Path) -> None:

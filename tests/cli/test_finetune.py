@@ -97,4 +97,4 @@ def test_a_network_without_a_recipe_has_no_pictures(
 ) -> None:
     out = tmp_path / "thin.safetensors"
     assert run(["prune", str(folder / "checkpoint.pt"), "--out", str(out), "--finetune", "1"]) == 2
-    assert "was not trained by a recipe, so there are no pictures of its own" in capsys.readouterr().err
+    assert "names no recipe, so there are no pictures of its own" in capsys.readouterr().err
