@@ -81,9 +81,11 @@ def sharing_figure(sites: Sequence[SiteShare], panels: Sequence[str] = (SPECIFIC
 
     Args:
         sites: in the order in which the network reaches them; at least one.
-        panels: `SPECIFIC`, `MIX` or both.
+        panels: `SPECIFIC`, `MIX` or both; of the mix alone, sites without one (the last) are left out.
     """
     tasks = _tasks(sites)
+    if panels == [MIX]:
+        sites = [site for site in sites if site.mix] or sites
     shares: dict[str, Shares] = {
         SPECIFIC: [
             [site.specific[task] / site.channels if task in site.specific and site.channels else None for task in tasks]

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 import gatedeploy as gd
-from gatedeploy.benchmarks.sharing import sharing_table, sites_from_plain, specific_share, write_sharing
+from gatedeploy.benchmarks.sharing import (
+    MIX,
+    SPECIFIC,
+    sharing_figure,
+    sharing_table,
+    sites_from_plain,
+    specific_share,
+    write_sharing,
+)
 from gatedeploy.errors import GatedeployError, InputError
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.shares import SiteShare, site_shares
@@ -26,6 +34,12 @@ def test_the_table_says_channels_shares_and_means() -> None:
         (EVIL, "4", "0", "1", "", ""),
         ("mean share over sites", "", "12.5%", "62.5%", "", ""),
     )
+
+
+def test_a_site_without_a_mix_stands_in_no_picture_of_mixes() -> None:
+    drawn = {panel: sharing_figure(SITES, [panel]).axes[0].get_yticklabels() for panel in (SPECIFIC, MIX)}
+    assert [len(names) for names in drawn.values()] == [2, 1]
+    assert len(sharing_figure(SITES[1:], [MIX]).axes[0].get_yticklabels()) == 1
 
 
 def test_the_mean_share_is_the_network_s_own() -> None:
