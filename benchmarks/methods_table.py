@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.environment import Environment, environment, load
-from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.latency import Latency, Plan
 from gatedeploy.benchmarks.methods_figures import Line
-from gatedeploy.benchmarks.runners import open_candidate, picture
-from gatedeploy.benchmarks.words import human, markdown, spread
+from gatedeploy.benchmarks.runners import measure_in_turns
+from gatedeploy.benchmarks.words import human, interval, markdown, spread
 from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare, mean_ranks
 from gatedeploy.training.metrics import Metrics, headline
@@ -81,7 +78,7 @@ def table(single: Found, lines: Sequence[Found], tasks: Sequence[Task], latency:
     rows = [["", *heads, "Δ_MTL, %", "Δ_I, %", "η̂, %", "safe", "mean rank", "MACs", "parameters", "latency ÷ MTL"]]
     for line in [single, *lines]:
         ratio = latency.ratio(line.title) if latency else None
-        told = "–" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+        told = "–" if ratio is None else interval(ratio)
         figures = [spread(_figures(line, task), ".3f") for task in tasks]
         costs = [human(line.macs), human(line.params), told]
         rows.append([line.title, *figures, *_compared(line, single, tasks), spread(ranks[line.title], ".1f"), *costs])
@@ -124,9 +121,7 @@ def _latency(lines: Sequence[Found], info: ModelInfo) -> Latency | None:
     chosen = next((seed for seed in seeds if all(each.networks for each in seed)), None)
     if chosen is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="gatedeploy-methods-") as folder, ExitStack() as stack:
-        opened = [open_candidate(each, info, Path(folder), "onnxruntime", 1, stack) for each in chosen]
-        return measure({ran.name: ran.runners for ran in opened}, picture(info.input), BASELINE, PLAN)
+    return measure_in_turns({each.name: (each, info) for each in chosen}, BASELINE, PLAN)
 
 
 def _facts(single: Found, recipe: Recipe, where: Environment, latency: Latency | None) -> list[str]:

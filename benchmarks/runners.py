@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
+from gatedeploy.benchmarks.latency import Latency, Plan, measure
 from gatedeploy.errors import check_known
 from gatedeploy.exporters.checking import verify_bundle
 from gatedeploy.exporters.reference import reference_picture
@@ -99,6 +100,23 @@ def open_candidate(
         runners.append(stack.enter_context(open_file(files[-1], runtime, threads, name=name)))
         parity |= _parity(network, runners[-1], info.input)
     return Opened(name, tuple(runners), tuple(files), any_batch, parity)
+
+
+def measure_in_turns(named: Mapping[str, tuple[Candidate, ModelInfo]], baseline: str, plan: Plan) -> Latency:
+    """Time single requests of candidates in ONNX Runtime on one thread; see `latency.measure`.
+
+    Args:
+        named: by name, what runs, with its tasks and the picture, which all share.
+        baseline: the candidate to compare with.
+        plan: how long.
+    """
+    with tempfile.TemporaryDirectory(prefix="gatedeploy-turns-") as folder, ExitStack() as stack:
+        runners = {
+            name: open_candidate(replace(candidate, name=name), info, Path(folder), RUNTIME, 1, stack).runners
+            for name, (candidate, info) in named.items()
+        }
+        _, info = named[baseline]
+        return measure(runners, picture(info.input), baseline, plan)
 
 
 def open_file(file: Path, runtime: str, threads: int, batch: int = 1, name: str | None = None) -> Runner:

@@ -13,9 +13,7 @@ take turns in one process, in ONNX Runtime, batch 1, one thread. Everything is o
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +23,12 @@ import torch
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate, candidate, mixture_candidates
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.latency import Latency, Plan
 from gatedeploy.benchmarks.plots import Series, growth, write_picture
 from gatedeploy.benchmarks.random_gates import Trunk, parts, random_gates
 from gatedeploy.benchmarks.rivals import rivals_of_gates
-from gatedeploy.benchmarks.runners import open_candidate, picture
-from gatedeploy.benchmarks.words import human, markdown, ms
+from gatedeploy.benchmarks.runners import measure_in_turns
+from gatedeploy.benchmarks.words import human, interval, markdown, ms
 from gatedeploy.compiler import collapse
 from gatedeploy.files import write_text
 from gatedeploy.graph.capture import capture
@@ -97,12 +95,7 @@ def all_ways(trunk: Trunk, counts: Sequence[int]) -> Iterator[Asked]:
 
 def time_all(found: Sequence[Asked]) -> Latency:
     """All in turns, in ONNX Runtime; the first is the baseline."""
-    with tempfile.TemporaryDirectory(prefix="gatedeploy-tasks-") as folder, ExitStack() as stack:
-        runners = {}
-        for each in found:
-            named = replace(each.candidate, name=each.name)
-            runners[each.name] = open_candidate(named, each.info, Path(folder), "onnxruntime", 1, stack).runners
-        return measure(runners, picture(found[0].info.input), found[0].name, PLAN)
+    return measure_in_turns({each.name: (each.candidate, each.info) for each in found}, found[0].name, PLAN)
 
 
 def tables(found: Sequence[Asked], latency: Latency) -> str:
@@ -115,7 +108,7 @@ def tables(found: Sequence[Asked], latency: Latency) -> str:
     times, macs = [["latency", *heads[1:]]], [["multiply-adds", *heads[1:]]]
     for way, of in by_way.items():
         ratios = [latency.ratio(of[count].name) for count in counts]
-        times.append([way, *(f"{each.value:.2f} ({each.low:.2f} to {each.high:.2f})" for each in ratios)])
+        times.append([way, *map(interval, ratios)])
         macs.append([way, *(f"{of[count].candidate.cost.macs / found[0].candidate.cost.macs:.2f}" for count in counts)])
     return f"{markdown(times)}\n{markdown(macs)}"
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,11 @@ import numpy as np
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Latency, Plan, Ratio, measure
+from gatedeploy.benchmarks.latency import Latency, Plan, Ratio
 from gatedeploy.benchmarks.pareto import Place, accuracy_against
 from gatedeploy.benchmarks.plots import write_picture
-from gatedeploy.benchmarks.runners import open_candidate, picture
-from gatedeploy.benchmarks.words import human, markdown, ms, spread
+from gatedeploy.benchmarks.runners import measure_in_turns
+from gatedeploy.benchmarks.words import human, interval, markdown, ms, spread
 from gatedeploy.files import write_text
 from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare
@@ -117,7 +115,7 @@ def costs(ways: Sequence[Way], deltas: dict[str, list[float]], tasks: Sequence[T
             spread([metrics[task.name][headline(task).name] for metrics in way.metrics], ".3f") for task in tasks
         ]
         reached = spread(deltas[way.title], "+.1f") if way is not first else ""
-        taken = [ms(times.median_ms(way)), _interval(times.ratio(way, first))] if times else ["–", "–"]
+        taken = [ms(times.median_ms(way)), interval(times.ratio(way, first))] if times else ["–", "–"]
         rows.append([way.title, *figures, reached, human(way.macs), f"{way.macs / first.macs:.2f}", *taken])
     return markdown(rows)
 
@@ -135,13 +133,9 @@ def equal_accuracy(ways: Sequence[Way], deltas: dict[str, list[float]], times: T
             best = max(ours, key=lambda way: statistics.fmean(more[way.title]))
             rows.append([rival.title, told, f"none; nearest: {best.title}", spread(more[best.title], "+.1f"), "–", "–"])
             continue
-        ratios = [f"{enough.macs / rival.macs:.2f}", _interval(times.ratio(enough, rival))]
+        ratios = [f"{enough.macs / rival.macs:.2f}", interval(times.ratio(enough, rival))]
         rows.append([rival.title, told, enough.title, spread(more[enough.title], "+.1f"), *ratios])
     return markdown(rows)
-
-
-def _interval(ratio: Ratio) -> str:
-    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def _deltas(way: Way, first: Way, tasks: Sequence[Task]) -> list[float]:
@@ -157,11 +151,8 @@ def _time(ways: Sequence[Way], info: ModelInfo) -> Times | None:
     if not all(way.named() for way in ways):
         return None
     named = {name: candidate for way in ways for name, candidate in way.named().items()}
-    with tempfile.TemporaryDirectory(prefix="gatedeploy-tradeoff-") as folder, ExitStack() as stack:
-        where = Path(folder), "onnxruntime", 1, stack
-        opened = [open_candidate(replace(each, name=name), info, *where) for name, each in named.items()]
-        runners = {ran.name: ran.runners for ran in opened}
-        return Times(measure(runners, picture(info.input), next(iter(named)), PLAN))
+    known = {name: (candidate, info) for name, candidate in named.items()}
+    return Times(measure_in_turns(known, next(iter(known)), PLAN))
 
 
 def _panels(ways: Sequence[Way], deltas: dict[str, list[float]], times: Times | None) -> dict[str, list[Place]]:

@@ -40,6 +40,11 @@ def three_digits(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
 
 
+def interval(ratio: Ratio) -> str:
+    """A ratio with its interval."""
+    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
 def told(ratio: Ratio) -> str:
     """A ratio, or that the machine was too noisy to tell one."""
     return f"{ratio.value:.2f}" if ratio.told else "too noisy to tell"
