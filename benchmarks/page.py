@@ -27,6 +27,7 @@ from gatedeploy.benchmarks.latency_sections import LONGEST, baseline_title, prof
 from gatedeploy.benchmarks.layers import Layer, shares
 from gatedeploy.benchmarks.pareto import Place, accuracy_against
 from gatedeploy.benchmarks.plots import Point, Series, growth, inline_svg, latency_against_macs, ratio_bars, share_bars
+from gatedeploy.benchmarks.predictions import class_colours
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.sections import sections, tiles
 from gatedeploy.benchmarks.sharing import MIX, SPECIFIC, sharing_figure
@@ -94,7 +95,8 @@ def render_page(report: Report) -> str:
     css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
     template = environment(autoescape=True).get_template("report.html")
     shown = {"tiles": tiles(report), "sections": sections(report), "pictures": list(_pictures(report))}
-    return template.render(report=report, css=css, **shown)
+    keys = {task.name: colours for task in report.tasks if (colours := class_colours(task))}
+    return template.render(report=report, css=css, keys=keys, **shown)
 
 
 def environment(autoescape: bool) -> Environment:

@@ -22,7 +22,9 @@ COUNT = 3
 Colours = npt.NDArray[np.float64]
 """`(height, width, 3)` in [0, 1]."""
 
-PALETTE = "tab20"
+PALETTES = ("tab20", "tab20b", "tab20c")
+"""One after another: from the 61st class on colours come again."""
+
 HEAT = "viridis"
 
 
@@ -114,14 +116,27 @@ def picture_of(image: Tensor, input: InputSpec) -> Colours:
     return (pixels if len(pixels) == 3 else pixels[:1].expand(3, -1, -1)).permute(1, 2, 0).numpy()
 
 
-def classes(label: Tensor) -> Colours:
-    """`(height, width)` numbers of classes in the palette's colours; those to ignore in white."""
-    from matplotlib import colormaps
+def class_colours(task: Task) -> dict[str, str]:
+    """In which colour each class of a segmentation task is drawn, as `#rrggbb`; of other tasks none."""
+    from matplotlib.colors import to_hex
 
-    palette = np.array(colormaps[PALETTE].colors)  # type: ignore[attr-defined]
+    colours = _palette()
+    shown = task.classes if task.kind == "segmentation" else ()
+    return {name: to_hex(colours[number % len(colours)]) for number, name in enumerate(shown)}
+
+
+def classes(label: Tensor) -> Colours:
+    """`(height, width)` numbers of classes in the palettes' colours; those to ignore in white."""
+    palette = _palette()
     colours: Colours = palette[label.numpy() % len(palette)]
     colours[label.numpy() == IGNORED_CLASS] = 1
     return colours
+
+
+def _palette() -> Colours:
+    from matplotlib import colormaps
+
+    return np.concatenate([np.array(colormaps[name].colors) for name in PALETTES])  # type: ignore[attr-defined]
 
 
 def directions(normals: Tensor) -> Colours:

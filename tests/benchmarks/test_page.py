@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator, ValidationError, validate
 
+import gatedeploy as gd
 from gatedeploy.benchmarks import page
 from gatedeploy.benchmarks.latency import Ratio
 from gatedeploy.benchmarks.page import render_json, render_markdown, render_page, write_report
@@ -109,6 +110,15 @@ def test_the_page_holds_every_picture_and_table_and_nothing_from_elsewhere() -> 
     for heading in (*headings, "Environment", "1 MAC is one multiply-add", "gatedeploy bench 'a <b>.pt'", "Δ_MTL"):
         assert heading in parsed.text
     assert all(f"#{identifier}" in text for identifier in ("plot-",))
+
+
+def test_the_key_of_colours_stands_under_predictions() -> None:
+    report = some_report()
+    assert "Colours of" not in render_page(report)
+    text = render_page(replace(report, tasks=(gd.Task("parts", "segmentation", ("road", EVIL)), *report.tasks)))
+    (key,) = re.findall(r'<ul class="legend" aria-label="Colours of parts">.*?</ul>', text)
+    assert "road" in key
+    assert EVIL not in text
 
 
 def test_accuracy_stands_against_cost_where_both_are_known() -> None:

@@ -12,7 +12,7 @@ import torch
 from matplotlib.image import imread
 
 import gatedeploy as gd
-from gatedeploy.benchmarks.predictions import Colours, examples, picture_of, shown_of
+from gatedeploy.benchmarks.predictions import Colours, class_colours, examples, picture_of, shown_of
 from gatedeploy.data import load_data
 from gatedeploy.runners.base import Array
 from gatedeploy.training.recipe_file import load_recipe
@@ -33,6 +33,14 @@ def test_what_is_right_looks_alike_and_what_has_no_label_is_white() -> None:
     known = (label != 255).numpy()
     np.testing.assert_array_equal(right[known], found[known])
     assert len(np.unique(found.reshape(-1, 3), axis=0)) == 3
+    key = [list(bytes.fromhex(colour[1:])) for colour in class_colours(parts).values()]
+    np.testing.assert_allclose(right.reshape(-1, 3)[:3] * 255, key, atol=1)  # how a file and a key round a colour
+
+
+def test_sixty_classes_differ() -> None:
+    parts = gd.Task("parts", "segmentation", tuple(map(str, range(60))))
+    assert len(set(class_colours(parts).values())) == 60
+    assert not class_colours(gd.Task("kind", "classification", ("cat", "dog")))
 
 
 def test_depths_share_a_scale() -> None:
