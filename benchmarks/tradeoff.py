@@ -1,14 +1,15 @@
-"""What accuracy costs: gated networks of half the width beside what one would run instead, of half and of full width.
+"""What accuracy costs: gated networks beside what one would run instead, of half and of full width.
 
     python -m gatedeploy.benchmarks.tradeoff scenes        [--seeds 0 1 2] [--out DIR] [--report] [--set key=value]
     python -m gatedeploy.benchmarks.tradeoff multi_fashion --set data.root=FOLDER …
     python -m gatedeploy.benchmarks.tradeoff usgra         --set data.root=FOLDER …
 
 InterroGate tells that a gated ResNet-20 of half the width is as good as single-task networks of the full width, at a
-tenth of their multiply-adds (CelebA, tables 7 and 9). Here the same is asked of other data, in milliseconds too: gated
-networks for λ_s of the paper's grid, single-task networks, uniform MTL, and a mixture of experts that is asked once for
-each task. All are trained for as long, and Δ_MTL is over the single-task networks of full width of the same seed.
-The command goes on where it was interrupted, and `--report` trains nothing. Latencies are measured whenever it reports.
+tenth of their multiply-adds (CelebA, tables 7 and 9). Here the same is asked of other data, in milliseconds too, of
+gated networks for λ_s of the paper's grid (of full width for some of it), single-task networks, uniform MTL, and a
+mixture of experts that is asked once for each task. All are trained for as long, and Δ_MTL is over the single-task
+networks of full width of the same seed. The command goes on where it was interrupted, and `--report` trains nothing.
+Latencies are measured whenever it reports.
 
     DIR/<seed>/full/, half/    as `gatedeploy.benchmarks.methods` has them
     DIR/tradeoff.md            two tables, see `gatedeploy.benchmarks.tradeoff_page`
@@ -41,11 +42,10 @@ SETTINGS: Mapping[str, Sequence[str]] = {
 }
 """What makes the recipes small enough to be trained on a processor: by recipe, `key=value`."""
 
-GATES = ("gates.learning_rate=5", "gates.tie=residual", "gates.group=4")
+GATES = ("gates.learning_rate=5", "gates.tie=residual")
 """The paper's λ_s are for some hundred thousand steps. Here gates have a few hundred to turn in, so their learning rate
 is larger; and they turn together, as runtimes like it."""
 
-WIDTHS = {"full": 1.0, "half": 0.5}
 STRENGTHS = (0.01, 0.03, 0.05, 0.07, 0.1)
 """λ_s of the paper (section 4.1)."""
 
@@ -58,19 +58,25 @@ class Width:
     """What is trained of one width.
 
     Args:
-        name: a key of `WIDTHS`.
+        name: of its folder.
+        share: of ResNet-20's channels.
+        group: so many neighbouring channels turn together, half of the first stage's.
         entries: beside single-task networks.
     """
 
     name: str
+    share: float
+    group: int
     entries: tuple[Entry, ...]
 
     def changes(self, source: str, overrides: Sequence[str]) -> list[str]:
         """`key=value` of its recipe."""
-        return [*SETTINGS.get(source, ()), *GATES, f"model.backbone.width={WIDTHS[self.name]}", *overrides]
+        own = f"gates.group={self.group}", f"model.backbone.width={self.share:g}"
+        return [*SETTINGS.get(source, ()), *GATES, *own, *overrides]
 
 
-FULL, HALF = Width("full", RIVALS), Width("half", (*RIVALS, *GATED))
+FULL = Width("full", 1, 8, (*RIVALS, *GATED[::2]))
+HALF = Width("half", 0.5, 4, (*RIVALS, *GATED))
 
 
 def train(source: str, seed: int, overrides: Sequence[str], out: Path) -> None:
@@ -98,7 +104,7 @@ def ways(width: Width, seeds: Sequence[int], info: ModelInfo, out: Path) -> list
         lines = [seed[name] for seed in read]
         ours = name.startswith("gated")
         if name != MOE:
-            found.append(_way(title if ours else f"{title}, {width.name}", ours, lines))
+            found.append(_way(f"{title}, {width.name}", ours, lines))
             continue
         found.append(_way(f"{title}, {width.name}, {len(info.tasks)} passes", False, lines))
         batched = [_batched(line, folder / MOE / FILE) for line, folder in zip(lines, folders, strict=True)]

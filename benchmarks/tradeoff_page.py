@@ -87,7 +87,7 @@ def tradeoff_page(ways: Sequence[Way], info: ModelInfo, recipe: Recipe, command:
     train, backbone = recipe.train, recipe.model.backbone
     sizes = ", ".join(f"{name} {value}" for name, value in recipe.data.options.items() if isinstance(value, int))
     facts = [
-        f"{recipe.data.name} ({sizes}), {backbone.name} of full and of half width, gated ones of half; seeds: "
+        f"{recipe.data.name} ({sizes}), {backbone.name} of full and of half width; seeds: "
         f"{len(ways[0].metrics)}, mean ± standard deviation, figures of the last epoch on the validation split. All "
         f"are trained for {train.rival_epochs} epochs, gated networks for {train.epochs} of them, from single-task "
         f"networks of {train.single_epochs}.",

@@ -84,6 +84,7 @@ def test_all_differ_in_what_they_say_alone() -> None:
         for entry in width.entries:
             recipe = recipe_of("scenes", entry, 1, width.changes("scenes", ()))
             assert recipe.model.backbone.options["width"] == {"full": 1.0, "half": 0.5}[width.name]
+            assert recipe.gates.group == {"full": 8, "half": 4}[width.name]
             assert recipe.train.rival_epochs == 12
             assert (recipe.method.name if recipe.method else "gated") == entry.name.partition("-")[0]
     weights = [recipe_of("scenes", entry, 1, HALF.changes("scenes", ())).sparsity.weight for entry in HALF.entries[2:]]
@@ -95,8 +96,8 @@ def test_all_differ_in_what_they_say_alone() -> None:
 def test_the_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tradeoff_page, "PLAN", Plan(0.2, 3, 4, 1, 1))
     few = Entry(MOE, "experts", ("method={name: moe, experts: 2, top_k: 1}",))
-    monkeypatch.setattr(tradeoff, "FULL", Width("full", FULL.entries[:1]))
-    monkeypatch.setattr(tradeoff, "HALF", Width("half", (HALF.entries[0], few, HALF.entries[2])))
+    monkeypatch.setattr(tradeoff, "FULL", Width("full", 1, 8, FULL.entries[:1]))
+    monkeypatch.setattr(tradeoff, "HALF", Width("half", 0.5, 4, (HALF.entries[0], few, HALF.entries[2])))
     train("scenes", 0, TINY, tmp_path)
     assert read_checkpoint(tmp_path / "0" / "half" / MOE / "checkpoint.pt").info.form == MOE
     text = report("scenes", [0], TINY, tmp_path)
@@ -105,7 +106,7 @@ def test_the_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert titles[2:9] == [
         *("| single-task, full", "| uniform MTL, full", "| single-task, half", "| uniform MTL, half"),
         *("| experts, half, 2 passes", "| experts, half, batched"),
-        "| gated, λ_s = 0.01",
+        "| gated, λ_s = 0.01, half",
     ]
     assert "### At equal accuracy" in text
     assert "milliseconds in ONNX Runtime" in (tmp_path / "tradeoff.svg").read_text(encoding="utf-8")
