@@ -24,10 +24,11 @@ from pathlib import Path
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.assembly import build_parts
-from gatedeploy.benchmarks.methods_figures import SINGLE, kept_figures, read_lines
+from gatedeploy.benchmarks.methods_figures import SINGLE, Line, kept_figures, read_lines
 from gatedeploy.benchmarks.methods_table import SINGLE as SINGLE_NETWORKS
-from gatedeploy.benchmarks.methods_table import found, table_page
-from gatedeploy.errors import check_known
+from gatedeploy.benchmarks.methods_table import table_page
+from gatedeploy.benchmarks.ways import Way
+from gatedeploy.errors import InputError, check_known
 from gatedeploy.files import write_text
 from gatedeploy.specs import Task
 from gatedeploy.training.journal import Journal
@@ -67,6 +68,11 @@ class Entry:
     title: str
     changes: tuple[str, ...]
     from_scratch: bool = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether its network has gates, and no other method's way of sharing."""
+        return not any(change.startswith("method.name=") for change in self.changes)
 
 
 def _balanced(name: str, title: str, *more: str) -> Entry:
@@ -147,18 +153,36 @@ def report(source: str, seeds: Sequence[int], entries: Sequence[Entry], override
     recipe, parts = build_parts(recipe_of(source, None, seeds[0], [*SMALL.get(source, ()), *overrides]), source)
     info = ModelInfo(recipe.chosen_tasks(parts.data.tasks), parts.data.input)
     folders = [out / str(seed) for seed in seeds]
-    read = [read_lines(folder, [entry.name for entry in entries], info.tasks) for folder in folders]
+    read = read_seeds(folders, entries, info.tasks)
     done = [entry for entry in entries if all(entry.name in seed for seed in read)]
-    single = found(SINGLE_NETWORKS, [seed[SINGLE] for seed in read])
-    lines = [found(entry.title, [seed[entry.name] for seed in read]) for entry in done]
+    single = way(SINGLE_NETWORKS, False, info, [seed[SINGLE] for seed in read])
+    lines = [way(entry.title, entry.gated, info, [seed[entry.name] for seed in read]) for entry in done]
     command = ["python -m gatedeploy.benchmarks.methods", source, "--seeds", *map(str, seeds)]
     command += [f"--set {each if not each.startswith('data.root') else 'data.root=FOLDER'}" for each in overrides]
-    page = table_page(single, lines, info, recipe, " ".join(command))
+    page = table_page(single, lines, recipe, " ".join(command))
     missing = [entry.title for entry in entries if entry not in done]
     if missing:
         page += f"* Not trained with every seed yet: {', '.join(missing)}.\n"
     write_text(out / "table.md", page)
     return page
+
+
+def read_seeds(folders: Sequence[Path], entries: Sequence[Entry], tasks: Sequence[Task]) -> list[dict[str, Line]]:
+    """What there is of each seed, by name of the entry; single-task networks there are.
+
+    Raises:
+        InputError: there are none yet.
+    """
+    read = [read_lines(folder, [entry.name for entry in entries], tasks) for folder in folders]
+    for folder, lines in zip(folders, read, strict=True):
+        if SINGLE not in lines:
+            raise InputError(f"{folder}: single-task networks are not trained yet; leave --report out")
+    return read
+
+
+def way(title: str, ours: bool, info: ModelInfo, lines: Sequence[Line]) -> Way:
+    """What came of one entry with every seed; see `Way`."""
+    return Way(title, ours, info, tuple(line.candidate for line in lines), tuple(line.metrics for line in lines))
 
 
 def main() -> None:

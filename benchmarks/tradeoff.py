@@ -26,9 +26,10 @@ from pathlib import Path
 from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.candidates import mixture_candidates, trained_mixture
-from gatedeploy.benchmarks.methods import Entry, recipe_of, train_seed
-from gatedeploy.benchmarks.methods_figures import SINGLE, Line, read_lines
-from gatedeploy.benchmarks.tradeoff_page import Way, tradeoff_page
+from gatedeploy.benchmarks.methods import Entry, read_seeds, recipe_of, train_seed, way
+from gatedeploy.benchmarks.methods_figures import SINGLE, Line
+from gatedeploy.benchmarks.tradeoff_page import tradeoff_page
+from gatedeploy.benchmarks.ways import Way
 from gatedeploy.models.moe import MOE
 from gatedeploy.training.snapshots import FILE
 
@@ -95,25 +96,19 @@ def ways(width: Width, seeds: Sequence[int], info: ModelInfo, out: Path) -> list
         out: the folder of all seeds.
     """
     folders = [out / str(seed) / width.name for seed in seeds]
-    read = [read_lines(folder, [entry.name for entry in width.entries], info.tasks) for folder in folders]
-    found = []
-    titles = {SINGLE: "single-task", **{entry.name: entry.title for entry in width.entries}}
-    for name, title in titles.items():
-        if not all(name in seed for seed in read):
+    read = read_seeds(folders, width.entries, info.tasks)
+    found = [way(f"single-task, {width.name}", False, info, [seed[SINGLE] for seed in read])]
+    for entry in width.entries:
+        if not all(entry.name in seed for seed in read):
             continue
-        lines = [seed[name] for seed in read]
-        ours = name.startswith("gated")
-        if name != MOE:
-            found.append(_way(f"{title}, {width.name}", ours, lines))
+        lines, title = [seed[entry.name] for seed in read], f"{entry.title}, {width.name}"
+        if entry.name != MOE:
+            found.append(way(title, entry.gated, info, lines))
             continue
-        found.append(_way(f"{title}, {width.name}, {len(info.tasks)} passes", False, lines))
+        found.append(way(f"{title}, {len(info.tasks)} passes", False, info, lines))
         batched = [_batched(line, folder / MOE / FILE) for line, folder in zip(lines, folders, strict=True)]
-        found.append(_way(f"{title}, {width.name}, batched", False, batched))
+        found.append(way(f"{title}, batched", False, info, batched))
     return found
-
-
-def _way(title: str, ours: bool, lines: Sequence[Line]) -> Way:
-    return Way(title, ours, tuple(line.metrics for line in lines), tuple(line.candidate for line in lines))
 
 
 def _batched(passes: Line, file: Path) -> Line:
@@ -132,7 +127,7 @@ def report(source: str, seeds: Sequence[int], overrides: Sequence[str], out: Pat
     found = [way for width in (FULL, HALF) for way in ways(width, seeds, info, out)]
     told = [f"--set {each if not each.startswith('data.root') else 'data.root=FOLDER'}" for each in overrides]
     command = " ".join(["python -m gatedeploy.benchmarks.tradeoff", source, "--seeds", *map(str, seeds), *told])
-    return tradeoff_page(found, info, recipe, command, out)
+    return tradeoff_page(found, recipe, command, out)
 
 
 def main() -> None:

@@ -4,86 +4,35 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from gatedeploy.artifact import ModelInfo
-from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Latency, Plan, Ratio
+from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.pareto import Place, accuracy_against
 from gatedeploy.benchmarks.plots import write_picture
-from gatedeploy.benchmarks.runners import measure_in_turns
+from gatedeploy.benchmarks.ways import Times, Way, time_ways
 from gatedeploy.benchmarks.words import human, interval, markdown, ms, spread
 from gatedeploy.files import write_text
-from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare
-from gatedeploy.training.metrics import Metrics, headline
+from gatedeploy.training.metrics import headline
 from gatedeploy.training.recipe import Recipe
 
 PLAN = Plan(seconds=180, min_rounds=15, max_rounds=80, block_ms=20, warm_up_ms=200)
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to answer all tasks, trained with each seed; the first of a page is what all are compared with.
-
-    Args:
-        title: what it is called.
-        ours: whether it is a gated network, collapsed.
-        metrics: per seed, what it reached by task and metric.
-        candidates: per seed, what is deployed; without networks where only figures were kept.
-    """
-
-    title: str
-    ours: bool
-    metrics: tuple[Metrics, ...]
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def macs(self) -> float:
-        """Multiply-adds of what is deployed, the mean over seeds."""
-        return statistics.fmean(each.cost.macs for each in self.candidates)
-
-    def named(self) -> dict[str, Candidate]:
-        """What is timed, by name: each seed's of ours; of a rival one, for a seed does not change what it costs."""
-        known = {f"{self.title}, seed {number}": each for number, each in enumerate(self.candidates) if each.networks}
-        return known if self.ours else dict(list(known.items())[:1])
-
-
-@dataclass(frozen=True)
-class Times:
-    """What was timed, in turns in one process."""
-
-    latency: Latency
-
-    def median_ms(self, way: Way) -> float:
-        """The median request, the mean over seeds."""
-        return statistics.fmean(self.latency.of(name).median_ms for name in way.named())
-
-    def ratio(self, way: Way, other: Way) -> Ratio:
-        """How long one way takes over another: within a round, the mean over seeds; then the median over rounds."""
-        (beside,) = other.named()
-        each = [self.latency.ratios(name, beside) for name in way.named()]
-        return self.latency.sure(np.mean(each, axis=0))
-
-
-def tradeoff_page(ways: Sequence[Way], info: ModelInfo, recipe: Recipe, command: str, out: Path) -> str:
+def tradeoff_page(ways: Sequence[Way], recipe: Recipe, command: str, out: Path) -> str:
     """Measure latencies, write `tradeoff.md` and `tradeoff.svg`, and return what is in the former.
 
     Args:
         ways: the first is what all are compared with.
-        info: the tasks and the picture.
         recipe: what they were trained by, but for the width.
         command: what to type to train and measure again.
         out: the folder.
     """
     before = load()
-    times = _time(ways, info)
+    times = time_ways(ways, PLAN)
     where = environment(1, before)
-    deltas = {way.title: _deltas(way, ways[0], info.tasks) for way in ways}
+    deltas = {way.title: deltas_of(way, ways[0]) for way in ways}
     train, backbone = recipe.train, recipe.model.backbone
     sizes = ", ".join(f"{name} {value}" for name, value in recipe.data.options.items() if isinstance(value, int))
     facts = [
@@ -99,15 +48,16 @@ def tradeoff_page(ways: Sequence[Way], info: ModelInfo, recipe: Recipe, command:
     ]
     told = "".join(f"* {fact}\n" for fact in facts)
     equal = f"### At equal accuracy\n\n{equal_accuracy(ways, deltas, times)}\n" if times else ""
-    text = f"`{command}`\n\n{costs(ways, deltas, info.tasks, times)}\n{equal}{told}"
+    text = f"`{command}`\n\n{costs(ways, deltas, times)}\n{equal}{told}"
     write_picture(accuracy_against(_panels(ways, deltas, times)), out / "tradeoff.svg")
     write_text(out / "tradeoff.md", text)
     return text
 
 
-def costs(ways: Sequence[Way], deltas: dict[str, list[float]], tasks: Sequence[Task], times: Times | None) -> str:
+def costs(ways: Sequence[Way], deltas: dict[str, list[float]], times: Times | None) -> str:
     """Markdown: what every way reaches and costs."""
     first = ways[0]
+    tasks = first.info.tasks
     heads = [f"{task.name}, {headline(task).name} {headline(task).arrow}" for task in tasks]
     rows = [["", *heads, "Δ_MTL, %", "MACs", "÷ first", "median", "latency ÷ first"]]
     for way in ways:
@@ -138,21 +88,12 @@ def equal_accuracy(ways: Sequence[Way], deltas: dict[str, list[float]], times: T
     return markdown(rows)
 
 
-def _deltas(way: Way, first: Way, tasks: Sequence[Task]) -> list[float]:
+def deltas_of(way: Way, first: Way) -> list[float]:
     """Δ_MTL per seed; a network that was not measured, or one beside a 0, is a fault of this benchmark."""
-    found = [compare(tasks, ours, theirs) for ours, theirs in zip(way.metrics, first.metrics, strict=True)]
+    found = [compare(way.info.tasks, ours, theirs) for ours, theirs in zip(way.metrics, first.metrics, strict=True)]
     known = [each.delta_mtl for each in found if each is not None and each.delta_mtl is not None]
     assert len(known) == len(way.metrics), way.title
     return known
-
-
-def _time(ways: Sequence[Way], info: ModelInfo) -> Times | None:
-    """All in turns in ONNX Runtime; None where of one only figures were kept."""
-    if not all(way.named() for way in ways):
-        return None
-    named = {name: candidate for way in ways for name, candidate in way.named().items()}
-    known = {name: (candidate, info) for name, candidate in named.items()}
-    return Times(measure_in_turns(known, next(iter(known)), PLAN))
 
 
 def _panels(ways: Sequence[Way], deltas: dict[str, list[float]], times: Times | None) -> dict[str, list[Place]]:

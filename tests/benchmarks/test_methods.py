@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from gatedeploy.artifact import read_checkpoint
+from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.benchmarks import methods_table
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.methods import ENTRIES, SMALL, recipe_of, report, train_seed
 from gatedeploy.benchmarks.methods_figures import kept_figures
-from gatedeploy.benchmarks.methods_table import Found, table
+from gatedeploy.benchmarks.methods_table import table
+from gatedeploy.benchmarks.ways import Way
 from gatedeploy.errors import InputError
 from gatedeploy.models.moe import MOE
 from gatedeploy.models.registry import METHODS
-from gatedeploy.specs import Task
+from gatedeploy.specs import InputSpec, Task
 from gatedeploy.training.balance_sections import AnyBalance
 from gatedeploy.training.sections import hints
 
@@ -26,20 +27,21 @@ TINY = (
     *("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8"),
     *("tasks={depth: {}, normals: {}}",),
 )
+TASKS = (Task("kind", "classification", ("a", "b")), Task("depth", "depth"))
 SHORT = (*SMALL["scenes"], *TINY)
 
 
-def found(title: str, accuracies: list[float], rmses: list[float], macs: list[int]) -> Found:
+def found(title: str, accuracies: list[float], rmses: list[float], macs: list[int]) -> Way:
     metrics = tuple({"kind": {"accuracy": a}, "depth": {"rmse": r}} for a, r in zip(accuracies, rmses, strict=True))
-    return Found(title, metrics, tuple(Candidate(title, "collapsed", NetworkCost(each, 7)) for each in macs))
+    candidates = tuple(Candidate(title, "collapsed", NetworkCost(each, 7)) for each in macs)
+    return Way(title, False, ModelInfo(TASKS, InputSpec(3, 8, 8)), candidates, metrics)
 
 
 def test_each_seed_is_compared_with_its_own_single_task_networks() -> None:
-    tasks = (Task("kind", "classification", ("a", "b")), Task("depth", "depth"))
     single = found("single-task networks", [0.5, 0.8], [2.0, 1.0], [300, 300])
     # A tenth better in both tasks with the first seed; with the second as good in one and a fifth worse in the other.
     other = found("uniform MTL", [0.55, 0.8], [1.8, 1.2], [100, 200])
-    heads, _, first, second = table(single, [other], tasks, None).splitlines()
+    heads, _, first, second = table(single, [other], None).splitlines()
     assert heads.startswith(
         "|  | kind, accuracy ↑ | depth, rmse ↓ | Δ_MTL, % | Δ_I, % | η̂, % | safe | mean rank | MACs |"
     )
@@ -88,6 +90,11 @@ def test_what_is_done_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.Monke
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("checkpoint.pt")}
     train_seed("scenes", 0, entries, SHORT, tmp_path / "0")
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("gated/checkpoint.pt")}.items() <= before.items()
+
+
+def test_nothing_is_trained_yet(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="0: single-task networks are not trained yet; leave --report out"):
+        report("scenes", [0], ENTRIES[:1], TINY, tmp_path)
 
 
 def test_figures_that_are_none(tmp_path: Path) -> None:

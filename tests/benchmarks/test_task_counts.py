@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 def test_every_way_for_every_number_of_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_counts, "TRUNKS", {"tiny": Trunk("resnet20", {"width": 0.5}, "linear", (16, 16))})
     monkeypatch.setattr(task_counts, "PLAN", Plan(0.2, 3, 4, 1, 1))
+    monkeypatch.setattr(task_counts, "DRAWS", 2)
     text = section("tiny", (2, 3), tmp_path)
     latency, macs = (
         [[cell.strip() for cell in row.strip("|").split("|")] for row in part.splitlines() if row.startswith("|")]

@@ -5,28 +5,29 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from gatedeploy.artifact import read_checkpoint
+from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.benchmarks import tradeoff, tradeoff_page
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.latency import Latency, Measurement, Plan
 from gatedeploy.benchmarks.methods import Entry, recipe_of
 from gatedeploy.benchmarks.tradeoff import FULL, HALF, STRENGTHS, Width, report, train
-from gatedeploy.benchmarks.tradeoff_page import Times, Way, costs, equal_accuracy
+from gatedeploy.benchmarks.tradeoff_page import costs, deltas_of, equal_accuracy
+from gatedeploy.benchmarks.ways import Times, Way
 from gatedeploy.models.moe import MOE
-from gatedeploy.specs import Task
+from gatedeploy.specs import InputSpec, Task
 
 TINY = (
     *("data.train=16", "data.val=8", "data.size=16", "train.epochs=1", "train.single_epochs=1", "train.batch_size=8"),
     "tasks={depth: {}, normals: {}}",
 )
-DEPTH = (Task("depth", "depth"),)
+DEPTH = ModelInfo((Task("depth", "depth"),), InputSpec(3, 8, 8))
 
 
 def way(title: str, ours: bool, rmses: list[float], macs: int) -> Way:
     """Networks with these errors, one for each seed; that they are the same network does not matter."""
     candidate = Candidate(title, "collapsed", NetworkCost(macs, 7), (nn.Identity(),))
-    return Way(title, ours, tuple({"depth": {"rmse": rmse}} for rmse in rmses), (candidate,) * len(rmses))
+    return Way(title, ours, DEPTH, (candidate,) * len(rmses), tuple({"depth": {"rmse": rmse}} for rmse in rmses))
 
 
 def timed(**each: list[float]) -> Times:
@@ -46,7 +47,7 @@ def found() -> tuple[list[Way], dict[str, list[float]], Times]:
         way("small", True, [1.1, 2.2], 200),
         way("large", True, [0.9, 2.1], 500),
     ]
-    deltas = {each.title: tradeoff_page._deltas(each, ways[0], DEPTH) for each in ways}
+    deltas = {each.title: deltas_of(each, ways[0]) for each in ways}
     times = timed(
         **{"full, seed 0": [8.0, 10.0], "experts, seed 0": [16.0, 20.0], "small, seed 0": [2.0, 2.5]},
         **{"small, seed 1": [2.0, 2.5], "large, seed 0": [4.0, 5.0], "large, seed 1": [6.0, 7.5]},
@@ -60,7 +61,7 @@ def cells(row: str) -> list[str]:
 
 def test_the_table_of_costs(found: tuple[list[Way], dict[str, list[float]], Times]) -> None:
     ways, deltas, times = found
-    _, _, full, _, small, large = costs(ways, deltas, DEPTH, times).splitlines()
+    _, _, full, _, small, large = costs(ways, deltas, times).splitlines()
     assert cells(full)[2:] == ["", "1.00 k", "1.00", "9.00 ms", "1.00 (1.00 to 1.00)"]
     assert cells(small) == [
         *("small", "1.650 ± 0.778", "-10.0 ± 0.0", "200", "0.20", "2.25 ms", "0.25 (0.25 to 0.25)"),
