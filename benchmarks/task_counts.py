@@ -4,18 +4,18 @@
 
 Gates are drawn at random, so that each channel is specific to a task with probability p; neither multiply-adds nor
 milliseconds depend on anything else that training would change. As a few gates decide over many channels, they are
-drawn several times, and the mean is told. All networks of a backbone, for every number of tasks, take turns in one
-process, in ONNX Runtime, batch 1, one thread. Everything is over one single-task network.
+drawn several times, and the mean is told. All networks for a number of tasks take turns with one single-task network,
+in ONNX Runtime, batch 1, one thread, and everything is over that.
 
     DIR/task_counts.md               a table for each backbone
-    DIR/task_counts_<backbone>.svg   milliseconds against tasks
+    DIR/task_counts_<backbone>.svg   latency against tasks
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,11 @@ import torch
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import candidate, mixture_candidates
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Plan
+from gatedeploy.benchmarks.latency import Plan, Ratio
 from gatedeploy.benchmarks.plots import Series, growth, write_picture
 from gatedeploy.benchmarks.random_gates import Trunk, parts, random_gates
 from gatedeploy.benchmarks.rivals import rivals_of_gates
-from gatedeploy.benchmarks.ways import Times, Way, time_ways
+from gatedeploy.benchmarks.ways import Way, time_ways
 from gatedeploy.benchmarks.words import human, interval, markdown, ms
 from gatedeploy.compiler import collapse
 from gatedeploy.files import write_text
@@ -50,28 +50,30 @@ DRAWS = 3
 GROUP = 8
 """Neighbouring channels whose gates turn together, along all of a residual stream."""
 
-PLAN = Plan(seconds=300, min_rounds=15, max_rounds=60, block_ms=20, warm_up_ms=100)
+PLAN = Plan(seconds=45, min_rounds=15, max_rounds=60, block_ms=20, warm_up_ms=100)
 ONE = "one single-task network"
 WORDS = {"stl": "single-task", "mtl": "one encoder", "moe": "experts, passes", "moe-batch": "experts, batched"}
 
-Ways = Mapping[str, Mapping[int, Way]]
-"""By what they are called, and for how many tasks."""
 
+@dataclass(frozen=True)
+class Answered:
+    """So many tasks, answered in all ways.
 
-def all_ways(trunk: Trunk, counts: Sequence[int]) -> tuple[Way, Ways]:
-    """One single-task network, and all ways to answer each number of tasks."""
-    found: dict[str, dict[int, Way]] = {}
-    for number in counts:
-        for called, way in ways_of(trunk, number).items():
-            found.setdefault(called, {})[number] = way
-    several = found[WORDS["stl"]][counts[0]]
-    alone = replace(several.info, tasks=several.info.tasks[:1])
-    one = candidate("stl", several.candidates[0].networks[:1], alone.input)
-    return Way(ONE, False, alone, (one,)), found
+    Args:
+        latencies: by what a way is called, over one single-task network.
+        macs: likewise.
+        one: what that network costs, in words.
+        complaints: what makes the measurement doubtful.
+    """
+
+    latencies: dict[str, Ratio]
+    macs: dict[str, float]
+    one: str
+    complaints: list[str]
 
 
 def ways_of(trunk: Trunk, number: int) -> dict[str, Way]:
-    """All ways to answer so many tasks."""
+    """All ways to answer so many tasks, and one single-task network, by what they are called."""
     backbone, tasks, heads = parts(trunk, number)
     example = torch.zeros(2, 3, *trunk.size)
 
@@ -80,49 +82,64 @@ def ways_of(trunk: Trunk, number: int) -> dict[str, Way]:
 
     program = gated(SHARES[0], 0)
     plain, info = rivals_of_gates(program), ModelInfo(tuple(tasks), program.input)
-    found = [candidate("stl", list(plain.single.values()), info.input), candidate("mtl", [plain.shared], info.input)]
+    single = list(plain.single.values())
+    found = [candidate("stl", single, info.input), candidate("mtl", [plain.shared], info.input)]
     found += mixture_candidates(moe(backbone, tasks, heads, example).eval(), info.input)
-    ways = {WORDS[each.kind]: Way(f"{WORDS[each.kind]}, T = {number}", False, info, (each,)) for each in found}
+    one = candidate("stl", single[:1], info.input)
+    ways = {ONE: Way(ONE, False, replace(info, tasks=info.tasks[:1]), (one,))}
+    ways |= {WORDS[each.kind]: Way(WORDS[each.kind], False, info, (each,)) for each in found}
     for share in SHARES:
         thin = [collapse(gated(share, draw)) for draw in range(DRAWS)]
         candidates = tuple(candidate("collapsed", [each], info.input) for each in thin)
         called = f"collapsed, p = {share:g}"
-        ways[called] = Way(f"{called}, T = {number}", True, info, candidates)
+        ways[called] = Way(called, True, info, candidates)
     return ways
 
 
-def tables(one: Way, ways: Ways, times: Times) -> str:
+def answered(trunk: Trunk, number: int) -> Answered:
+    """Time all ways to answer so many tasks; only figures are kept of them, for the networks are gigabytes."""
+    ways = ways_of(trunk, number)
+    times = time_ways(list(ways.values()), PLAN)
+    assert times is not None  # all have networks
+    one = ways.pop(ONE)
+    latencies = {called: times.ratio(way, one) for called, way in ways.items()}
+    macs = {called: way.macs / one.macs for called, way in ways.items()}
+    told = f"has {human(one.macs)} multiply-adds and takes {ms(times.median_ms(one))}"
+    return Answered(latencies, macs, told, times.latency.complaints)
+
+
+def tables(found: Mapping[int, Answered]) -> str:
     """Markdown: latency, then multiply-adds, of every way (a row) for every number of tasks (a column), over `ONE`."""
-    counts = list(map(str, next(iter(ways.values()))))
+    counts = list(map(str, found))
     latency, macs = [["latency", *counts]], [["multiply-adds", *counts]]
-    for called, by_count in ways.items():
-        latency.append([called, *(interval(times.ratio(way, one)) for way in by_count.values())])
-        macs.append([called, *(f"{way.macs / one.macs:.2f}" for way in by_count.values())])
+    for called in next(iter(found.values())).macs:
+        latency.append([called, *(interval(each.latencies[called]) for each in found.values())])
+        macs.append([called, *(f"{each.macs[called]:.2f}" for each in found.values())])
     return f"{markdown(latency)}\n{markdown(macs)}"
 
 
-def figure(ways: Ways, times: Times) -> Figure:
-    """Milliseconds against tasks."""
-    series = [
-        Series(called, called.startswith("collapsed"), [(count, times.median_ms(way)) for count, way in each.items()])
-        for called, each in ways.items()
-    ]
-    return growth(series, "tasks", "milliseconds a request, one thread")
+def figure(found: Mapping[int, Answered]) -> Figure:
+    """Latency against tasks."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for number, each in found.items():
+        for called, ratio in each.latencies.items():
+            lines.setdefault(called, []).append((number, ratio.value))
+    series = [Series(called, called.startswith("collapsed"), line) for called, line in lines.items()]
+    return growth(series, "tasks", f"latency, × {ONE}")
 
 
 def section(name: str, counts: Sequence[int], out: Path) -> str:
     """Measure one backbone, draw it, and return its part of the page."""
-    one, ways = all_ways(TRUNKS[name], counts)
-    times = time_ways([one, *(way for each in ways.values() for way in each.values())], PLAN)
-    assert times is not None  # all have networks
-    write_picture(figure(ways, times), out / f"task_counts_{name}.svg")
-    height, width = TRUNKS[name].size
+    trunk = TRUNKS[name]
+    found = {number: answered(trunk, number) for number in counts}
+    write_picture(figure(found), out / f"task_counts_{name}.svg")
+    height, width = trunk.size
     told = (
-        f"{name}, {height}×{width}, heads: {TRUNKS[name].head}; {ONE} has {human(one.macs)} multiply-adds and takes "
-        f"{ms(times.median_ms(one))}. Collapsed: the mean of {DRAWS} draws of gates, {GROUP} channels to a gate."
+        f"{name}, {height}×{width}, heads: {trunk.head}; {ONE} {found[counts[0]].one}. Collapsed: the mean of {DRAWS} "
+        f"draws of gates, {GROUP} channels to a gate."
     )
-    complaints = "".join(f"* {each}\n" for each in times.latency.complaints)
-    return f"## {name}\n\n{told}\n\n{tables(one, ways, times)}\n{complaints}"
+    complaints = "".join(f"* T = {number}: {said}\n" for number, each in found.items() for said in each.complaints)
+    return f"## {name}\n\n{told}\n\n{tables(found)}\n{complaints}"
 
 
 def main() -> None:
