@@ -103,7 +103,9 @@ def _panels(ways: Sequence[Way], deltas: dict[str, list[float]], times: Times | 
             gains = deltas[way.title]
             deviation = statistics.stdev(gains) if len(gains) > 1 else 0.0
             kind = "ours" if way.ours else "rival"
-            found.append(Place(way.title, kind, cost[way.title], statistics.fmean(gains), deviation))
+            found.append(
+                Place(way.title.removeprefix("gated, "), kind, cost[way.title], statistics.fmean(gains), deviation)
+            )
         return found
 
     panels = {"multiply-adds, millions": places({way.title: way.macs / 1e6 for way in ways})}
