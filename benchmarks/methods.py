@@ -157,9 +157,7 @@ def report(source: str, seeds: Sequence[int], entries: Sequence[Entry], override
     done = [entry for entry in entries if all(entry.name in seed for seed in read)]
     single = way(SINGLE_NETWORKS, False, info, [seed[SINGLE] for seed in read])
     lines = [way(entry.title, entry.gated, info, [seed[entry.name] for seed in read]) for entry in done]
-    command = ["python -m gatedeploy.benchmarks.methods", source, "--seeds", *map(str, seeds)]
-    command += [f"--set {each if not each.startswith('data.root') else 'data.root=FOLDER'}" for each in overrides]
-    page = table_page(single, lines, recipe, " ".join(command))
+    page = table_page(single, lines, recipe, typed("methods", source, seeds, overrides))
     missing = [entry.title for entry in entries if entry not in done]
     if missing:
         page += f"* Not trained with every seed yet: {', '.join(missing)}.\n"
@@ -178,6 +176,12 @@ def read_seeds(folders: Sequence[Path], entries: Sequence[Entry], tasks: Sequenc
         if SINGLE not in lines:
             raise InputError(f"{folder}: single-task networks are not trained yet; leave --report out")
     return read
+
+
+def typed(benchmark: str, source: str, seeds: Sequence[int], overrides: Sequence[str]) -> str:
+    """What to type to train and measure again, wherever the pictures lie."""
+    told = [f"--set {each if not each.startswith('data.root') else 'data.root=FOLDER'}" for each in overrides]
+    return " ".join([f"python -m gatedeploy.benchmarks.{benchmark}", source, "--seeds", *map(str, seeds), *told])
 
 
 def way(title: str, ours: bool, info: ModelInfo, lines: Sequence[Line]) -> Way:

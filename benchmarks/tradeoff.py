@@ -26,7 +26,7 @@ from pathlib import Path
 from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.candidates import mixture_candidates, trained_mixture
-from gatedeploy.benchmarks.methods import Entry, read_seeds, recipe_of, train_seed, way
+from gatedeploy.benchmarks.methods import Entry, read_seeds, recipe_of, train_seed, typed, way
 from gatedeploy.benchmarks.methods_figures import SINGLE, Line
 from gatedeploy.benchmarks.tradeoff_page import tradeoff_page
 from gatedeploy.benchmarks.ways import Way
@@ -125,9 +125,7 @@ def report(source: str, seeds: Sequence[int], overrides: Sequence[str], out: Pat
     recipe, parts = build_parts(recipe_of(source, None, seeds[0], HALF.changes(source, overrides)), source)
     info = ModelInfo(recipe.chosen_tasks(parts.data.tasks), parts.data.input)
     found = [way for width in (FULL, HALF) for way in ways(width, seeds, info, out)]
-    told = [f"--set {each if not each.startswith('data.root') else 'data.root=FOLDER'}" for each in overrides]
-    command = " ".join(["python -m gatedeploy.benchmarks.tradeoff", source, "--seeds", *map(str, seeds), *told])
-    return tradeoff_page(found, recipe, command, out)
+    return tradeoff_page(found, recipe, typed("tradeoff", source, seeds, overrides), out)
 
 
 def main() -> None:
