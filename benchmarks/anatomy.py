@@ -15,8 +15,8 @@ from typing import Any
 from markupsafe import Markup
 
 from gatedeploy.artifact import ModelInfo
+from gatedeploy.benchmarks.look import short
 from gatedeploy.benchmarks.page import TEMPLATES, environment
-from gatedeploy.benchmarks.plots import short
 from gatedeploy.benchmarks.words import human, three_digits
 from gatedeploy.errors import InputError
 from gatedeploy.graph.cost import cost, macs_of

@@ -5,10 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from gatedeploy.benchmarks.look import COLOURS
 
 DISTANCES = (6.0, 14.0, 24.0, 36.0, 50.0)
 DIRECTIONS = 12
 ROUNDS = 3
+
+SIZE, LETTER, LINE, HALF = 8, 4.6, 11.0, 4.0
+"""Points: of names, of a letter's width on average, of a line's height, and half of a mark's side."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is drawn at one place of a picture: a point, and a line from the lowest to the highest it may be.
+
+    Args:
+        name: what is written beside it.
+        x: of its point.
+        y: of its point.
+        low: where its line begins.
+        high: and where it ends.
+    """
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,41 @@ class Box:
     def area(self) -> float:
         """Of all of it."""
         return (self.right - self.left) * (self.top - self.bottom)
+
+
+def write_names(axes: Any, marks: Sequence[Mark]) -> None:
+    """Write the names beside the marks, each with a line to its own.
+
+    It is the last that is drawn: where marks are in points has to stand still.
+
+    Args:
+        axes: matplotlib's, in which the marks are drawn.
+        marks: in the units of the axes.
+    """
+    axes.figure.draw_without_rendering()  # which gives all their places
+    points = 72 / axes.figure.dpi
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across, up = points * axes.transData.transform((x, y))
+        return float(across), float(up)
+
+    middles = [at(mark.x, mark.y) for mark in marks]
+    drawn = [Box(x - HALF, y - HALF, x + HALF, y + HALF) for x, y in middles]
+    for mark, (x, _) in zip(marks, middles, strict=True):
+        drawn.append(Box(x - 1, at(mark.x, mark.low)[1], x + 1, at(mark.x, mark.high)[1]))
+    extent = axes.get_window_extent()
+    frame = Box(*(points * edge for edge in (extent.x0, extent.y0, extent.x1, extent.y1)))
+    boxes = placed(middles, [(LETTER * len(mark.name), LINE) for mark in marks], drawn, frame)
+    for mark, (x, y), box in zip(marks, middles, boxes, strict=True):
+        axes.annotate(
+            mark.name,
+            (mark.x, mark.y),
+            xytext=((box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y),
+            textcoords="offset points",
+            **{"ha": "center", "va": "center", "size": SIZE, "zorder": 2.5},
+            bbox={"facecolor": COLOURS["surface"], "alpha": 0.8, "linewidth": 0, "pad": 0.5},
+            arrowprops={"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.5, "shrinkB": 3},
+        ).set_in_layout(False)
 
 
 def placed(

@@ -25,8 +25,9 @@ from gatedeploy.benchmarks.accuracy import SINGLE
 from gatedeploy.benchmarks.candidates import OURS
 from gatedeploy.benchmarks.latency_sections import LONGEST, baseline_title, profiled
 from gatedeploy.benchmarks.layers import Layer, shares
+from gatedeploy.benchmarks.look import inline_svg
 from gatedeploy.benchmarks.pareto import Place, accuracy_against
-from gatedeploy.benchmarks.plots import Point, Series, growth, inline_svg, latency_against_macs, ratio_bars, share_bars
+from gatedeploy.benchmarks.plots import Point, Series, growth, latency_against_macs, ratio_bars, share_bars
 from gatedeploy.benchmarks.predictions import class_colours
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.sections import sections, tiles

@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gatedeploy.benchmarks.naming import Box, placed
-from gatedeploy.benchmarks.plots import COLOURS, WIDTH, bare, canvas, short, style
+from gatedeploy.benchmarks.look import COLOURS, WIDTH, bare, canvas, short, style
+from gatedeploy.benchmarks.naming import Mark, write_names
 
 if TYPE_CHECKING:  # where something is drawn, matplotlib is imported: it takes long
     from matplotlib.figure import Figure
 
 HEIGHT = 3.7
-SIZE, LETTER, LINE, MARK = 8, 4.6, 11.0, 4.0
-"""Points: of names, of a letter's width on average, of a line's height, and half of a mark's side."""
 
 MARKS = {"ours": "o", "rival": "s", "published": "D"}
 
@@ -37,6 +35,12 @@ class Place:
     cost: float
     gain: float
     deviation: float = 0.0
+
+    @property
+    def mark(self) -> Mark:
+        """What is drawn of it, with one deviation to each side."""
+        low, high = self.gain - self.deviation, self.gain + self.deviation
+        return Mark(short(self.label), self.cost, self.gain, low, high)
 
 
 def front(places: Sequence[tuple[float, float]]) -> list[bool]:
@@ -63,9 +67,8 @@ def accuracy_against(panels: Mapping[str, Sequence[Place]]) -> Figure:
             _draw(axes, places)
             axes.set_xlabel(words)
             axes.set_ylabel("Δ_MTL, %" if number == 1 else "")
-        figure.draw_without_rendering()  # which gives all their places
         for axes, places in zip(figure.axes, panels.values(), strict=True):
-            _name(axes, places)
+            write_names(axes, [place.mark for place in places])
     return figure
 
 
@@ -85,32 +88,6 @@ def _draw(axes: Any, places: Sequence[Place]) -> None:
     axes.margins(x=0.2, y=0.12)
     _ticks(axes)
     bare(axes, grid="both")
-
-
-def _name(axes: Any, places: Sequence[Place]) -> None:
-    """Write the names beside the marks, each with a line to its own."""
-    points = 72 / axes.figure.dpi
-
-    def at(place: Place, deviations: float = 0) -> tuple[float, float]:
-        x, y = points * axes.transData.transform((place.cost, place.gain + deviations * place.deviation))
-        return float(x), float(y)
-
-    marks, names = [at(place) for place in places], [short(place.label) for place in places]
-    drawn = [Box(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in marks]
-    drawn += [Box(at(place)[0] - 1, at(place, -1)[1], at(place)[0] + 1, at(place, 1)[1]) for place in places]
-    extent = axes.get_window_extent()
-    frame = Box(*(points * edge for edge in (extent.x0, extent.y0, extent.x1, extent.y1)))
-    boxes = placed(marks, [(LETTER * len(name), LINE) for name in names], drawn, frame)
-    for place, name, (x, y), box in zip(places, names, marks, boxes, strict=True):
-        axes.annotate(
-            name,
-            (place.cost, place.gain),
-            xytext=((box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y),
-            textcoords="offset points",
-            **{"ha": "center", "va": "center", "size": SIZE, "zorder": 2.5},
-            bbox={"facecolor": COLOURS["surface"], "alpha": 0.8, "linewidth": 0, "pad": 0.5},
-            arrowprops={"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.5, "shrinkB": 3},
-        ).set_in_layout(False)
 
 
 def _ticks(axes: Any) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatedeploy.benchmarks.plots import Shares, heat, write_picture
+from gatedeploy.benchmarks.look import write_picture
+from gatedeploy.benchmarks.plots import Shares, heat
 from gatedeploy.errors import InputError
 from gatedeploy.graph.shares import SiteShare
 

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatedeploy.benchmarks.look import write_picture
 from gatedeploy.benchmarks.pareto import front
-from gatedeploy.benchmarks.plots import write_picture
 from gatedeploy.benchmarks.words import human, markdown, spread
 from gatedeploy.files import write_text
 from gatedeploy.specs import Task

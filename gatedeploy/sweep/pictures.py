@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gatedeploy.benchmarks.look import COLOURS, WIDTH, apart, bare, canvas, label, short, style
 from gatedeploy.benchmarks.pareto import front
-from gatedeploy.benchmarks.plots import COLOURS, WIDTH, apart, bare, canvas, label, short, style
 from gatedeploy.sweep.grid import TARGET, shown
 from gatedeploy.sweep.records import Found, Line, Measured, figures
 

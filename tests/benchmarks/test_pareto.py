@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gatedeploy.benchmarks.look import COLOURS, apart, inline_svg, write_picture
 from gatedeploy.benchmarks.pareto import Place, accuracy_against, front
-from gatedeploy.benchmarks.plots import COLOURS, apart, inline_svg, write_picture
 
 
 def test_the_front() -> None:

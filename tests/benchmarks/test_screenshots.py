@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 from matplotlib.image import imread
 
+from gatedeploy.benchmarks.look import COLOURS
 from gatedeploy.benchmarks.page import render_page
-from gatedeploy.benchmarks.plots import COLOURS
 from tests.benchmarks.tiny import some_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gatedeploy.benchmarks.plots import COLOURS, write_picture
+from gatedeploy.benchmarks.look import COLOURS, write_picture
 from gatedeploy.sweep.pages import table, trials_csv
 from gatedeploy.sweep.pictures import pareto, targets
 from gatedeploy.sweep.records import Found, Trial
