@@ -36,10 +36,10 @@ from gatedeploy.training.snapshots import FILE
 SETTINGS: Mapping[str, Sequence[str]] = {
     "scenes": ("data.size=48", "data.train=1600", "data.val=300", "train.single_epochs=4", "train.epochs=8"),
     "multi_fashion": (
-        *("data.train=12000", "data.val=4000", "train.batch_size=64", "train.learning_rate=2.0e-3"),
+        *("data.train=6000", "data.val=4000", "train.batch_size=64", "train.learning_rate=2.0e-3"),
         *("train.single_epochs=4", "train.epochs=8"),
     ),
-    "usgra": ("data.size=96", "train.single_epochs=15", "train.epochs=30"),
+    "usgra": ("data.size=96", "train.single_epochs=10", "train.epochs=20"),
 }
 """What makes the recipes small enough to be trained on a processor: by recipe, `key=value`."""
 
