@@ -92,6 +92,12 @@ class Measurement:
         return max(0.0, float(1 - np.concatenate(self.cpu_ms).sum() / np.concatenate(self.samples_ms).sum()))
 
     @property
+    def awake_ms(self) -> npt.NDArray[np.float64]:
+        """`(rounds,)`: the median request of each round, without the time in which others had the processor."""
+        pairs = zip(self.samples_ms, self.cpu_ms, strict=True)
+        return _medians([tuple(map(min, wall, cpu)) for wall, cpu in pairs])
+
+    @property
     def median_ms(self) -> float:
         """The median request of all."""
         return float(np.median(np.concatenate(self.samples_ms)))
@@ -133,7 +139,7 @@ class Ratio:
 
     Args:
         value: the median over rounds of the ratio within the round.
-        low: the lower end of its 95 % bootstrap interval.
+        low: the lower end of its 95 % bootstrap interval; see also `Latency.ratio`.
         high: the upper end.
     """
 
@@ -171,12 +177,21 @@ class Latency:
 
     def ratios(self, candidate: str, baseline: str | None = None) -> npt.NDArray[np.float64]:
         """`(rounds,)`: a candidate's latency over another's (the baseline's when None), round against round."""
-        ratios: npt.NDArray[np.float64] = self.of(candidate).rounds_ms / self.of(baseline or self.baseline).rounds_ms
+        ours, theirs = self._pair(candidate, baseline)
+        ratios: npt.NDArray[np.float64] = ours.rounds_ms / theirs.rounds_ms
         return ratios
 
     def ratio(self, candidate: str, baseline: str | None = None) -> Ratio:
-        """The median of `ratios`, and how sure it is."""
-        return self.sure(self.ratios(candidate, baseline))
+        """The median of `ratios`, and how sure it is.
+
+        Where others had the processor, a short request fits between their turns and a long one does not, which no
+        number of rounds mends: there the interval reaches to what the ratio is without the time that they had.
+        """
+        found, ours, theirs = self.sure(self.ratios(candidate, baseline)), *self._pair(candidate, baseline)
+        if max(ours.waiting, theirs.waiting) <= NOISY_WAIT or not (ours.awake_ms.all() and theirs.awake_ms.all()):
+            return found
+        awake = float(np.median(ours.awake_ms / theirs.awake_ms))
+        return Ratio(found.value, min(found.low, awake), max(found.high, awake))
 
     def cpu_ratio(self, candidate: str) -> Ratio | None:
         """A candidate's processor time over the baseline's; None where the system's clock for it is too coarse."""
@@ -189,6 +204,9 @@ class Latency:
         tails = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
         low, high = np.percentile(np.median(paired[drawn], axis=1), tails)
         return Ratio(float(np.median(paired)), float(low), float(high))
+
+    def _pair(self, candidate: str, baseline: str | None) -> tuple[Measurement, Measurement]:
+        return self.of(candidate), self.of(baseline or self.baseline)
 
     @property
     def complaints(self) -> list[str]:

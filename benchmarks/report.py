@@ -104,8 +104,7 @@ class CandidateReport:
 
     def beside(self, other: CandidateReport) -> Ratio:
         """Its latency over another's, round against round."""
-        found = self.measurement.rounds_ms / other.measurement.rounds_ms
-        return Latency((self.measurement, other.measurement), other.name, 0).sure(found)
+        return Latency((self.measurement, other.measurement), other.name, 0).ratio(self.name)
 
     @property
     def throughput(self) -> dict[int, float]:

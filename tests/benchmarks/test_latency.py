@@ -179,7 +179,9 @@ def test_a_processor_that_others_have_is_complained_of_and_processor_times_are_n
         "Other processes had the processor for up to 60% of the time (quiet is up to 10%), which hurts long requests "
         "more than short ones: compare processor times instead."
     ]
-    assert latency.ratio("thin").value == 10
+    ratio = latency.ratio("thin")
+    assert (ratio.value, ratio.low, ratio.high) == (10, 4, 10)
+    assert not ratio.told
     cpu_ratio = latency.cpu_ratio("thin")
     assert cpu_ratio is not None
     assert cpu_ratio.value == 4
