@@ -36,7 +36,7 @@ from gatedeploy.training.snapshots import FILE
 SETTINGS: Mapping[str, Sequence[str]] = {
     "scenes": ("data.size=48", "data.train=1600", "data.val=300", "train.single_epochs=4", "train.epochs=8"),
     "multi_fashion": (
-        *("data.train=6000", "data.val=4000", "train.batch_size=64", "train.learning_rate=2.0e-3"),
+        *("data.train=4000", "data.val=2000", "train.batch_size=64", "train.learning_rate=2.0e-3"),
         *("train.single_epochs=4", "train.epochs=8"),
     ),
     "usgra": ("data.size=96", "train.single_epochs=10", "train.epochs=20"),
