@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from gatedeploy.benchmarks.environment import Environment, environment, load
 from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.ways import Times, Way, time_ways
-from gatedeploy.benchmarks.words import human, interval, markdown, spread
+from gatedeploy.benchmarks.words import human, interval, markdown, sizes, spread
 from gatedeploy.specs import Task
 from gatedeploy.training.comparing import compare, mean_ranks
 from gatedeploy.training.metrics import headline
@@ -77,10 +77,9 @@ def _ranks(lines: Sequence[Way], tasks: Sequence[Task]) -> Mapping[str, list[flo
 def _facts(single: Way, recipe: Recipe, where: Environment, times: Times | None) -> list[str]:
     train, backbone, data = recipe.train, recipe.model.backbone, recipe.data
     options = "".join(f", {name} {value}" for name, value in backbone.options.items())
-    sizes = ", ".join(f"{name} {value}" for name, value in data.options.items() if isinstance(value, int))
     seeds = len(single.metrics)
     facts = [
-        f"{data.name} ({sizes}); backbone {backbone.name}{options}; "
+        f"{data.name} ({sizes(data.options)}); backbone {backbone.name}{options}; "
         f"{f'{seeds} seeds, mean ± standard deviation' if seeds > 1 else 'one seed'}; figures are those of the last "
         "epoch on the validation split.",
         f"All are trained for {train.rival_epochs} epochs: what has a copy of the backbone for each task for "

@@ -39,7 +39,7 @@ SETTINGS: Mapping[str, Sequence[str]] = {
         *("data.train=4000", "data.val=2000", "train.batch_size=64", "train.learning_rate=2.0e-3"),
         *("train.single_epochs=4", "train.epochs=8"),
     ),
-    "usgra": ("data.size=96", "train.single_epochs=10", "train.epochs=20"),
+    "usgra": ("data.size=64", "train.single_epochs=10", "train.epochs=20"),
 }
 """What makes the recipes small enough to be trained on a processor: by recipe, `key=value`."""
 

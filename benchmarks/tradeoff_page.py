@@ -11,7 +11,7 @@ from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.look import write_picture
 from gatedeploy.benchmarks.pareto import Place, accuracy_against
 from gatedeploy.benchmarks.ways import Times, Way, time_ways
-from gatedeploy.benchmarks.words import human, interval, markdown, ms, spread
+from gatedeploy.benchmarks.words import human, interval, markdown, ms, sizes, spread
 from gatedeploy.files import write_text
 from gatedeploy.training.comparing import compare
 from gatedeploy.training.metrics import headline
@@ -33,10 +33,9 @@ def tradeoff_page(ways: Sequence[Way], recipe: Recipe, command: str, out: Path) 
     times = time_ways(ways, PLAN)
     where = environment(1, before)
     deltas = {way.title: deltas_of(way, ways[0]) for way in ways}
-    train, backbone = recipe.train, recipe.model.backbone
-    sizes = ", ".join(f"{name} {value}" for name, value in recipe.data.options.items() if isinstance(value, int))
+    data, train, backbone = recipe.data, recipe.train, recipe.model.backbone
     facts = [
-        f"{recipe.data.name} ({sizes}), {backbone.name} of full and of half width; seeds: "
+        f"{data.name} ({sizes(data.options)}), {backbone.name} of full and of half width; seeds: "
         f"{len(ways[0].metrics)}, mean ± standard deviation, figures of the last epoch on the validation split. All "
         f"are trained for {train.rival_epochs} epochs, gated networks for {train.epochs} of them, from single-task "
         f"networks of {train.single_epochs}.",

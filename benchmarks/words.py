@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gatedeploy.benchmarks.latency import Ratio
 
@@ -24,6 +24,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; the first row are its headings."""
     ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "".join(f"| {' | '.join(row)} |\n" for row in ruled)
+
+
+def sizes(options: Mapping[str, object]) -> str:
+    """Those options of a data set that are whole numbers: how many pictures, and how large."""
+    return ", ".join(f"{name} {value}" for name, value in options.items() if isinstance(value, int))
 
 
 def spread(values: Sequence[float], form: str) -> str:
