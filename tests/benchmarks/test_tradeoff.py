@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,21 @@ def test_all_differ_in_what_they_say_alone() -> None:
             assert (recipe.method.name if recipe.method else "gated") == entry.name.partition("-")[0]
     weights = [recipe_of("scenes", entry, 1, HALF.changes("scenes", ())).sparsity.weight for entry in HALF.entries[2:]]
     assert weights == list(STRENGTHS)
+
+
+@pytest.mark.parametrize(("source", "expected"), [("scenes", 2), ("usgra", 0), ("mine.yaml", 2)])
+def test_experts_are_not_trained_where_they_take_too_long(
+    source: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def note(_source: str, _seed: int, entries: Sequence[Entry], _changes: Sequence[str], _out: Path) -> None:
+        trained.extend(entry.name for entry in entries)
+
+    monkeypatch.setattr(tradeoff, "train_seed", note)
+    train(source, 0, (), tmp_path)
+    assert trained.count(MOE) == expected
+    assert trained.count("mtl") == 2
 
 
 @pytest.mark.slow
