@@ -139,7 +139,7 @@ class Ratio:
 
     Args:
         value: the median over rounds of the ratio within the round.
-        low: the lower end of its 95 % bootstrap interval; see also `Latency.ratio`.
+        low: the lower end of its 95 % bootstrap interval; see also `Latency.ratio_of`.
         high: the upper end.
     """
 
@@ -177,20 +177,25 @@ class Latency:
 
     def ratios(self, candidate: str, baseline: str | None = None) -> npt.NDArray[np.float64]:
         """`(rounds,)`: a candidate's latency over another's (the baseline's when None), round against round."""
-        ours, theirs = self._pair(candidate, baseline)
-        ratios: npt.NDArray[np.float64] = ours.rounds_ms / theirs.rounds_ms
+        ratios: npt.NDArray[np.float64] = self.of(candidate).rounds_ms / self.of(baseline or self.baseline).rounds_ms
         return ratios
 
     def ratio(self, candidate: str, baseline: str | None = None) -> Ratio:
-        """The median of `ratios`, and how sure it is.
+        """The median of `ratios`, and how sure it is."""
+        return self.ratio_of([candidate], [baseline or self.baseline])
 
-        Where others had the processor, a short request fits between their turns and a long one does not, which no
-        number of rounds mends: there the interval reaches to what the ratio is without the time that they had.
+    def ratio_of(self, candidates: Sequence[str], baselines: Sequence[str]) -> Ratio:
+        """The mean of some candidates over that of others within a round; of all rounds the median, and how sure it is.
+
+        Where other processes had the processor, a short request fits between their turns and a long one does not, which
+        no number of rounds mends: there the interval reaches to what the ratio is without the time that they had.
         """
-        found, ours, theirs = self.sure(self.ratios(candidate, baseline)), *self._pair(candidate, baseline)
-        if max(ours.waiting, theirs.waiting) <= NOISY_WAIT or not (ours.awake_ms.all() and theirs.awake_ms.all()):
+        ours, theirs = [self.of(name) for name in candidates], [self.of(name) for name in baselines]
+        found = self.sure(_mean([each.rounds_ms for each in ours]) / _mean([each.rounds_ms for each in theirs]))
+        own, other = _mean([each.awake_ms for each in ours]), _mean([each.awake_ms for each in theirs])
+        if max(each.waiting for each in ours + theirs) <= NOISY_WAIT or not (own.all() and other.all()):
             return found
-        awake = float(np.median(ours.awake_ms / theirs.awake_ms))
+        awake = float(np.median(own / other))
         return Ratio(found.value, min(found.low, awake), max(found.high, awake))
 
     def cpu_ratio(self, candidate: str) -> Ratio | None:
@@ -204,9 +209,6 @@ class Latency:
         tails = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
         low, high = np.percentile(np.median(paired[drawn], axis=1), tails)
         return Ratio(float(np.median(paired)), float(low), float(high))
-
-    def _pair(self, candidate: str, baseline: str | None) -> tuple[Measurement, Measurement]:
-        return self.of(candidate), self.of(baseline or self.baseline)
 
     @property
     def complaints(self) -> list[str]:
@@ -335,6 +337,12 @@ def _times_ms(request: Callable[[], None], clock: Clock, cpu_clock: Clock) -> tu
 def _measurement(name: str, turns: Sequence[Sequence[tuple[float, float]]]) -> Measurement:
     samples, cpu = (tuple(tuple(times[which] for times in turn) for turn in turns) for which in (0, 1))
     return Measurement(name, samples, cpu)
+
+
+def _mean(rounds: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """`(rounds,)`: the mean of several candidates."""
+    mean: npt.NDArray[np.float64] = np.mean(np.stack(rounds), axis=0)
+    return mean
 
 
 def _medians(turns: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:

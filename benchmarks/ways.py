@@ -6,9 +6,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.latency import Latency, Plan, Ratio
@@ -63,13 +60,7 @@ class Times:
 
     def ratio(self, way: Way, other: Way) -> Ratio:
         """How long one way takes over another: within a round, the means over seeds; then the median over rounds."""
-        return self.latency.sure(self._rounds_ms(way) / self._rounds_ms(other))
-
-    def _rounds_ms(self, way: Way) -> npt.NDArray[np.float64]:
-        """`(rounds,)`."""
-        each = np.stack([self.latency.of(name).rounds_ms for name in way.named])
-        mean: npt.NDArray[np.float64] = each.mean(axis=0)
-        return mean
+        return self.latency.ratio_of(list(way.named), list(other.named))
 
 
 def time_ways(ways: Sequence[Way], plan: Plan) -> Times | None:

@@ -46,8 +46,8 @@ def three_digits(number: float) -> str:
 
 
 def interval(ratio: Ratio) -> str:
-    """A ratio with its interval."""
-    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    """A ratio with its interval, or the interval alone where the machine was too noisy."""
+    return f"{told(ratio)} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def told(ratio: Ratio) -> str:

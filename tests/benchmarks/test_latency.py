@@ -187,6 +187,12 @@ def test_a_processor_that_others_have_is_complained_of_and_processor_times_are_n
     assert cpu_ratio.value == 4
 
 
+def test_several_candidates_count_by_their_mean_within_a_round() -> None:
+    latency = Latency((of("mtl", (1, 2, 1)), of("small", (2, 4, 2)), of("large", (4, 8, 4))), "mtl", 0)
+    ratio = latency.ratio_of(["small", "large"], ["mtl"])
+    assert (ratio.value, ratio.low, ratio.high) == (3, 3, 3)
+
+
 def test_processor_time_is_taken_from_its_own_clock() -> None:
     clock = Clock()
     measured = measure({"a": [Sleeper(clock, [2.0])]}, image(), "a", PLAN, clock=clock, cpu_clock=lambda: clock.now / 2)
