@@ -5,11 +5,12 @@ Each is measured in a process of its own that has the library loaded, and nothin
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def measure_footprint(files: Sequence[Path], runtime: str, threads: int, image: 
     context.set_forkserver_preload([__name__])
     receiver, sender = context.Pipe(duplex=False)
     fresh = context.Process(target=_send, args=(sender, tuple(files), runtime, threads, image), daemon=True)
-    fresh.start()
+    with unreached_by_ctrl_c():
+        fresh.start()
     sender.close()
     try:
         found = receiver.recv()
@@ -70,6 +72,17 @@ def measure_footprint(files: Sequence[Path], runtime: str, threads: int, image: 
     if isinstance(found, Footprint):
         return found
     raise found
+
+
+@contextmanager
+def unreached_by_ctrl_c() -> Iterator[None]:
+    """What is started inside are not told of Ctrl-C, which each would complain of. Their starter ends them."""
+    resource_tracker.ensure_running()  # where it starts later, it lets Ctrl-C through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _send(sender: Connection, *measured: Any) -> None:

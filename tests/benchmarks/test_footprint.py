@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from gatedeploy.benchmarks import footprint
-from gatedeploy.benchmarks.footprint import measure_footprint
+from gatedeploy.benchmarks.footprint import measure_footprint, unreached_by_ctrl_c
 from gatedeploy.errors import GatedeployError, InputError
 from tests.benchmarks.tiny import image
 
@@ -24,6 +26,15 @@ def test_a_process_that_ends_by_itself(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(footprint, "_send", exec)  # is told to end at once
     with pytest.raises(GatedeployError, match=r"that loads .* ended by itself \(exit code 1\)"):
         measure_footprint([tmp_path / "no.onnx"], "onnxruntime", 1, image())
+
+
+def test_what_is_started_is_not_told_of_ctrl_c_and_we_are_again() -> None:
+    tell = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('still here')"]
+    with unreached_by_ctrl_c():
+        assert subprocess.run(tell, capture_output=True, text=True).stdout == "still here\n"
+    told = subprocess.run(tell, capture_output=True, text=True)
+    assert told.stdout == ""
+    assert told.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_interrupted_it_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
