@@ -76,7 +76,7 @@ def measure_footprint(files: Sequence[Path], runtime: str, threads: int, image: 
 
 @contextmanager
 def unreached_by_ctrl_c() -> Iterator[None]:
-    """What is started inside are not told of Ctrl-C, which each would complain of. Their starter ends them."""
+    """No process that is started inside is told of Ctrl-C, which each would complain of; their starter ends them."""
     resource_tracker.ensure_running()  # where it starts later, it lets Ctrl-C through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
