@@ -25,6 +25,7 @@ import numpy as np
 from gatedeploy.artifact import read_checkpoint
 from gatedeploy.benchmarks.methods import SMALL, Entry, train_seed
 from gatedeploy.benchmarks.words import markdown, spread
+from gatedeploy.errors import run_program
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
@@ -162,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

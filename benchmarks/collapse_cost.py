@@ -25,6 +25,7 @@ from gatedeploy.benchmarks.memory import PeakMemory
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.realisation import FREE, TIED
 from gatedeploy.compiler import Collapsed
+from gatedeploy.errors import run_program
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
 from gatedeploy.lowering import lower
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

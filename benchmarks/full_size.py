@@ -31,6 +31,7 @@ from gatedeploy.benchmarks.memory import PeakMemory
 from gatedeploy.benchmarks.paper_costs import PUBLISHED
 from gatedeploy.benchmarks.random_gates import as_if_trained
 from gatedeploy.compiler import Collapsed
+from gatedeploy.errors import run_program
 from gatedeploy.exporters.to_onnx import export_onnx
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import gate
@@ -132,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

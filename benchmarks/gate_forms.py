@@ -24,6 +24,7 @@ from gatedeploy.assembly import build_parts
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.benchmarks.sharing import specific_share
 from gatedeploy.benchmarks.words import markdown, spread
+from gatedeploy.errors import run_program
 from gatedeploy.files import write_text
 from gatedeploy.graph.cost import cost
 from gatedeploy.graph.shares import site_shares
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

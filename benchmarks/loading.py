@@ -28,6 +28,7 @@ from gatedeploy.benchmarks import loading_files
 from gatedeploy.benchmarks.collapse_cost import row
 from gatedeploy.benchmarks.environment import cores, processor
 from gatedeploy.data import load_data
+from gatedeploy.errors import run_program
 from gatedeploy.training.batches import of_epoch
 
 BATCH = 8
@@ -139,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -28,7 +28,7 @@ from gatedeploy.benchmarks.methods_figures import SINGLE, Line, kept_figures, re
 from gatedeploy.benchmarks.methods_table import SINGLE as SINGLE_NETWORKS
 from gatedeploy.benchmarks.methods_table import table_page
 from gatedeploy.benchmarks.ways import Way
-from gatedeploy.errors import InputError, check_known
+from gatedeploy.errors import InputError, check_known, run_program
 from gatedeploy.files import write_text
 from gatedeploy.specs import Task
 from gatedeploy.training.journal import Journal
@@ -212,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -57,7 +57,9 @@ def read_lines(folder: Path, names: Sequence[str], tasks: Sequence[Task]) -> dic
     for name in names:
         if (folder / name / FILE).is_file():
             lines[name] = _read(name, [folder / name / FILE])
-    write_text(folder / FIGURES, json.dumps({name: _to_plain(line) for name, line in lines.items()}, indent=1) + "\n")
+    if lines:
+        plain = {name: _to_plain(line) for name, line in lines.items()}
+        write_text(folder / FIGURES, json.dumps(plain, indent=1) + "\n")
     return lines
 
 

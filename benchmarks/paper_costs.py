@@ -19,6 +19,7 @@ import torch
 
 from gatedeploy.assembly import describe_parts
 from gatedeploy.benchmarks.costs import NetworkCost, count, total
+from gatedeploy.errors import run_program
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.training.recipe_file import load_recipe
 
@@ -123,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -22,6 +22,7 @@ from gatedeploy.benchmarks.collapse_cost import row
 from gatedeploy.benchmarks.environment import environment, load
 from gatedeploy.benchmarks.latency import Latency, Plan, measure
 from gatedeploy.benchmarks.scenarios import FULL, QUICK
+from gatedeploy.errors import run_program
 from gatedeploy.exporters.bundle import export
 from gatedeploy.exporters.precision.int8 import METHODS
 from gatedeploy.exporters.precision.reduction import PrecisionOptions
@@ -128,4 +129,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -37,7 +37,7 @@ from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
 from gatedeploy.compiler import Collapsed
-from gatedeploy.errors import CheckError
+from gatedeploy.errors import CheckError, run_program
 from gatedeploy.exporters.to_onnx import export_onnx
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost
@@ -253,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -38,6 +38,7 @@ from torch.utils import _pytree as pytree
 from gatedeploy.benchmarks.environment import environment, load
 from gatedeploy.benchmarks.random_gates import Trunk, as_if_trained, random_gates
 from gatedeploy.benchmarks.words import markdown
+from gatedeploy.errors import run_program
 from gatedeploy.gating.multi_head import MultiHead
 from gatedeploy.gating.network import GatedNetwork
 from gatedeploy.models.registry import build_backbone
@@ -245,4 +246,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 import gatedeploy as gd
 from gatedeploy.benchmarks.collapse_cost import row
 from gatedeploy.benchmarks.random_gates import as_if_trained
-from gatedeploy.errors import first_line
+from gatedeploy.errors import first_line, run_program
 from gatedeploy.gating.network import GatedNetwork
 
 HEADINGS = ("network", "picture", "sites", "gated, MMACs", "left", "float64 error", "taken whole", "seconds")
@@ -116,4 +116,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

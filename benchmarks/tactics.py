@@ -22,6 +22,7 @@ import torch
 from gatedeploy.benchmarks.latency import measure, relative_spread
 from gatedeploy.benchmarks.realisation import FREE, PLAN, QUICK, TIED, gated_program, open_checked
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
+from gatedeploy.errors import run_program
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.prices import Prices
 from gatedeploy.lowering import lower, passes_by_price, passes_to_sums
@@ -119,4 +120,4 @@ def _rows(columns: dict[str, dict[str, tuple[float, float]]]) -> Iterator[list[s
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

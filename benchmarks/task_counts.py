@@ -32,6 +32,7 @@ from gatedeploy.benchmarks.rivals import rivals_of_gates
 from gatedeploy.benchmarks.ways import Way, time_ways
 from gatedeploy.benchmarks.words import human, interval, markdown, ms
 from gatedeploy.compiler import collapse
+from gatedeploy.errors import run_program
 from gatedeploy.files import write_text
 from gatedeploy.graph.capture import capture
 from gatedeploy.models.moe import moe
@@ -124,7 +125,8 @@ def figure(found: Mapping[int, Answered]) -> Figure:
     lines: dict[str, list[tuple[float, float]]] = {}
     for number, each in found.items():
         for called, ratio in each.latencies.items():
-            lines.setdefault(called, []).append((number, ratio.value))
+            if ratio.told:
+                lines.setdefault(called, []).append((number, ratio.value))
     series = [Series(called, called.startswith("collapsed"), line) for called, line in lines.items()]
     return growth(series, "tasks", f"latency, × {ONE}")
 
@@ -150,6 +152,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", default=TASKS)
     parser.add_argument("--out", type=Path, default=Path("task_counts"))
     asked = parser.parse_args()
+    if min(asked.tasks) < 1:
+        parser.error(f"--tasks: expected numbers of at least 1, got {min(asked.tasks)}")
     torch.set_num_threads(1)
     before = load()
     text = "\n".join(section(name, asked.tasks, asked.out) for name in asked.backbone)
@@ -159,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

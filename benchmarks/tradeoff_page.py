@@ -17,16 +17,18 @@ from gatedeploy.training.comparing import compare
 from gatedeploy.training.metrics import headline
 from gatedeploy.training.recipe import Recipe
 
+EQUAL = "No worse is whose Δ_MTL, the mean over seeds, is no less, however much seeds differ."
 PLAN = Plan(seconds=180, min_rounds=15, max_rounds=80, block_ms=20, warm_up_ms=200)
 
 
-def tradeoff_page(ways: Sequence[Way], recipe: Recipe, command: str, out: Path) -> str:
+def tradeoff_page(ways: Sequence[Way], recipe: Recipe, command: str, settings: str, out: Path) -> str:
     """Measure latencies, write `tradeoff.md` and `tradeoff.svg`, and return what is in the former.
 
     Args:
         ways: the first is what all are compared with.
         recipe: what they were trained by, but for the width.
         command: what to type to train and measure again.
+        settings: what is other than in the recipe that the command names, in words.
         out: the folder.
     """
     before = load()
@@ -34,19 +36,22 @@ def tradeoff_page(ways: Sequence[Way], recipe: Recipe, command: str, out: Path) 
     where = environment(1, before)
     deltas = {way.title: deltas_of(way, ways[0]) for way in ways}
     data, train, backbone = recipe.data, recipe.train, recipe.model.backbone
+    timed = (
+        "latency at batch 1 on one thread, in turns in one process, with its 95 % bootstrap interval, of ours the mean "
+        "over the seeds' networks"
+    )
     facts = [
         f"{data.name} ({sizes(data.options)}), {backbone.name} of full and of half width; seeds: "
         f"{len(ways[0].metrics)}, mean ± standard deviation, figures of the last epoch on the validation split. All "
         f"are trained for {train.rival_epochs} epochs, gated networks for {train.epochs} of them, from single-task "
         f"networks of {train.single_epochs}.",
-        f"Δ_MTL is over “{ways[0].title}” of the same seed. MACs and latency are of what is deployed, collapsed "
-        "networks laid out for ONNX Runtime; latency at batch 1 on one thread, in turns in one process, with its 95 % "
-        "bootstrap interval, of ours the mean over the seeds' networks.",
-        where.told,
-        *(times.latency.complaints if times else ()),
+        f"The recipe's settings, but for {settings}.",
+        f"Δ_MTL is over “{ways[0].title}” of the same seed. MACs are of what is deployed, collapsed networks laid out "
+        f"for ONNX Runtime; {timed if times else 'of some only figures are here, so nothing was timed'}.",
+        *((where.told, *times.latency.complaints) if times else ()),
     ]
     told = "".join(f"* {fact}\n" for fact in facts)
-    equal = f"### At equal accuracy\n\n{equal_accuracy(ways, deltas, times)}\n" if times else ""
+    equal = f"### At equal accuracy\n\n{EQUAL}\n\n{equal_accuracy(ways, deltas, times)}\n" if times else ""
     text = f"`{command}`\n\n{costs(ways, deltas, times)}\n{equal}{told}"
     write_picture(accuracy_against(_panels(ways, deltas, times)), out / "tradeoff.svg")
     write_text(out / "tradeoff.md", text)

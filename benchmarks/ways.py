@@ -44,7 +44,11 @@ class Way:
     @property
     def named(self) -> dict[str, Candidate]:
         """What is timed, by name: each seed's of ours; of others one, for a seed does not change what they cost."""
-        known = {f"{self.title}, seed {seed}": each for seed, each in enumerate(self.candidates) if each.networks}
+        known = {
+            f"{self.title}, network {number}": each
+            for number, each in enumerate(self.candidates, start=1)
+            if each.networks
+        }
         return known if self.ours else dict(list(known.items())[:1])
 
 

@@ -6,7 +6,8 @@ file adds it, once, with `located`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 
@@ -56,10 +57,19 @@ def located(where: str, kind: type[GatedeployError] = GatedeployError) -> Iterat
         raise
 
 
+def run_program(main: Callable[[], None]) -> None:
+    """Run the `main` of a program; an error of gatedeploy's ends it with its sentence and its exit code."""
+    try:
+        main()
+    except GatedeployError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
 def check_known(what: str, name: str, known: Collection[str]) -> None:
     """Raise `InputError` unless `name`, the value of `what`, is one of those that are known."""
     if name not in list(known):  # a list, for who knows whether a stranger's value can be hashed
-        raise InputError(f"{what} {name}: expected {' or '.join(known)}{closest(name, list(known))}")
+        raise InputError(f"{what} {name or repr(name)}: expected {' or '.join(known)}{closest(name, list(known))}")
 
 
 def check_type(what: str, value: object, *kinds: type) -> None:

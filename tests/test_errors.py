@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from gatedeploy.errors import CheckError, GatedeployError, InputError, MissingExtraError, closest, located
+from gatedeploy.errors import CheckError, GatedeployError, InputError, MissingExtraError, closest, located, run_program
 
 
 def test_the_command_line_tells_them_apart() -> None:
@@ -28,6 +30,25 @@ def test_other_errors_pass() -> None:
         raise ValueError("what")
     with located("file"):
         pass
+
+
+@pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (CheckError, 1)])
+def test_a_program_ends_with_a_sentence(
+    kind: type[GatedeployError], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise kind("a.yaml: what")
+
+    with pytest.raises(SystemExit) as end:
+        run_program(main)
+    assert end.value.code == code
+    assert capsys.readouterr() == ("", "error: a.yaml: what\n")
+    run_program(lambda: None)
+
+
+def test_a_program_does_not_hide_its_mistakes() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_program(lambda: sys.exit(1 // 0))
 
 
 def test_the_nearest_name_is_proposed() -> None:

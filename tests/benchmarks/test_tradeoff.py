@@ -15,6 +15,7 @@ from gatedeploy.benchmarks.methods import Entry, recipe_of
 from gatedeploy.benchmarks.tradeoff import FULL, HALF, STRENGTHS, Width, report, train
 from gatedeploy.benchmarks.tradeoff_page import costs, deltas_of, equal_accuracy
 from gatedeploy.benchmarks.ways import Times, Way
+from gatedeploy.errors import InputError
 from gatedeploy.models.moe import MOE
 from gatedeploy.specs import InputSpec, Task
 
@@ -50,8 +51,8 @@ def found() -> tuple[list[Way], dict[str, list[float]], Times]:
     ]
     deltas = {each.title: deltas_of(each, ways[0]) for each in ways}
     times = timed(
-        **{"full, seed 0": [8.0, 10.0], "experts, seed 0": [16.0, 20.0], "small, seed 0": [2.0, 2.5]},
-        **{"small, seed 1": [2.0, 2.5], "large, seed 0": [4.0, 5.0], "large, seed 1": [6.0, 7.5]},
+        **{"full, network 1": [8.0, 10.0], "experts, network 1": [16.0, 20.0], "small, network 1": [2.0, 2.5]},
+        **{"small, network 2": [2.0, 2.5], "large, network 1": [4.0, 5.0], "large, network 2": [6.0, 7.5]},
     )
     return ways, deltas, times
 
@@ -126,4 +127,19 @@ def test_the_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "| gated, λ_s = 0.01, half",
     ]
     assert "### At equal accuracy" in text
+    assert "gates.learning_rate=5, gates.tie=residual; of full width gates.group=8, model.backbone.width=1; of" in text
     assert "milliseconds in ONNX Runtime" in (tmp_path / "tradeoff.svg").read_text(encoding="utf-8")
+    for checkpoint in (tmp_path / "0" / "half" / MOE).glob("checkpoint.pt*"):
+        checkpoint.unlink()
+    from_figures = report("scenes", [0], TINY, tmp_path)
+    assert "| experts, half, 2 passes" in from_figures
+    assert "batched" not in from_figures  # what a batch costs was not kept
+    assert "At equal accuracy" not in from_figures
+    assert "so nothing was timed" in from_figures
+    assert "Machine" not in from_figures
+
+
+def test_nothing_is_written_where_nothing_was_trained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="single-task networks are not trained yet; leave --report out"):
+        report("scenes", [0], TINY, tmp_path)
+    assert list(tmp_path.iterdir()) == []
