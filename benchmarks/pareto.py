@@ -68,15 +68,13 @@ def accuracy_against(panels: Mapping[str, Sequence[Place]]) -> Figure:
             axes.set_xlabel(words)
             axes.set_ylabel("Δ_MTL, %" if number == 1 else "")
         for axes, places in zip(figure.axes, panels.values(), strict=True):
-            write_names(axes, [place.mark for place in places])
+            write_names(axes, [place.mark for place in places], _best(places, "ours"))
     return figure
 
 
 def _draw(axes: Any, places: Sequence[Place]) -> None:
     for kind in ("published", "ours"):
-        own = [(place.cost, place.gain) for place in places if place.kind == kind]
-        best = sorted(place for place, is_best in zip(own, front(own), strict=True) if is_best)
-        if best:
+        if best := _best(places, kind):
             axes.plot(*zip(*best, strict=True), color=_colour(kind), linewidth=1, zorder=1)
     for place in places:
         colour = _colour(place.kind)
@@ -88,6 +86,12 @@ def _draw(axes: Any, places: Sequence[Place]) -> None:
     axes.margins(x=0.2, y=0.12)
     _ticks(axes)
     bare(axes, grid="both")
+
+
+def _best(places: Sequence[Place], kind: str) -> list[tuple[float, float]]:
+    """Those of one kind that no other of it beats, from the cheapest."""
+    own = [(place.cost, place.gain) for place in places if place.kind == kind]
+    return sorted(place for place, is_best in zip(own, front(own), strict=True) if is_best)
 
 
 def _ticks(axes: Any) -> None:

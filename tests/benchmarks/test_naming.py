@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gatedeploy.benchmarks.naming import Box, placed
+from gatedeploy.benchmarks.naming import THICK, Box, along, placed
 
 FRAME = Box(0, 0, 300, 200)
 
@@ -43,6 +43,30 @@ def test_names_cover_neither_marks_nor_each_other_where_there_is_room(seed: int)
     for one, other in itertools.combinations(boxes, 2):
         assert one.overlap(other) == 0
     assert all(box.overlap(FRAME) == pytest.approx(box.area) for box in boxes)
+
+
+def test_a_name_does_not_lie_on_a_line() -> None:
+    line = along((100, 100), (300, 100))
+    (box,) = placed([(100, 100)], [(40, 10)], [square((100, 100)), *line], FRAME)
+    assert all(box.overlap(part) == 0 for part in line)
+
+
+def test_a_pointer_does_not_lead_through_another_name() -> None:
+    """Six marks so close that names have to stand away from them."""
+    marks = [(120.0 + 8 * number, 100.0 + 3 * (number % 2)) for number in range(6)]
+    boxes = placed(marks, [(60.0, 11.0)] * 6, [square(mark) for mark in marks], FRAME)
+    for mark, own in zip(marks, boxes, strict=True):
+        for part in along(mark, own.middle):
+            assert all(part.overlap(other) == 0 for other in boxes if other is not own)
+
+
+def test_a_line_is_covered_by_squares() -> None:
+    row = along((0, 0), (30, 40))
+    assert all(box.area == pytest.approx((2 * THICK) ** 2) for box in row)
+    assert all(box.middle[1] == pytest.approx(4 / 3 * box.middle[0]) for box in row)
+    steps = [b.middle[0] - a.middle[0] for a, b in itertools.pairwise(row)]
+    assert max(steps) <= 2 * THICK
+    assert along((1, 1), (1, 1)) == []
 
 
 def test_nothing_to_name() -> None:
