@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from gatedeploy.benchmarks.latency import Latency, Measurement, Ratio
 from gatedeploy.errors import InputError, located
 
 FORMAT, VERSION = "gatedeploy.report", 2
+SHORTEST_MS, LONGEST_MS = 1e-6, 1e9
+"""What a request may take to be believed: a nanosecond to twelve days, so that no ratio leaves what floats hold."""
+
 LEAST = 0.1
 """A smaller change is none: the same networks measured twice differ by as much, whatever one run's intervals say."""
 
@@ -68,6 +71,34 @@ class Earlier:
     files: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Against:
+    """What became of the candidates of an earlier report.
+
+    Args:
+        path: of the earlier report.
+        created: when it was.
+        changes: candidate by candidate.
+    """
+
+    path: str
+    created: str
+    changes: tuple[Change, ...]
+
+    @property
+    def slower(self) -> list[Change]:
+        """Those that got slower."""
+        return [each for each in self.changes if each.verdict == "slower"]
+
+    def plain(self) -> dict[str, Any]:
+        """In JSON types."""
+        told = {
+            each.candidate: {"before": asdict(each.before), "now": asdict(each.now), "verdict": each.verdict}
+            for each in self.changes
+        }
+        return {"path": self.path, "created": self.created, "changes": told}
+
+
 def read_earlier(path: Path) -> Earlier:
     """Read a `report.json`.
 
@@ -79,7 +110,7 @@ def read_earlier(path: Path) -> Earlier:
             plain = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError("no such file; expected the report.json of an earlier benchmark") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"is no report.json ({type(error).__name__})") from None
         if not isinstance(plain, dict) or plain.get("format") != FORMAT:
             raise InputError("is no report of gatedeploy bench; expected its report.json")
@@ -154,7 +185,7 @@ def changes(earlier: Earlier, now: Latency, where: Where) -> tuple[Change, ...]:
         if name == now.baseline:
             if earlier.where != where:
                 continue
-            pair = _milliseconds(then, name), _milliseconds(now, name)
+            pair = then.milliseconds(name), now.milliseconds(name)
         else:
             pair = then.ratio(name), now.ratio(name)
         found.append(Change(name, *pair, _verdict(*pair)))
@@ -173,27 +204,44 @@ def _verdict(before: Ratio, now: Ratio) -> Verdict:
     return "as before"
 
 
-def _milliseconds(latency: Latency, name: str) -> Ratio:
-    return latency.sure(latency.of(name).rounds_ms)
-
-
 def _earlier(plain: Mapping[str, Any]) -> Earlier:
     measurements = []
     for name, candidate in dict(plain["candidates"]).items():
         samples, cpu = (_turns(candidate["latency"][key]) for key in ("samples_ms", "cpu_ms"))
-        if any(not any(turn) for turn in samples):
+        if [len(turn) for turn in samples] != [len(turn) for turn in cpu]:
+            raise ValueError(f"{name} has not as many processor times as samples")
+        if any(np.median(turn) < SHORTEST_MS for turn in samples):
             raise ValueError("requests take some time")
-        measurements.append(Measurement(str(name), samples, cpu))
-    latency = Latency(tuple(measurements), str(plain["baseline"]), abs(int(plain["latency"]["seed"])))
+        measurements.append(Measurement(name, samples, cpu))
+    said = plain["latency"]
+    latency = Latency(tuple(measurements), plain["baseline"], _number("seed", said["seed"], int))
     rounds = {len(each.samples_ms) for each in measurements}
     if len(rounds) != 1 or not latency.has(latency.baseline):
         raise ValueError("its candidates were not measured together")
-    where = plain["environment"]["cpu"], plain["latency"]["threads"], plain["latency"]["runtime"]
-    return Earlier(str(plain["created"]), latency, where, frozenset(str(each["sha256"]) for each in plain["paths"]))
+    where = (
+        _text("cpu", plain["environment"]["cpu"]),
+        _number("threads", said["threads"], int),
+        _text("runtime", said["runtime"]),
+    )
+    created = _text("created", plain["created"])
+    return Earlier(created, latency, where, frozenset(str(each["sha256"]) for each in plain["paths"]))
 
 
 def _turns(turns: Any) -> tuple[tuple[float, ...], ...]:
-    found = tuple(tuple(float(sample) for sample in turn) for turn in turns)
-    if not all(turn and np.isfinite(turn).all() and min(turn) >= 0 for turn in found) or not found:
-        raise ValueError("samples must be numbers of at least 0")
+    found = tuple(tuple(_number("a sample", sample, int, float) for sample in turn) for turn in turns)
+    if not all(found) or not found:
+        raise ValueError("there are no samples")
     return found
+
+
+def _number(what: str, value: Any, *kinds: type) -> Any:
+    """A value that is a number of one of these types, such as a measurement has."""
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= cast(float, value) <= LONGEST_MS:
+        raise ValueError(f"{what} is {value!r:.80}; expected a number from 0 to {LONGEST_MS:g}")
+    return value
+
+
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is {value!r:.80}; expected a text")
+    return value

@@ -16,7 +16,7 @@ from gatedeploy.benchmarks.measured import Measured, Say
 from gatedeploy.benchmarks.page import report_files, write_report
 from gatedeploy.benchmarks.report import Report
 from gatedeploy.benchmarks.subjects import read_subjects
-from gatedeploy.files import check_writable, held_back
+from gatedeploy.files import check_kept, check_writable, held_back
 
 
 def bench(
@@ -48,6 +48,7 @@ def bench(
     options.check()
     for file in report_files(out).values():  # measuring takes minutes; a wrong place is told before
         check_writable(file)
+        check_kept(file, options.against)
     earlier = read_earlier(options.against) if options.against else None
     subjects = read_subjects(paths)
     say(f"collapsing and counting: {', '.join(subject.label for subject in subjects)}")

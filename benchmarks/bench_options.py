@@ -9,7 +9,8 @@ from pathlib import Path
 from gatedeploy.benchmarks.environment import cores
 from gatedeploy.benchmarks.runners import RUNTIME, RUNTIMES
 from gatedeploy.benchmarks.scenarios import Effort
-from gatedeploy.errors import InputError, MissingExtraError, check_known
+from gatedeploy.errors import InputError, MissingExtraError, check_known, located
+from gatedeploy.training.recipe_file import load_recipe
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class BenchOptions:
         if not 1 <= self.threads <= cores():
             expected = f"expected 1 to {cores()}, the cores this process may use"
             raise InputError(f"threads: {self.threads} for one request; {expected}")
+        if self.data is not None:  # before minutes are spent
+            with located("--data"):
+                load_recipe(self.data)
 
     @property
     def words(self) -> list[str]:

@@ -191,14 +191,25 @@ class Latency:
         no number of rounds mends: there the interval reaches to what the ratio is without the time that they had.
         """
         ours, theirs = [self.of(name) for name in candidates], [self.of(name) for name in baselines]
-        found = self.sure(_mean([each.rounds_ms for each in ours]) / _mean([each.rounds_ms for each in theirs]))
-        if max(each.waiting for each in ours + theirs) <= NOISY_WAIT:
-            return found
+        passed = _mean([each.rounds_ms for each in ours]) / _mean([each.rounds_ms for each in theirs])
         own, other = _mean([each.awake_ms for each in ours]), _mean([each.awake_ms for each in theirs])
-        if not (own.all() and other.all()):  # the clock of processor time is too coarse
+        known = own.all() and other.all()  # else the clock of processor time is too coarse
+        return self._reaching(ours + theirs, passed, own / other if known else passed)
+
+    def milliseconds(self, candidate: str) -> Ratio:
+        """The median request of a candidate, of all rounds the median; how sure it is as in `ratio_of`."""
+        one = self.of(candidate)
+        return self._reaching([one], one.rounds_ms, one.awake_ms if one.awake_ms.all() else one.rounds_ms)
+
+    def _reaching(
+        self, of: Sequence[Measurement], passed: npt.NDArray[np.float64], awake: npt.NDArray[np.float64]
+    ) -> Ratio:
+        """What is sure of `(rounds,)` numbers, `passed`; up to those without others' time where others had much."""
+        found = self.sure(passed)
+        if max(each.waiting for each in of) <= NOISY_WAIT:
             return found
-        awake = float(np.median(own / other))
-        return Ratio(found.value, min(found.low, awake), max(found.high, awake))
+        without = float(np.median(awake))
+        return Ratio(found.value, min(found.low, without), max(found.high, without))
 
     def cpu_ratio(self, candidate: str) -> Ratio | None:
         """A candidate's processor time over the baseline's; None where the system's clock for it is too coarse."""
@@ -221,7 +232,7 @@ class Latency:
             said.insert(
                 0,
                 f"Other processes had the processor for up to {waiting:.0%} of the time (quiet is up to "
-                f"{NOISY_WAIT:.0%}), which hurts long requests more than short ones: compare processor times instead.",
+                f"{NOISY_WAIT:.0%}), which hurts long requests more than short ones.",
             )
         return said
 

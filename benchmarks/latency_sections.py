@@ -13,7 +13,7 @@ from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.scenarios import MULTI_STREAM, STYLE
 from gatedeploy.benchmarks.sharing import Table
-from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, three_digits, times, told
+from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, ms_told, three_digits, times, told
 from gatedeploy.models.moe import MOE
 
 LONGEST = 15
@@ -62,7 +62,8 @@ def cost_and_latency(report: Report) -> Section:
         beside = baseline_title(report)
         ratios = (f"MACs ÷ {beside}", f"latency ÷ {beside}", "95 % interval", "realisation")
         columns = (*ratios, f"processor time ÷ {beside}", *columns)
-        text += " in which all candidates took turns in random order. Ratios are taken within a round"
+        text += " in which all candidates took turns in random order. Ratios are taken within a round; those of "
+        text += "processor times tell more where other processes were at work"
     text += f". A percentile is told where at least {BEYOND} requests lie beyond it"
     text += f". {COMPARED}" if any(each.kind not in OURS for each in report.candidates) else "."
     text += (
@@ -121,10 +122,10 @@ def _ratios(each: CandidateReport) -> tuple[str, ...]:
 
 
 def _figures(each: CandidateReport) -> tuple[str, ...]:
-    measured = each.measurement
+    measured, known = each.measurement, each.told_ms is not None
     return (
-        *(human(each.cost.macs), human(each.cost.params), in_bytes(each.size_bytes)),
-        *(ms(time) for time in (measured.median_ms, measured.percentile_ms(90), measured.percentile_ms(99))),
+        *(human(each.cost.macs), human(each.cost.params), in_bytes(each.size_bytes), ms_told(each.told_ms)),
+        *(ms(measured.percentile_ms(percent) if known else None) for percent in (90, 99)),
         f"{measured.spread:.1%}",
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks import scenarios
 from gatedeploy.benchmarks.accuracy import accuracies
-from gatedeploy.benchmarks.against import Earlier, Where, changes, check_comparable, unlike
+from gatedeploy.benchmarks.against import Against, Earlier, Where, changes, check_comparable, unlike
 from gatedeploy.benchmarks.bench_options import BenchOptions
 from gatedeploy.benchmarks.candidates import OURS, Candidate
 from gatedeploy.benchmarks.energy import measure_energy
@@ -22,7 +22,7 @@ from gatedeploy.benchmarks.layers import profile
 from gatedeploy.benchmarks.predictions import Example, examples
 from gatedeploy.benchmarks.published import Published, published
 from gatedeploy.benchmarks.reduced import reductions
-from gatedeploy.benchmarks.report import Against, Report, candidate_reports
+from gatedeploy.benchmarks.report import Report, candidate_reports
 from gatedeploy.benchmarks.runners import Opened, open_candidate, open_file, picture
 from gatedeploy.benchmarks.scenarios import Effort, Runners, Scenarios, offer_loads, sweep_batches
 from gatedeploy.benchmarks.sharing import sites_from_plain

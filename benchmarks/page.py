@@ -128,22 +128,25 @@ def _one_line(text: Any) -> str:
 def _pictures(report: Report) -> Iterator[Picture]:
     baseline = next(each for each in report.candidates if each.name == report.baseline)
     points = [
-        Point(each.title, each.kind in OURS, each.macs_ratio, each.ratio.value, each.ratio.low, each.ratio.high)
+        Point(each.title, each.kind in OURS, each.macs_ratio, each.ratio)
         for each in report.candidates
-        if each.macs_ratio is not None and each.ratio.told
+        if each.macs_ratio is not None
     ]
+    told = [point for point in points if point.latency.told]
     if points and report.compares:
         yield _picture(
             "plot-ratios",
             "MACs and latency",
-            f"Pale: MACs; solid: latency, with its 95 % interval. Both as multiples of “{baseline.title}”.",
+            f"Pale: MACs; solid: latency, with its 95 % interval. Both as multiples of “{baseline.title}”."
+            + ("" if told == points else " Where a question mark stands the machine was too noisy to tell a latency."),
             ratio_bars(points, baseline.title),
         )
+    if len(told) > 1:
         yield _picture(
             "plot-realisation",
             "Latency against MACs",
             _realisations(report),
-            latency_against_macs(points, baseline.title),
+            latency_against_macs(told, baseline.title),
         )
     yield from _accuracies(report)
     for name, title, text, x, y, read in GROWTHS:
@@ -190,7 +193,7 @@ def _accuracies(report: Report) -> Iterator[Picture]:
         return
     beside = f"MACs, × {baseline_title(report)}"
     in_macs = [(each, gain, each.macs_ratio) for each, gain in known if each.macs_ratio is not None]
-    in_time = [(each, gain, each.measurement.median_ms) for each, gain in known]
+    in_time = [(each, gain, each.told_ms) for each, gain in known if each.told_ms is not None]
     paper = [Place(each.name, "published", each.macs_ratio, each.delta_mtl) for each in report.published]
     hollow = f"Hollow: what InterroGate's {report.published[0].source} tells of the same set-up." if paper else ""
     for name, title, axis, found, more, told in (
@@ -199,7 +202,8 @@ def _accuracies(report: Report) -> Iterator[Picture]:
     ):
         text = f"Up and to the left is better; single-task networks lie at a gain, Δ_MTL, of 0. {LINE} {told}".rstrip()
         places = [Place(each.title, "ours" if each.kind in OURS else "rival", cost, gain) for each, gain, cost in found]
-        yield _picture(f"plot-accuracy-{name}", title, text, accuracy_against({axis: [*places, *more]}))
+        if len(places) > 1:
+            yield _picture(f"plot-accuracy-{name}", title, text, accuracy_against({axis: [*places, *more]}))
 
 
 def _longest(layers: Sequence[Layer]) -> list[tuple[str, float, float]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gatedeploy.benchmarks.latency import Ratio
 from gatedeploy.benchmarks.look import COLOURS, WIDTH, apart, bare, canvas, label, short, style
 from gatedeploy.benchmarks.naming import Mark, write_names
 
@@ -22,33 +23,40 @@ class Point:
         label: what it is called.
         ours: whether it is drawn as ours or as a rival.
         macs: MACs over the baseline's.
-        latency: latency over the baseline's.
-        low: the lower end of the latency's interval.
-        high: the upper end.
+        latency: latency over the baseline's, with its interval.
     """
 
     label: str
     ours: bool
     macs: float
-    latency: float
-    low: float
-    high: float
+    latency: Ratio
+
+    @property
+    def longest(self) -> float:
+        """How far what is drawn of it reaches."""
+        return max(self.macs, self.latency.high) if self.latency.told else self.macs
 
 
 def ratio_bars(points: Sequence[Point], baseline: str) -> Figure:
-    """Two bars for each candidate: its MACs (pale) and its latency (solid) as multiples of the baseline's."""
+    """Two bars for each candidate: its MACs (pale) and its latency (solid) as multiples of the baseline's.
+
+    Where the machine was too noisy to tell a latency there is a question mark in its place.
+    """
     with style():
         figure = canvas(WIDTH, 0.7 + 0.5 * len(points))
         axes = figure.add_subplot()
         for row, point in enumerate(points):
             colour = COLOURS["ours" if point.ours else "rival"]
             axes.barh(row - 0.19, point.macs, 0.34, color=colour, alpha=0.45)
-            axes.barh(row + 0.19, point.latency, 0.34, color=colour)
-            axes.plot([point.low, point.high], [row + 0.19] * 2, color=COLOURS["ink"], linewidth=1)
-            for offset, value, end in ((-0.19, point.macs, point.macs), (0.19, point.latency, point.high)):
-                label(axes, (max(value, end), row + offset), f"{value:.2f}")
-        widest = max(max(point.macs, point.high) for point in points)
-        axes.set(xlim=(0, 1.16 * widest), ylim=(len(points) - 0.5, -0.5))
+            label(axes, (point.macs, row - 0.19), f"{point.macs:.2f}")
+            ratio = point.latency
+            if not ratio.told:
+                label(axes, (0, row + 0.19), "?")
+                continue
+            axes.barh(row + 0.19, ratio.value, 0.34, color=colour)
+            axes.plot([ratio.low, ratio.high], [row + 0.19] * 2, color=COLOURS["ink"], linewidth=1)
+            label(axes, (ratio.high, row + 0.19), f"{ratio.value:.2f}")
+        axes.set(xlim=(0, 1.16 * max(point.longest for point in points)), ylim=(len(points) - 0.5, -0.5))
         axes.axvline(1, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
         axes.set_yticks(range(len(points)), [short(point.label) for point in points])
         axes.set_xlabel(f"× {short(baseline)}")
@@ -57,21 +65,27 @@ def ratio_bars(points: Sequence[Point], baseline: str) -> Figure:
 
 
 def latency_against_macs(points: Sequence[Point], baseline: str) -> Figure:
-    """Each candidate at its MACs and its latency; on the dashed line the milliseconds are what the MACs promise."""
+    """Each candidate at its MACs and its latency; on the dashed line the milliseconds are what the MACs promise.
+
+    Args:
+        points: whose latency is told.
+        baseline: what all are multiples of.
+    """
     with style():
         figure = canvas(WIDTH, 3.7)
         axes = figure.add_subplot()
-        end = 1.15 * max(max(point.macs, point.high) for point in points)
+        end = 1.15 * max(point.longest for point in points)
         axes.plot([0, end], [0, end], color=COLOURS["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
         for point in points:
             colour = COLOURS["ours" if point.ours else "rival"]
-            axes.plot([point.macs] * 2, [point.low, point.high], color=colour, linewidth=1.2)
-            axes.plot(point.macs, point.latency, "o", color=colour, markersize=7, zorder=3)
+            axes.plot([point.macs] * 2, [point.latency.low, point.latency.high], color=colour, linewidth=1.2)
+            axes.plot(point.macs, point.latency.value, "o", color=colour, markersize=7, zorder=3)
         axes.set(xlim=(0, end), ylim=(0, end))
         axes.set_xlabel(f"MACs, × {short(baseline)}")
         axes.set_ylabel("latency, likewise")
         bare(axes, grid="both")
-        write_names(axes, [Mark(short(each.label), each.macs, each.latency, each.low, each.high) for each in points])
+        marks = [(each, each.latency) for each in points]
+        write_names(axes, [Mark(short(each.label), each.macs, it.value, it.low, it.high) for each, it in marks])
     return figure
 
 

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gatedeploy.benchmarks.accuracy import Accuracy
-from gatedeploy.benchmarks.against import FORMAT, VERSION, Change
+from gatedeploy.benchmarks.against import FORMAT, VERSION, Against
 from gatedeploy.benchmarks.candidates import OURS, Candidate, title
 from gatedeploy.benchmarks.costs import NetworkCost
 from gatedeploy.benchmarks.energy import Energy
@@ -108,9 +108,14 @@ class CandidateReport:
 
     @property
     def throughput(self) -> dict[int, float]:
-        """Pictures a second by pictures in a request, one request after the other."""
-        medians = {1: self.measurement.median_ms, **{size: each.median_ms for size, each in self.batches.items()}}
-        return {size: 1e3 * size / median for size, median in medians.items()}
+        """Pictures a second by pictures in a request, one request after the other; those that noise lets tell."""
+        measured = {1: self.measurement, **self.batches}
+        return {size: 1e3 * size / each.median_ms for size, each in measured.items() if _told_ms(each)}
+
+    @property
+    def told_ms(self) -> float | None:
+        """The median request; None where the machine was too noisy."""
+        return self.measurement.median_ms if _told_ms(self.measurement) else None
 
     def plain(self) -> dict[str, Any]:
         """The candidate in JSON types."""
@@ -136,34 +141,6 @@ class CandidateReport:
             "parity": {"onnx": self.onnx_parity, "collapse": self.collapse_parity},
             **{"flipped_gates": self.flipped_gates, "measured": self.measured or None},
         }
-
-
-@dataclass(frozen=True)
-class Against:
-    """What became of the candidates of an earlier report.
-
-    Args:
-        path: of the earlier report.
-        created: when it was.
-        changes: candidate by candidate.
-    """
-
-    path: str
-    created: str
-    changes: tuple[Change, ...]
-
-    @property
-    def slower(self) -> list[Change]:
-        """Those that got slower."""
-        return [each for each in self.changes if each.verdict == "slower"]
-
-    def plain(self) -> dict[str, Any]:
-        """In JSON types."""
-        told = {
-            each.candidate: {"before": asdict(each.before), "now": asdict(each.now), "verdict": each.verdict}
-            for each in self.changes
-        }
-        return {"path": self.path, "created": self.created, "changes": told}
 
 
 @dataclass(frozen=True)
@@ -268,6 +245,11 @@ def candidate_reports(
             )
         )
     return tuple(reports)
+
+
+def _told_ms(measured: Measurement) -> bool:
+    """Whether milliseconds say anything, which a ratio to something as disturbed may do where they do not."""
+    return Latency((measured,), measured.candidate, 0).milliseconds(measured.candidate).told
 
 
 def _reached(row: Accuracy) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def read_subjects(paths: Sequence[Path | str]) -> list[Subject]:
         InputError: there are no paths, one cannot be read, or they do not fit each other.
         CheckError: a bundle is damaged.
     """
-    files = list({file.absolute(): file for path in paths for file in _expanded(Path(path))}.values())
+    files = list({file.resolve(): file for path in paths for file in _expanded(Path(path))}.values())
     if not files:
         raise InputError("nothing to measure was given; name a checkpoint, a collapsed network or a bundle")
     subjects = [_read(path, label) for path, label in zip(files, labels(files), strict=True)]

@@ -10,6 +10,8 @@ from gatedeploy.benchmarks.latency import Ratio
 NBSP = "\u00a0"
 """Keeps a figure and its unit in one line."""
 
+NOISY = "too noisy to tell"
+
 
 def human(count: float) -> str:
     """A count with three digits and a unit: 29.0 M."""
@@ -52,12 +54,17 @@ def interval(ratio: Ratio) -> str:
 
 def told(ratio: Ratio) -> str:
     """A ratio, or that the machine was too noisy to tell one."""
-    return f"{ratio.value:.2f}" if ratio.told else "too noisy to tell"
+    return f"{ratio.value:.2f}" if ratio.told else NOISY
 
 
 def ms(milliseconds: float | None) -> str:
     """Milliseconds with three digits and their unit."""
     return "–" if milliseconds is None else f"{three_digits(milliseconds)}{NBSP}ms"
+
+
+def ms_told(milliseconds: float | None) -> str:
+    """Milliseconds, or that the machine was too noisy to tell them."""
+    return NOISY if milliseconds is None else ms(milliseconds)
 
 
 def in_bytes(count: int | None) -> str:

@@ -126,6 +126,12 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: could not be written: {folder}: {reason}; name another place") from error
 
 
+def check_kept(path: Path, read: Path | None) -> None:
+    """Raise `InputError` if writing `path` would replace the file `read`, which is used; None is none."""
+    if read is not None and path.exists() and read.exists() and path.samefile(read):
+        raise InputError(f"{path}: would replace the file that is read; name another place")
+
+
 def sha256(path: Path) -> str:
     """The hash of a file's content, in hexadecimal."""
     digest = hashlib.sha256()

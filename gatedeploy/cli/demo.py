@@ -35,9 +35,10 @@ def demo(
     Trains three tasks (segmentation, depth, surface normals) on made-up scenes, in about five minutes on two cores.
     Every step names the command that does the same.
     """
-    _step("train", RECIPE, "--out", out, "--resume")
+    resume = out.is_dir() and any(out.iterdir())
+    _step("train", RECIPE, "--out", out, *(["--resume"] if resume else []))
     recipe, parts = build_parts(load_recipe(RECIPE), RECIPE)
-    show_training(train_recipe(recipe, parts, out, resume=True))
+    show_training(train_recipe(recipe, parts, out, resume=resume))
     checkpoint, collapsed = out / "checkpoint.pt", out / "collapsed.safetensors"
     _step("inspect", checkpoint)
     inspect(checkpoint)

@@ -15,7 +15,7 @@ from gatedeploy.cli.screen import Json, count, note, print_json, say, table
 from gatedeploy.compiler import collapse
 from gatedeploy.errors import InputError, located
 from gatedeploy.exporters.reading import read_bundle
-from gatedeploy.files import check_writable, write_text
+from gatedeploy.files import check_kept, check_writable, write_text
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.cost import Cost, cost
 from gatedeploy.graph.shares import SiteShare, site_shares
@@ -41,6 +41,10 @@ def inspect(
 
     Per site: how many channels each task keeps for itself, and its share in the mix that feeds the shared branch.
     """
+    for drawn in (picture, html):
+        if drawn is not None:
+            check_kept(drawn, file)
+            check_writable(drawn)
     if html is not None:
         _draw(file, html)
     if file.is_dir():
@@ -69,11 +73,11 @@ def inspect(
 
 def _draw(file: Path, page: Path) -> None:
     if file.is_dir():
+        read_bundle(file)
         raise InputError(
             f"{file}: a bundle holds ONNX, which does not tell what was laid out how; name the collapsed.safetensors "
             "that it was made of"
         )
-    check_writable(page)
     if is_checkpoint(file):
         read = read_checkpoint(file)
         with located(str(file)):

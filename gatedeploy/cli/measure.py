@@ -14,7 +14,7 @@ from gatedeploy.benchmarks.latency_sections import baseline_title
 from gatedeploy.benchmarks.measured import BASELINE
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.runners import RUNTIME, RUNTIMES
-from gatedeploy.benchmarks.words import three_digits, told
+from gatedeploy.benchmarks.words import NOISY, three_digits, told
 from gatedeploy.cli.screen import Json, count, note, note_bundled, print_json, say, table
 from gatedeploy.errors import CheckError
 from gatedeploy.training.recipe_file import bundled_recipes, load_recipe
@@ -76,7 +76,9 @@ def bench(
         list[Path],
         typer.Argument(help="Checkpoints, collapsed networks, bundles, or folders of a training for its checkpoints."),
     ],
-    quick: Annotated[bool, typer.Option("--quick", help="Measure for 20 seconds rather than 3 minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure each latency for seconds rather than minutes.")
+    ] = False,
     threads: Annotated[
         int, typer.Option(help="Threads for one request, at most one per core.", min=1, metavar="NUMBER")
     ] = 1,
@@ -93,7 +95,7 @@ def bench(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="An earlier report.json: tell what got slower, and exit with 1 if anything did.", show_default=""
+            help="An earlier report.json: tell what got slower, and exit with 1 if anything did.", show_default=False
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The report's folder; a report there is replaced.")] = Path("report"),
@@ -139,6 +141,6 @@ def _row(report: Report, candidate: CandidateReport) -> list[str]:
     macs = "" if candidate.macs_ratio is None else f"{candidate.macs_ratio:.2f}"
     return [
         *(candidate.title, count(candidate.cost.macs), *([macs] if report.compares else [])),
-        three_digits(candidate.measurement.median_ms),
+        NOISY if candidate.told_ms is None else three_digits(candidate.told_ms),
         *([told(candidate.ratio)] if report.compares else []),
     ]

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from gatedeploy.benchmarks.against import Change, changes, read_earlier, unlike
+from gatedeploy.benchmarks.against import Against, Change, changes, read_earlier, unlike
 from gatedeploy.benchmarks.latency import Latency, Measurement
 from gatedeploy.benchmarks.page import render_json, render_markdown
-from gatedeploy.benchmarks.report import Against
 from gatedeploy.errors import InputError
 from tests.benchmarks.tiny import some_report
 
@@ -93,10 +92,45 @@ def test_what_is_not_the_same_is_told(earlier: Path) -> None:
     assert said[2].startswith("The earlier report is of another processor (some <cpu>)")
 
 
-def test_a_seed_that_is_none_does_no_harm(earlier: Path) -> None:
-    plain = json.loads(earlier.read_text())
-    earlier.write_text(json.dumps({**plain, "latency": {**plain["latency"], "seed": -5}}))
-    assert verdicts(earlier, STEADY) == {"mtl": "as before", "collapsed": "as before"}
+def test_a_baseline_that_others_held_up_is_no_slower_one(tmp_path: Path) -> None:
+    def held_up(share: float) -> Latency:
+        turns = tuple((1 / (1 - share) + 0.001 * number,) for number in range(6))
+        cpu = ((1.0,),) * 6
+        return Latency(tuple(Measurement(name, turns, cpu) for name in ("mtl", "collapsed")), "mtl", 0)
+
+    earlier = written(tmp_path / "report.json", held_up(0))
+    found = {each.candidate: each for each in changes(read_earlier(earlier), held_up(0.5), HERE)}
+    assert found["mtl"].verdict == "too noisy to tell"
+    assert found["mtl"].now.low == 1  # what it takes without the time that others had
+    assert found["collapsed"].verdict == "as before"
+
+
+def samples(turns: Any, cpu: Any = ((1.0,),) * 3) -> dict[str, Any]:
+    return {"mtl": {"latency": {"samples_ms": turns, "cpu_ms": cpu}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidates": samples([[1.0]] * 3, [[1.0]] * 2)}, "mtl has not as many processor times as samples"),
+        ({"candidates": samples([[1e308]] * 3)}, r"a sample is 1e\+308; expected a number from 0 to 1e\+09"),
+        ({"candidates": samples([[5e-324]] * 3)}, "requests take some time"),
+        ({"candidates": samples([[0.0, 0.0, 1.0]] * 3, [[1.0] * 3] * 3)}, "requests take some time"),
+        ({"candidates": samples([["1.0"]] * 3)}, "a sample is '1.0'"),
+        ({"candidates": samples(["123"] * 3)}, "a sample is '1'"),
+        ({"candidates": samples([[True]] * 3)}, "a sample is True"),
+        ({"candidates": samples([])}, "there are no samples"),
+        ({"latency": {"seed": float("inf"), "threads": 1, "runtime": "onnxruntime"}}, "seed is inf"),
+        ({"latency": {"seed": -5, "threads": 1, "runtime": "onnxruntime"}}, "seed is -5"),
+        ({"latency": {"seed": 0, "threads": "1", "runtime": "onnxruntime"}}, "threads is '1'"),
+        ({"latency": {"seed": 0, "threads": 1, "runtime": 1}}, "runtime is 1; expected a text"),
+        ({"created": None}, "created is None"),
+    ],
+)
+def test_figures_that_nobody_measured_are_refused(change: dict[str, Any], message: str, earlier: Path) -> None:
+    earlier.write_text(json.dumps({**json.loads(earlier.read_text()), **change}))
+    with pytest.raises(InputError, match=f"is damaged \\(.*{message}.*\\); measure it again"):
+        read_earlier(earlier)
 
 
 def test_the_report_tells_it(earlier: Path) -> None:
@@ -124,6 +158,7 @@ def damaged(change: dict[str, Any]) -> dict[str, Any]:
     [
         (None, r"nowhere\.json: no such file; expected the report\.json of an earlier benchmark"),
         ("{", "is no report.json"),
+        ("[" * 100_000, r"is no report.json \(RecursionError\)"),
         ("[]", "is no report of gatedeploy bench"),
         (json.dumps({"format": "gatedeploy.report", "version": 1}), r"is of version 1; expected 2: measure it again"),
         (json.dumps(damaged({"candidates": {}})), "is damaged"),
@@ -134,7 +169,7 @@ def damaged(change: dict[str, Any]) -> dict[str, Any]:
         ),
         (json.dumps(damaged({"paths": 3})), "is damaged"),
         (json.dumps(damaged({"baseline": "nobody"})), "its candidates were not measured together"),
-        (json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [[-1]]}}}})), "at least 0"),
+        (json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [[-1]]}}}})), "from 0 to"),
         (json.dumps(damaged({"candidates": {"mtl": {"latency": {"samples_ms": [["x"]]}}}})), "is damaged"),
     ],
 )

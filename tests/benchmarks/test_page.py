@@ -16,8 +16,9 @@ from jsonschema import Draft202012Validator, ValidationError, validate
 
 import gatedeploy as gd
 from gatedeploy.benchmarks import page
-from gatedeploy.benchmarks.latency import Ratio
+from gatedeploy.benchmarks.latency import Measurement, Ratio
 from gatedeploy.benchmarks.page import render_json, render_markdown, render_page, write_report
+from gatedeploy.benchmarks.report import Report
 from gatedeploy.benchmarks.sections import sections, tiles
 from gatedeploy.benchmarks.words import human, three_digits
 from gatedeploy.errors import GatedeployError
@@ -222,6 +223,41 @@ def test_where_noise_hides_a_ratio_no_number_is_given() -> None:
     assert "| too noisy to tell | 0.90 to 2.20 |" in render_markdown(noisy)
     assert [tile.value for tile in tiles(noisy)][:2] == ["1.30\u00a0×", "?"]
     assert not any("realisation" in tile.meaning for tile in tiles(noisy))
+    ratios, realisation = (drawn(noisy, name) for name in ("ratios", "realisation"))
+    assert ">1.30</text>" in ratios  # its multiply-adds are as they are
+    assert ">1.50</text>" not in ratios
+    assert ">?</text>" in ratios
+    assert "Collapsed" not in realisation
+    assert "Where a question mark stands the machine was too noisy" in Page(render_page(noisy)).text
+    assert ">?</text>" not in drawn(report, "ratios")
+
+
+def drawn(report: Report, name: str) -> str:
+    (picture,) = re.findall(rf'<svg id="plot-{name}".*?</svg>', render_page(report), re.DOTALL)
+    return str(picture).rpartition("</title>")[2]
+
+
+def test_where_others_had_the_processor_no_milliseconds_are_given() -> None:
+    """Whoever is as disturbed as the baseline has a ratio nevertheless."""
+
+    def held_up(each: Measurement) -> Measurement:
+        return replace(each, cpu_ms=tuple(tuple(time / 2 for time in turn) for turn in each.samples_ms))
+
+    report = some_report()
+    thin = report.candidates[2]
+    assert thin.kind == "collapsed"
+    batches = {size: held_up(each) for size, each in thin.batches.items()}
+    hurt = replace(thin, measurement=held_up(thin.measurement), batches=batches)
+    noisy = replace(report, candidates=(*report.candidates[:2], hurt))
+    (row,) = (row for row in sections(noisy)[0].table.rows if row[0].startswith("Collapsed"))
+    assert row[1:3] == ("1.30", "1.50")
+    assert row[9:12] == ("too noisy to tell", "–", "–")
+    assert thin.throughput.keys() == {1, 8}
+    assert hurt.throughput == {}
+    assert "Collapsed" in drawn(report, "throughput")
+    assert "Collapsed" not in drawn(noisy, "throughput")
+    assert "plot-accuracy-macs" in render_page(noisy)
+    assert "plot-accuracy-ms" not in render_page(noisy)  # of the other two only one is there
 
 
 def test_rendering_is_deterministic() -> None:
@@ -271,7 +307,7 @@ def test_without_rivals_ratios_are_named_by_what_they_refer_to() -> None:
     ours = (some_candidate("collapsed", "Collapsed", 1300, 1.5), some_candidate("bundle", "Bundle", 1300, 1.2))
     cost = sections(replace(whole, baseline="collapsed", candidates=ours))[0]
     assert cost.table.columns[1:3] == ("MACs ÷ collapsed", "latency ÷ collapsed")
-    assert "Ratios are taken within a round." in cost.text
+    assert "Ratios are taken within a round; " in cost.text
     assert "same compiler" not in cost.text  # nobody else is there
     assert "shared encoder" not in cost.text
     assert "Single-task networks and the shared encoder went through the same compiler" in sections(whole)[0].text

@@ -63,6 +63,12 @@ def test_a_training_folder_stands_for_its_checkpoints(training: Path) -> None:
     assert [subject.label for subject in subjects] == ["night", "shared", "task0", "task1"]
 
 
+def test_one_file_under_two_paths_is_measured_once(training: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.pt").symlink_to(training / "checkpoint.pt")
+    named = [training / "checkpoint.pt", training / "shared" / ".." / "checkpoint.pt", tmp_path / "link.pt"]
+    assert len(read_subjects(named)) == 1
+
+
 @pytest.mark.slow
 def test_trained_rivals_are_taken_where_they_exist(training: Path) -> None:
     found, notes = assemble(read_subjects([training]))

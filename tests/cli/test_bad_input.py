@@ -270,6 +270,23 @@ class TestMeasuring:
         said = refused(capsys, "bench", str(folder / "bundle"), "--threads", "1000000")
         assert said.startswith("threads: 1000000 for one request; expected 1 to ")
 
+    def test_a_report_over_the_one_that_it_is_compared_with(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "report.json"
+        file.write_text("kept")
+        said = refused(capsys, "bench", "nothing.pt", "--out", str(tmp_path), "--against", str(file))
+        assert said == f"{file}: would replace the file that is read; name another place"
+        assert file.read_text() == "kept"
+
+    def test_pictures_of_no_recipe(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        said = refused(capsys, "bench", str(folder / "checkpoint.pt"), "--data", "nope")
+        assert said.startswith("--data: nope: no such recipe")
+
+    def test_no_name_for_a_runtime(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        said = refused(capsys, "bench", str(folder / "bundle"), "--runtime", "")
+        assert said == "the runtime '': expected onnxruntime or openvino"
+
     def test_a_report_where_a_file_is(self, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
         said = refused(capsys, "bench", str(copy / "bundle"), "--out", str(copy / "checkpoint.pt"))
         assert said.endswith("checkpoint.pt: Not a directory; name another place")

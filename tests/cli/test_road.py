@@ -196,6 +196,20 @@ def test_of_a_bundle_no_page_can_be_drawn(folder: Path, tmp_path: Path, capsys: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--html", "--picture"])
+def test_what_is_inspected_is_not_drawn_over(option: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder / "checkpoint.pt"
+    before = file.read_bytes()
+    assert run(["inspect", str(file), option, str(folder / "bundle" / ".." / "checkpoint.pt")]) == 2
+    assert "would replace the file that is read; name another place" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_no_page_is_drawn_of_a_folder_that_holds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(tmp_path), "--html", str(tmp_path / "network.html")]) == 2
+    assert "not a bundle (no manifest.json in it)" in capsys.readouterr().err
+
+
 def test_inspect_draws(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "sharing.svg"
     assert f"Wrote {picture}" in output(capsys, "inspect", str(folder / "checkpoint.pt"), "--picture", str(picture))
@@ -287,7 +301,8 @@ def test_bench_against_an_earlier_report(
     asked = ["bench", str(folder / "checkpoint.pt"), "--quick", "--out", str(tmp_path / "report")]
     earlier = document(capsys, *asked)
     for candidate in earlier["candidates"].values():
-        candidate["latency"]["samples_ms"] = [[1e-3 if candidate["kind"] == "collapsed" else 1.0]] * 3
+        times = [[1e-3 if candidate["kind"] == "collapsed" else 1.0]] * 3
+        candidate["latency"].update(samples_ms=times, cpu_ms=times)
     (tmp_path / "earlier.json").write_text(json.dumps(earlier))
     assert run([*asked, "--against", str(tmp_path / "earlier.json")]) == 1
     said = capsys.readouterr()
