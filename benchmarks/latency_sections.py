@@ -7,13 +7,25 @@ from dataclasses import dataclass
 
 from gatedeploy.benchmarks.against import LEAST
 from gatedeploy.benchmarks.candidates import OURS
-from gatedeploy.benchmarks.latency import BEYOND, Ratio
+from gatedeploy.benchmarks.latency import BEYOND
 from gatedeploy.benchmarks.layers import shares
 from gatedeploy.benchmarks.offered_load import Offered
 from gatedeploy.benchmarks.report import CandidateReport, Report
 from gatedeploy.benchmarks.scenarios import MULTI_STREAM, STYLE
 from gatedeploy.benchmarks.sharing import Table
-from gatedeploy.benchmarks.words import NBSP, figure, human, in_bytes, lower, ms, ms_told, three_digits, times, told
+from gatedeploy.benchmarks.words import (
+    NBSP,
+    figure,
+    human,
+    in_bytes,
+    interval,
+    lower,
+    ms,
+    ms_told,
+    three_digits,
+    times,
+    told,
+)
 from gatedeploy.models.moe import MOE
 
 LONGEST = 15
@@ -79,7 +91,7 @@ def beside_rivals(report: Report) -> Section:
     """How long ours take over each rival, with intervals."""
     rivals = [each for each in report.candidates if each.kind not in OURS]
     rows = [
-        (each.title, *(_sure(report.beside[each.name][rival.name]) for rival in rivals))
+        (each.title, *(interval(report.beside[each.name][rival.name]) for rival in rivals))
         for each in report.candidates
         if each.name in report.beside
     ]
@@ -88,10 +100,6 @@ def beside_rivals(report: Report) -> Section:
         "measured another day, the same networks differ by some percent."
     )
     return Section("Beside each rival", text, Table(("", *(lower(each.title) for each in rivals)), tuple(rows)))
-
-
-def _sure(ratio: Ratio) -> str:
-    return f"{told(ratio)} ({ratio.low:.2f}{NBSP}to{NBSP}{ratio.high:.2f})"
 
 
 def changes(report: Report) -> Section:

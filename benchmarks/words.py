@@ -49,7 +49,7 @@ def three_digits(number: float) -> str:
 
 def interval(ratio: Ratio) -> str:
     """A ratio with its interval, or the interval alone where the machine was too noisy."""
-    return f"{told(ratio)} ({ratio.low:.2f} to {ratio.high:.2f})"
+    return f"{told(ratio)} ({ratio.low:.2f}{NBSP}to{NBSP}{ratio.high:.2f})"
 
 
 def told(ratio: Ratio) -> str:
