@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
@@ -235,8 +235,8 @@ def _turns(turns: Any) -> tuple[tuple[float, ...], ...]:
 
 
 def _number(what: str, value: Any, *kinds: type) -> Any:
-    """A value that is a number of one of these types, such as a measurement has."""
-    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= cast(float, value) <= LONGEST_MS:
+    """A value that is a number of one of these types, such as a measurement has; a bool is none."""
+    if type(value) not in kinds or not 0 <= value <= LONGEST_MS:
         raise ValueError(f"{what} is {value!r:.80}; expected a number from 0 to {LONGEST_MS:g}")
     return value
 
