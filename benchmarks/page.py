@@ -145,7 +145,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
         yield _picture(
             "plot-realisation",
             "Latency against MACs",
-            _realisations(report),
+            _realisations(report) + (LEFT_OUT if told != points else ""),
             latency_against_macs(told, baseline.title),
         )
     yield from _accuracies(report)
@@ -153,7 +153,10 @@ def _pictures(report: Report) -> Iterator[Picture]:
         found = [(each, read(each)) for each in report.candidates]
         lines = [Series(each.title, each.kind in OURS, grown) for each, grown in found if len(grown) > 1]
         if lines:
-            yield _picture(f"plot-{name}", title, text, growth(lines, x, y))
+            noisy = name == "throughput" and any(
+                len(each.throughput) <= len(each.batches) for each in report.candidates
+            )
+            yield _picture(f"plot-{name}", title, text + (LEFT_OUT if noisy else ""), growth(lines, x, y))
     ours = profiled(report)
     if ours is not None:
         yield _picture(
@@ -181,6 +184,7 @@ def _pictures(report: Report) -> Iterator[Picture]:
                 yield _picture(f"plot-{name}-{number}", f"{panel.capitalize()}{where}", text, figure)
 
 
+LEFT_OUT = " What the machine was too noisy to tell is left out."
 LINE = "Circles are ours, squares what one would run instead; the line joins those of ours that no other of ours beats."
 
 
@@ -194,11 +198,12 @@ def _accuracies(report: Report) -> Iterator[Picture]:
     beside = f"MACs, × {baseline_title(report)}"
     in_macs = [(each, gain, each.macs_ratio) for each, gain in known if each.macs_ratio is not None]
     in_time = [(each, gain, each.told_ms) for each, gain in known if each.told_ms is not None]
+    left_out = LEFT_OUT.strip() if len(in_time) < len(known) else ""
     paper = [Place(each.name, "published", each.macs_ratio, each.delta_mtl) for each in report.published]
     hollow = f"Hollow: what InterroGate's {report.published[0].source} tells of the same set-up." if paper else ""
     for name, title, axis, found, more, told in (
         ("macs", "Accuracy against MACs", beside, in_macs, paper, hollow),
-        ("ms", "Accuracy against milliseconds", "milliseconds, the median request", in_time, [], ""),
+        ("ms", "Accuracy against milliseconds", "milliseconds, the median request", in_time, [], left_out),
     ):
         text = f"Up and to the left is better; single-task networks lie at a gain, Δ_MTL, of 0. {LINE} {told}".rstrip()
         places = [Place(each.title, "ours" if each.kind in OURS else "rival", cost, gain) for each, gain, cost in found]

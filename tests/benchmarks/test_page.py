@@ -228,6 +228,7 @@ def test_where_noise_hides_a_ratio_no_number_is_given() -> None:
     assert ">1.50</text>" not in ratios
     assert ">?</text>" in ratios
     assert "Collapsed" not in realisation
+    assert render_page(noisy).count("too noisy to tell is left out") > render_page(report).count("is left out") == 0
     assert "Where a question mark stands the machine was too noisy" in Page(render_page(noisy)).text
     assert ">?</text>" not in drawn(report, "ratios")
 
@@ -256,6 +257,7 @@ def test_where_others_had_the_processor_no_milliseconds_are_given() -> None:
     assert hurt.throughput == {}
     assert "Collapsed" in drawn(report, "throughput")
     assert "Collapsed" not in drawn(noisy, "throughput")
+    assert "More is better. What the machine was too noisy to tell is left out." in Page(render_page(noisy)).text
     assert "plot-accuracy-macs" in render_page(noisy)
     assert "plot-accuracy-ms" not in render_page(noisy)  # of the other two only one is there
 
