@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -28,6 +30,15 @@ def test_a_process_that_ends_by_itself(tmp_path: Path, monkeypatch: pytest.Monke
         measure_footprint([tmp_path / "no.onnx"], "onnxruntime", 1, image())
 
 
+@pytest.fixture
+def heeding_ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heeded by us and by what we start, though it is not where tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_what_is_started_is_not_told_of_ctrl_c_and_we_are_again() -> None:
     tell = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('still here')"]
     with unreached_by_ctrl_c():
