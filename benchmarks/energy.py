@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatedeploy.benchmarks.latency import Clock
+from gatedeploy.benchmarks.timing import Clock
 
 POWERCAP = Path("/sys/class/powercap")
 PACKAGE = re.compile(r"(intel|amd)-rapl:\d+")

@@ -15,9 +15,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from gatedeploy.benchmarks.latency import request_of
 from gatedeploy.benchmarks.memory import PeakMemory
 from gatedeploy.benchmarks.runners import open_file
+from gatedeploy.benchmarks.timing import request_of
 from gatedeploy.errors import GatedeployError
 from gatedeploy.runners.base import Array
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from gatedeploy.artifact import names_only
-from gatedeploy.benchmarks.latency import Plan, measure
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
+from gatedeploy.benchmarks.timing import Plan, measure
 from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import InputError, MissingExtraError
 from gatedeploy.exporters.to_onnx import export_onnx

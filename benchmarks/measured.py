@@ -17,7 +17,7 @@ from gatedeploy.benchmarks.candidates import OURS, Candidate
 from gatedeploy.benchmarks.energy import measure_energy
 from gatedeploy.benchmarks.environment import environment, processor
 from gatedeploy.benchmarks.footprint import measure_footprint
-from gatedeploy.benchmarks.latency import Latency, Stopped, measure, request_of
+from gatedeploy.benchmarks.latency import Latency
 from gatedeploy.benchmarks.layers import profile
 from gatedeploy.benchmarks.predictions import Example, examples
 from gatedeploy.benchmarks.published import Published, published
@@ -27,6 +27,7 @@ from gatedeploy.benchmarks.runners import Opened, open_candidate, open_file, pic
 from gatedeploy.benchmarks.scenarios import Effort, Runners, Scenarios, offer_loads, sweep_batches
 from gatedeploy.benchmarks.sharing import sites_from_plain
 from gatedeploy.benchmarks.subjects import Subject
+from gatedeploy.benchmarks.timing import Stopped, measure, request_of
 from gatedeploy.errors import InputError, located
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.runners.base import Array, Runner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gatedeploy.benchmarks.environment import Environment, environment, load
-from gatedeploy.benchmarks.latency import Plan
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.benchmarks.ways import Times, Way, time_ways
 from gatedeploy.benchmarks.words import human, interval, markdown, sizes, spread
 from gatedeploy.specs import Task

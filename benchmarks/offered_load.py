@@ -16,7 +16,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from gatedeploy.benchmarks.latency import Clock, percentile
+from gatedeploy.benchmarks.latency import percentile
+from gatedeploy.benchmarks.timing import Clock
 
 SPIN_S = 1e-3
 """Sleeping ends late by about as much, so the last of a wait is spent asking the clock."""

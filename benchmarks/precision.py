@@ -20,8 +20,9 @@ import numpy as np
 from gatedeploy.artifact import read_collapsed
 from gatedeploy.benchmarks.collapse_cost import row
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.latency import Latency
 from gatedeploy.benchmarks.scenarios import FULL, QUICK
+from gatedeploy.benchmarks.timing import Plan, measure
 from gatedeploy.errors import run_program
 from gatedeploy.exporters.bundle import export
 from gatedeploy.exporters.precision.int8 import METHODS

@@ -31,11 +31,12 @@ import torch
 
 from gatedeploy.artifact import names_only, read_checkpoint
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Plan, measure, relative_spread
+from gatedeploy.benchmarks.latency import relative_spread
 from gatedeploy.benchmarks.naive import lower_naively
 from gatedeploy.benchmarks.random_gates import Trunk, random_gates
 from gatedeploy.benchmarks.rivals import with_all_gates
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
+from gatedeploy.benchmarks.timing import Plan, measure
 from gatedeploy.compiler import Collapsed
 from gatedeploy.errors import CheckError, run_program
 from gatedeploy.exporters.to_onnx import export_onnx

@@ -14,7 +14,8 @@ from torch import nn
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
-from gatedeploy.benchmarks.latency import Latency, Plan, measure
+from gatedeploy.benchmarks.latency import Latency
+from gatedeploy.benchmarks.timing import Plan, measure
 from gatedeploy.errors import check_known
 from gatedeploy.exporters.checking import verify_bundle
 from gatedeploy.exporters.reference import reference_picture

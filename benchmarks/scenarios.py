@@ -18,9 +18,10 @@ import numpy as np
 
 from gatedeploy.benchmarks.energy import Energy
 from gatedeploy.benchmarks.footprint import Footprint
-from gatedeploy.benchmarks.latency import NOISY_SPREAD, Latency, Plan, measure, request_of
+from gatedeploy.benchmarks.latency import NOISY_SPREAD, Latency
 from gatedeploy.benchmarks.layers import Layer
 from gatedeploy.benchmarks.offered_load import SLOWED, Offered, offer
+from gatedeploy.benchmarks.timing import Plan, measure, request_of
 from gatedeploy.runners.base import Array, Runner
 
 STYLE = "MLPerf-style, not compliant"

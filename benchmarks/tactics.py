@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gatedeploy.benchmarks.latency import measure, relative_spread
+from gatedeploy.benchmarks.latency import relative_spread
 from gatedeploy.benchmarks.realisation import FREE, PLAN, QUICK, TIED, gated_program, open_checked
 from gatedeploy.benchmarks.runners import ONE_THREAD, picture
+from gatedeploy.benchmarks.timing import measure
 from gatedeploy.errors import run_program
 from gatedeploy.graph.build import channel_graph
 from gatedeploy.graph.prices import Prices

@@ -24,11 +24,12 @@ import torch
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import candidate, mixture_candidates
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Plan, Ratio
+from gatedeploy.benchmarks.latency import Ratio
 from gatedeploy.benchmarks.look import write_picture
 from gatedeploy.benchmarks.plots import Series, growth
 from gatedeploy.benchmarks.random_gates import Trunk, parts, random_gates
 from gatedeploy.benchmarks.rivals import rivals_of_gates
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.benchmarks.ways import Way, time_ways
 from gatedeploy.benchmarks.words import human, interval, markdown, ms
 from gatedeploy.compiler import collapse

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatedeploy.benchmarks.environment import environment, load
-from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.look import write_picture
 from gatedeploy.benchmarks.pareto import Place, accuracy_against
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.benchmarks.ways import Times, Way, time_ways
 from gatedeploy.benchmarks.words import human, interval, markdown, ms, sizes, spread
 from gatedeploy.files import write_text

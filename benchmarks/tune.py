@@ -33,8 +33,8 @@ from gatedeploy.benchmarks.kernels import (
     taken,
     turned,
 )
-from gatedeploy.benchmarks.latency import Plan, measure
 from gatedeploy.benchmarks.runners import ONE_THREAD
+from gatedeploy.benchmarks.timing import Plan, measure
 from gatedeploy.graph.prices import Prices
 from gatedeploy.runners.base import Runner
 

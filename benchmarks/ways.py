@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks.candidates import Candidate
-from gatedeploy.benchmarks.latency import Latency, Plan, Ratio
+from gatedeploy.benchmarks.latency import Latency, Ratio
 from gatedeploy.benchmarks.runners import measure_in_turns
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.training.metrics import Metrics
 
 

@@ -15,11 +15,11 @@ from gatedeploy.benchmarks.bench import bench
 from gatedeploy.benchmarks.bench_options import BenchOptions
 from gatedeploy.benchmarks.candidates import mixture_candidates
 from gatedeploy.benchmarks.flops import file_costs, recipe_costs
-from gatedeploy.benchmarks.latency import Plan, measure
 from gatedeploy.benchmarks.page import TEMPLATES, render_json
 from gatedeploy.benchmarks.rivals import mixture_of_recipe
 from gatedeploy.benchmarks.runners import open_candidate, picture
 from gatedeploy.benchmarks.scenarios import Effort
+from gatedeploy.benchmarks.timing import Plan, measure
 from gatedeploy.errors import MissingExtraError
 from gatedeploy.exporters import export
 from gatedeploy.graph.cost import cost

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatedeploy.benchmarks.latency import Latency, Measurement, Plan, Stopped, measure, request_of
+from gatedeploy.benchmarks.latency import Latency, Measurement
+from gatedeploy.benchmarks.timing import Plan, Stopped, measure, request_of
 from gatedeploy.errors import InputError
 from gatedeploy.runners.base import Array, Runner, TensorSpec
 from tests.benchmarks.tiny import Clock, Sleeper, image

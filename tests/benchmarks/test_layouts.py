@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from gatedeploy.benchmarks import layouts
-from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.layouts import FEWEST, PREDICTED, candidates, try_layouts
 from gatedeploy.benchmarks.random_gates import Trunk
 from gatedeploy.benchmarks.realisation import TIED, gated_program
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.errors import InputError
 from gatedeploy.price_tables import prices_of
 

@@ -9,10 +9,10 @@ from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.benchmarks import methods_table
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.costs import NetworkCost
-from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.methods import ENTRIES, SMALL, recipe_of, report, train_seed
 from gatedeploy.benchmarks.methods_figures import kept_figures
 from gatedeploy.benchmarks.methods_table import table
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.benchmarks.ways import Way
 from gatedeploy.errors import InputError
 from gatedeploy.models.moe import MOE

@@ -10,8 +10,8 @@ from torch import nn
 
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
-from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.precision import compare
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.data import load_data
 from gatedeploy.training.metrics import metrics_of
 from gatedeploy.training.recipe_file import load_recipe

@@ -10,10 +10,10 @@ import torch
 
 from gatedeploy.artifact import names_only, write_checkpoint
 from gatedeploy.benchmarks import realisation
-from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.naive import lower_naively
 from gatedeploy.benchmarks.random_gates import Trunk
 from gatedeploy.benchmarks.realisation import FREE, TIED, Cell, gated_program, means, realise
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.gating.operators import SELECT
 from gatedeploy.graph.capture import capture
 from gatedeploy.graph.cost import cost

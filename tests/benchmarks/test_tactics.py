@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gatedeploy.benchmarks import tactics
-from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.random_gates import Trunk
 from gatedeploy.benchmarks.realisation import TIED, gated_program
 from gatedeploy.benchmarks.tactics import ALL, NONE, TOO_DEAR, WITHOUT, layouts
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.lowering import lower
 from gatedeploy.models import resnet
 from gatedeploy.program import Program, evaluate

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from gatedeploy.benchmarks import task_counts
-from gatedeploy.benchmarks.latency import Plan
 from gatedeploy.benchmarks.random_gates import Trunk
 from gatedeploy.benchmarks.task_counts import section
+from gatedeploy.benchmarks.timing import Plan
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

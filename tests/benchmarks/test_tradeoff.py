@@ -10,8 +10,9 @@ from gatedeploy.artifact import ModelInfo, read_checkpoint
 from gatedeploy.benchmarks import tradeoff, tradeoff_page
 from gatedeploy.benchmarks.candidates import Candidate
 from gatedeploy.benchmarks.costs import NetworkCost
-from gatedeploy.benchmarks.latency import Latency, Measurement, Plan
+from gatedeploy.benchmarks.latency import Latency, Measurement
 from gatedeploy.benchmarks.methods import Entry, recipe_of
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.benchmarks.tradeoff import FULL, HALF, STRENGTHS, Width, report, train
 from gatedeploy.benchmarks.tradeoff_page import costs, deltas_of, equal_accuracy
 from gatedeploy.benchmarks.ways import Times, Way

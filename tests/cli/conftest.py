@@ -12,7 +12,7 @@ from torch import nn
 import gatedeploy as gd
 from gatedeploy.artifact import ModelInfo
 from gatedeploy.benchmarks import scenarios
-from gatedeploy.benchmarks.latency import Plan
+from gatedeploy.benchmarks.timing import Plan
 from gatedeploy.cli.app import run
 from tests.backbones import ConvNormAct
 
