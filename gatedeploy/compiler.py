@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from gatedeploy.artifact import ModelInfo, describe, info_of
 from gatedeploy.errors import CheckError, InputError
@@ -25,9 +24,10 @@ from gatedeploy.graph.rounding import rounded_gates
 from gatedeploy.graph.shares import SiteShare, site_shares
 from gatedeploy.lowering import Lowered, lower
 from gatedeploy.milliseconds import Milliseconds, within_milliseconds
-from gatedeploy.parity import FLOAT32, FLOAT64, Parity, compare
+from gatedeploy.parity import FLOAT32, FLOAT64, Parity
 from gatedeploy.price_tables import prices_of_target
 from gatedeploy.program import Program, evaluate, with_tasks
+from gatedeploy.questions import Question, questions, worst_parity
 from gatedeploy.shapes import check_pictures
 
 UNDEPLOYABLE = "undeployable"
@@ -147,8 +147,8 @@ def collapse(
     lowered = lower(wanted, prices)
     collapsed = Collapsed(lowered.program)
     clock.lap("passes")
-    asked = _questions(wanted, example_input)
-    parity = _verify(partial(evaluate, collapsed.program), asked, FLOAT64)
+    asked = questions(wanted, example_input)
+    parity = worst_parity(partial(evaluate, collapsed.program), asked, FLOAT64)
     parity_float32 = _round(collapsed, dtype, asked)
     clock.lap("verification")
     if isinstance(gated, nn.Module):
@@ -261,47 +261,13 @@ def _check_numbers(program: Program) -> None:
             )
 
 
-Question = tuple[Tensor, dict[str, Any]]
-"""A picture, and what the gated network predicts for it."""
-
-
-def _questions(program: Program, example_input: Tensor | None) -> list[Question]:
-    """What the collapsed network must answer alike: the example, else seeded noise, and two pictures of noise.
-
-    What is undefined (NaN) can be compared with nothing. So each has a substitute without numbers below 0, for networks
-    that are undefined there.
-    """
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(3, *program.input.shape, generator=generator)
-    tame = torch.rand(3, *program.input.shape, generator=generator)
-    example = noise[:1] if example_input is None else example_input[:1].detach().cpu().float()
-    return [_defined(program, [example, noise[:1], tame[:1]]), _defined(program, [noise[1:], tame[1:]])]
-
-
-def _defined(program: Program, pictures: Sequence[Tensor]) -> Question:
-    """The first of `pictures` for which every prediction is a number, and what is predicted for it."""
-    for picture in pictures:
-        predictions = evaluate(program, picture)
-        undefined = [task for task in predictions if _has_nan(predictions[task])]
-        if not undefined:
-            return picture, predictions
-    raise CheckError(
-        f"prediction {undefined[0]!r} is not a number (NaN) for any picture of noise, so nothing can be compared; look "
-        "at what the network computes there, such as the root of a negative number, and at its training"
-    )
-
-
-def _has_nan(prediction: Any) -> bool:
-    return any(bool(torch.as_tensor(leaf).isnan().any()) for leaf in pytree.tree_leaves(prediction))
-
-
 def _round(collapsed: Collapsed, dtype: torch.dtype, asked: Sequence[Question]) -> Parity:
     """Round the network to `dtype` and verify it as it is then; one of half precision in float32, before."""
     if dtype in (torch.float32, torch.float64):
         collapsed.to(dtype)
         tolerance = FLOAT64 if dtype == torch.float64 else FLOAT32
-        return _verify(lambda picture: collapsed(picture.to(dtype)), asked, tolerance)
-    parity = _verify(partial(evaluate, collapsed.program, dtype=torch.float32), asked, FLOAT32)
+        return worst_parity(lambda picture: collapsed(picture.to(dtype)), asked, tolerance)
+    parity = worst_parity(partial(evaluate, collapsed.program, dtype=torch.float32), asked, FLOAT32)
     collapsed.to(dtype)
     return parity
 
@@ -313,15 +279,6 @@ def _precision(program: Program) -> torch.dtype:
         names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         raise InputError(f"the network has weights of several precisions ({names}); give it in one, e.g. net.float()")
     return program.dtype
-
-
-def _verify(run: Callable[[Tensor], dict[str, Any]], asked: Sequence[Question], tolerance: float) -> Parity:
-    """The worst parity over the pictures; raises `CheckError` unless it holds."""
-    with torch.no_grad():
-        found = [compare(expected, run(picture), tolerance) for picture, expected in asked]
-    for parity in found:
-        parity.check("the collapsed network")
-    return Parity({task: max(parity.error[task] for parity in found) for task in found[0].error}, tolerance)
 
 
 class _Clock:

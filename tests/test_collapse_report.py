@@ -80,7 +80,7 @@ def test_the_worst_of_all_pictures_is_reported(monkeypatch: pytest.MonkeyPatch) 
     def compare(expected: object, got: object, tolerance: float) -> Parity:
         return Parity(errors.pop(0), tolerance)
 
-    monkeypatch.setattr("gatedeploy.compiler.compare", compare)
+    monkeypatch.setattr("gatedeploy.questions.compare", compare)
     _, program = gated()
     report = gd.collapse(program).report
     assert report is not None

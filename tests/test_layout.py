@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
         "randomness",
         "program_json",
         "parity",
+        "questions",
         "artifact",
         "runners",
         "containers",
